@@ -48,6 +48,8 @@ Graph Graph::clone() const {
     m->op_ = n->op_;
     m->scope = n->scope;
     m->origins = n->origins;
+    m->requested = n->requested;
+    m->reason = n->reason;
     m->attributes_ = n->attributes_;
     for (std::size_t i = 0; i < n->inputs_.size(); ++i) {
       Value* v = n->inputs_[i] ? mapped.at(n->inputs_[i]) : nullptr;
@@ -148,6 +150,8 @@ Result<Node*> Graph::create_like(const Node& like, Op op, std::vector<Value*> in
   AOQ_ASSIGN(Node * node, create(op, std::move(inputs), std::move(attributes), before));
   node->scope = like.scope;
   node->origins = like.origins;
+  node->requested = like.requested;
+  node->reason = like.reason;
   return node;
 }
 

@@ -66,6 +66,9 @@ class Node {
   Scope scope;
   // Names in the source model of what this node was made from; the first is its own.
   std::vector<std::string> origins;
+  // The precision the recipe asked for ("int8", empty: none asked) and, where the node does not run in it, why.
+  std::string requested;
+  std::string reason;
   // The first origin, or "<op>" when there is none: for messages and reports.
   std::string label() const;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "ir/checked.h"
 #include "ir/op.h"
 
 namespace aoq {
