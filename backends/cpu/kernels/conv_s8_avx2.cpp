@@ -31,10 +31,7 @@ inline void multiply_tile(const std::int16_t* a, std::int64_t pitch, const std::
     for (int r = 0; r < kRows; ++r) {
       __m256i x = _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(a + r * pitch + 2 * pair));
 #pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        sum[r][h] = _mm256_add_epi32(sum[r][h], _mm256_madd_epi16(x, w[h]));
-        AOQ_KEEP_IN_REGISTER(sum[r][h]);
-      }
+      for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(x, w[h]));
     }
   }
 #pragma GCC unroll 6

@@ -126,8 +126,11 @@ inline void copy_bytes(void* out, const void* in, std::int64_t n) {
   __builtin_memcpy(out, in, static_cast<std::size_t>(n));
 }
 
-// Keeps an accumulator in its register: without it g++ 12 moves all products above the sums and spills.
-#define AOQ_KEEP_IN_REGISTER(vector) asm volatile("" : "+x"(vector))
+// sum += product on eight int32. Written as one instruction because g++ 12, given the intrinsic, moves all products of
+// a tile above the sums and spills.
+inline void add_s32_in_place(__m256i& sum, __m256i product) {
+  asm volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(product));
+}
 
 }  // namespace
 }  // namespace aoq::cpu
