@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
 
 namespace aoq::cpu {
@@ -68,8 +69,20 @@ void bench_s8(const std::string& name, const ConvDims& d) {
   measure("s8 " + name, products_of(d), [&] { run_conv_s8(plan, args, 0, plan.units, scratch.data); });
 }
 
+void bench_f32(const std::string& name, const ConvDims& d) {
+  EpilogueF32 epilogue = {.has_bias = true};
+  ConvF32Plan plan = plan_conv_f32(d, epilogue, best_isa());
+  Aligned<float> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c), weights(d.out_c * plan.k);
+  Aligned<std::byte> packed(packed_bytes_conv_f32(d)), scratch(plan.scratch_bytes);
+  Aligned<float> bias(padded_channels(d));
+  pack_conv_f32(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_f32(d))});
+  ConvF32Args args = {.x = x.data, .weights = packed.data, .bias = bias.data, .out = out.data};
+  measure("f32 " + name, products_of(d), [&] { run_conv_f32(plan, args, 0, plan.units, scratch.data); });
+}
+
 void bench_conv(const std::string& name, const ConvDims& d) {
   bench_s8(name, d);
+  bench_f32(name, d);
 }
 
 void bench_linear(std::int64_t m, std::int64_t k, std::int64_t n) {

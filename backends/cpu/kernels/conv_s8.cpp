@@ -3,57 +3,21 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "ir/status.h"
 
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kPanel = 16;
-constexpr std::int64_t kTileRows = 6;
 constexpr std::int64_t kMaxExactK = 65792;
-// Half of a 512 KB second-level cache, less the panel that streams through it.
+// Part of a 512 KB second-level cache: the rest is for the panel that streams through it.
 constexpr std::int64_t kBlockBytes = 160 * 1024;
 constexpr std::int64_t kMaxRowBlock = 96;
-// Below this much work a unit costs more to hand to a thread than it saves.
-constexpr std::int64_t kMinUnitProducts = 256 * 1024;
-constexpr std::int64_t kWantedUnits = 16;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-std::int64_t group_outputs(const ConvDims& dims) {
-  return dims.out_c / dims.groups;
-}
-std::int64_t k_of(const ConvDims& dims) {
-  return dims.kernel_h * dims.kernel_w * (dims.in_c / dims.groups);
-}
-std::int64_t panels_of(const ConvDims& dims) {
-  return ceil_div(group_outputs(dims), kPanel);
-}
-
-bool is_matrix(const ConvDims& d) {
-  return d.kernel_h == 1 && d.kernel_w == 1 && d.stride_h == 1 && d.stride_w == 1 && d.pad_top == 0 &&
-         d.pad_left == 0 && d.out_h == d.in_h && d.out_w == d.in_w;
-}
-
-// Rows first; panels are split only when the rows alone give too few units.
-void split_work(ConvS8Plan* plan) {
-  std::int64_t row_bytes = 2 * (plan->k + 1);
-  std::int64_t fitting = kBlockBytes / row_bytes / kTileRows * kTileRows;
-  plan->row_block = std::clamp(fitting, kTileRows, kMaxRowBlock);
-  std::int64_t row_products = plan->k * group_outputs(plan->dims);
-  std::int64_t smallest = ceil_div(ceil_div(kMinUnitProducts, std::max<std::int64_t>(row_products, 1)), kTileRows);
-  std::int64_t wanted = ceil_div(ceil_div(plan->rows, kWantedUnits), kTileRows);
-  plan->row_block = std::min(plan->row_block, std::max(wanted, smallest) * kTileRows);
-  plan->row_blocks = ceil_div(plan->rows, plan->row_block);
-  std::int64_t splits = plan->row_blocks == 0 ? 1 : ceil_div(kWantedUnits, plan->row_blocks * plan->dims.groups);
-  std::int64_t unit_rows = std::min(plan->rows, plan->row_block);
-  std::int64_t panel_products = std::max<std::int64_t>(unit_rows * plan->k * kPanel, 1);
-  std::int64_t least = ceil_div(kMinUnitProducts, panel_products);
-  plan->panel_block = std::min(plan->panels, std::max(least, ceil_div(plan->panels, splits)));
-  plan->panel_blocks = ceil_div(plan->panels, plan->panel_block);
-  plan->units = plan->row_blocks * plan->dims.groups * plan->panel_blocks;
+std::int64_t largest_row_block(std::int64_t k) {
+  std::int64_t fitting = kBlockBytes / (2 * (k + 1)) / kTilePixels * kTilePixels;
+  return std::clamp(fitting, kTilePixels, kMaxRowBlock);
 }
 
 // The definition of one accumulator, straight from the image.
@@ -64,7 +28,8 @@ std::int32_t accumulate(const ConvS8Plan& plan, const ConvS8Args& args, std::int
   std::int64_t local = channel % group_outputs(d);
   std::int64_t k_pairs = ceil_div(plan.k, 2);
   const auto* panel = reinterpret_cast<const std::int8_t*>(args.weights) +
-                      (group * plan.panels + local / kPanel) * k_pairs * 2 * kPanel + local % kPanel * 2;
+                      (group * plan.panels + local / kPanelChannels) * k_pairs * 2 * kPanelChannels +
+                      local % kPanelChannels * 2;
   std::int64_t ox = row % d.out_w;
   std::int64_t oy = row / d.out_w % d.out_h;
   std::int64_t image = row / d.out_w / d.out_h;
@@ -80,7 +45,7 @@ std::int32_t accumulate(const ConvS8Plan& plan, const ConvS8Args& args, std::int
         std::int64_t at = ((image * d.in_h + iy) * d.in_w + ix) * d.in_c + group * group_in + c;
         std::int32_t x = plan.x_type == DType::i8 ? static_cast<const std::int8_t*>(args.x)[at]
                                                   : static_cast<const std::uint8_t*>(args.x)[at];
-        acc += (x - args.x_zero_point) * panel[k / 2 * 2 * kPanel + k % 2];
+        acc += (x - args.x_zero_point) * panel[k / 2 * 2 * kPanelChannels + k % 2];
       }
     }
   }
@@ -94,12 +59,12 @@ void run_scalar(const ConvS8Plan& plan, const ConvS8Args& args, std::int64_t uni
     std::int64_t group = unit / plan.panel_blocks % d.groups;
     std::int64_t row_begin = unit / plan.panel_blocks / d.groups * plan.row_block;
     std::int64_t row_end = std::min(row_begin + plan.row_block, plan.rows);
-    std::int64_t local_end = std::min((panel_begin + plan.panel_block) * kPanel, group_outputs(d));
+    std::int64_t local_end = std::min((panel_begin + plan.panel_block) * kPanelChannels, group_outputs(d));
     for (std::int64_t row = row_begin; row < row_end; ++row) {
-      for (std::int64_t local = panel_begin * kPanel; local < local_end; ++local) {
+      for (std::int64_t local = panel_begin * kPanelChannels; local < local_end; ++local) {
         std::int64_t channel = group * group_outputs(d) + local;
         std::int32_t acc = accumulate(plan, args, row, channel);
-        store_epilogue_scalar(plan.epilogue, args.epilogue, group * plan.panels * kPanel + local, acc,
+        store_epilogue_scalar(plan.epilogue, args.epilogue, group * plan.panels * kPanelChannels + local, acc,
                               row * d.out_c + channel);
       }
     }
@@ -114,47 +79,53 @@ ConvS8Plan plan_conv_s8(const ConvDims& dims, DType x_type, const EpilogueS8& ep
   plan.epilogue = epilogue;
   plan.x_type = x_type;
   plan.isa = isa;
-  plan.k = k_of(dims);
+  plan.k = products_per_output(dims);
   AOQ_CHECK(plan.k <= kMaxExactK);
   plan.rows = dims.batch * dims.out_h * dims.out_w;
-  plan.panels = panels_of(dims);
-  plan.x_is_matrix = is_matrix(dims);
-  split_work(&plan);
+  plan.panels = panels_per_group(dims);
+  plan.x_is_matrix = input_is_matrix(dims);
+  ConvBlocks blocks = split_conv(dims, largest_row_block(plan.k));
+  plan.row_block = blocks.row_block;
+  plan.row_blocks = blocks.row_blocks;
+  plan.panel_block = blocks.panel_block;
+  plan.panel_blocks = blocks.panel_blocks;
+  plan.units = blocks.units;
   // The widening writes whole vectors, hence the slack behind the last row.
   plan.scratch_bytes = isa == Isa::reference ? 0 : ceil_div(plan.row_block * 2 * (plan.k + 1) + 64, 64) * 64;
   return plan;
 }
 
 std::int64_t packed_bytes_conv_s8(const ConvDims& dims) {
-  return dims.groups * panels_of(dims) * ceil_div(k_of(dims), 2) * 2 * kPanel;
+  return dims.groups * panels_per_group(dims) * ceil_div(products_per_output(dims), 2) * 2 * kPanelChannels;
 }
 
 void pack_conv_s8(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed) {
   std::int64_t group_in = dims.in_c / dims.groups;
   std::int64_t taps = dims.kernel_h * dims.kernel_w;
-  std::int64_t panel_bytes = ceil_div(k_of(dims), 2) * 2 * kPanel;
+  std::int64_t panel_bytes = ceil_div(products_per_output(dims), 2) * 2 * kPanelChannels;
   std::fill(packed.begin(), packed.end(), std::byte{0});
   auto* out = reinterpret_cast<std::int8_t*>(packed.data());
   for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
     std::int64_t group = channel / group_outputs(dims);
     std::int64_t local = channel % group_outputs(dims);
-    std::int8_t* panel = out + (group * panels_of(dims) + local / kPanel) * panel_bytes + local % kPanel * 2;
+    std::int8_t* panel =
+        out + (group * panels_per_group(dims) + local / kPanelChannels) * panel_bytes + local % kPanelChannels * 2;
     for (std::int64_t c = 0; c < group_in; ++c) {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         std::int64_t k = tap * group_in + c;
-        panel[k / 2 * 2 * kPanel + k % 2] = weights[(channel * group_in + c) * taps + tap];
+        panel[k / 2 * 2 * kPanelChannels + k % 2] = weights[(channel * group_in + c) * taps + tap];
       }
     }
   }
 }
 
 std::int64_t padded_channels(const ConvDims& dims) {
-  return dims.groups * panels_of(dims) * kPanel;
+  return dims.groups * panels_per_group(dims) * kPanelChannels;
 }
 
 void spread_channels(const ConvDims& dims, std::span<const float> values, std::span<float> padded) {
   std::fill(padded.begin(), padded.end(), 0.0f);
-  std::int64_t stride = panels_of(dims) * kPanel;
+  std::int64_t stride = panels_per_group(dims) * kPanelChannels;
   for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
     std::int64_t at = channel / group_outputs(dims) * stride + channel % group_outputs(dims);
     padded[static_cast<std::size_t>(at)] = values[static_cast<std::size_t>(channel)];

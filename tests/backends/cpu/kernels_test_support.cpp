@@ -1,5 +1,6 @@
 #include "tests/backends/cpu/kernels_test_support.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace aoq::cpu::test {
@@ -51,6 +52,29 @@ std::vector<std::uint8_t> Buffer::copy() const {
   std::vector<std::uint8_t> out(static_cast<std::size_t>(size_));
   if (size_ > 0) std::memcpy(out.data(), data_, out.size());
   return out;
+}
+
+ConvDims random_conv(Random& random) {
+  ConvDims d;
+  d.batch = random.between(1, 2);
+  d.groups = random.chance(30) ? random.between(2, 3) : 1;
+  d.in_c = d.groups * random.between(1, random.chance(30) ? 40 : 9);
+  d.out_c = d.groups * random.between(1, random.chance(30) ? 50 : 20);
+  d.kernel_h = random.between(1, 4);
+  d.kernel_w = random.between(1, 5);
+  d.stride_h = random.between(1, 3);
+  d.stride_w = random.between(1, 3);
+  d.dilation_h = random.between(1, 2);
+  d.dilation_w = random.chance(70) ? 1 : 2;
+  d.pad_top = random.between(0, 3);
+  d.pad_left = random.between(0, 6);
+  std::int64_t pad_bottom = random.between(0, 3);
+  std::int64_t pad_right = random.between(0, 6);
+  d.in_h = random.between(1, 9) + std::max<std::int64_t>(d.dilation_h * (d.kernel_h - 1) - d.pad_top - pad_bottom, 0);
+  d.in_w = random.between(1, 12) + std::max<std::int64_t>(d.dilation_w * (d.kernel_w - 1) - d.pad_left - pad_right, 0);
+  d.out_h = conv_output_size({d.in_h, d.kernel_h, d.stride_h, d.dilation_h, d.pad_top, pad_bottom});
+  d.out_w = conv_output_size({d.in_w, d.kernel_w, d.stride_w, d.dilation_w, d.pad_left, pad_right});
+  return d;
 }
 
 bool same_floats(const float* a, const float* b, std::int64_t n) {

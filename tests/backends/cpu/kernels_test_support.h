@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_features.h"
+#include "backends/cpu/kernels/conv_dims.h"
 
 namespace aoq::cpu::test {
 
@@ -48,6 +49,9 @@ class Buffer {
   std::vector<std::byte> memory_;
   std::byte* data_;
 };
+
+// Small dimensions of every kind: strides, dilation, uneven padding, groups, kernels larger than the image.
+ConvDims random_conv(Random& random);
 
 // Equal bits, or both NaN.
 bool same_floats(const float* a, const float* b, std::int64_t n);
