@@ -37,7 +37,8 @@ Status check_finite(std::span<const float> values, const std::string& name) {
 
 void add_channels(const TensorView& v, std::size_t axis, ChannelMean* mean) {
   std::int64_t outer = 1, inner = 1, channels = v.shape[axis];
-  for (std::size_t d = 0; d < v.shape.size(); ++d) (d < axis ? outer : d > axis ? inner : channels) *= d == axis ? 1 : v.shape[d];
+  for (std::size_t d = 0; d < axis; ++d) outer *= v.shape[d];
+  for (std::size_t d = axis + 1; d < v.shape.size(); ++d) inner *= v.shape[d];
   mean->sum.resize(static_cast<std::size_t>(channels));
   const auto* x = reinterpret_cast<const float*>(v.data);
   for (std::int64_t o = 0; o < outer; ++o) {
