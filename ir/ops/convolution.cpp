@@ -1,5 +1,7 @@
 #include "ir/ops/convolution.h"
 
+#include <algorithm>
+
 #include "ir/ops/fma.h"
 
 namespace aoq::ops {
@@ -18,12 +20,13 @@ Result<Sizes> constant_weight_shape(const Type& weight, std::int64_t rank) {
 
 Result<Dim> transposed_output(const Dim& in, const Window& w, std::size_t d, std::int64_t output_padding) {
   AOQ_TRY(require_range("output_padding", output_padding, 0, std::max(w.stride[d], w.dilation[d]) - 1));
+  if (in == Dim(0)) return Dim(0);
   std::int64_t extra = w.dilation[d] * (w.kernel[d] - 1) + 1 + output_padding - w.pad_begin[d] - w.pad_end[d];
   Dim out = (in - Dim(1)) * Dim(w.stride[d]) + Dim(extra);
   if (out.is_constant() && out.constant() < 0) {
     return error(Code::invalid_model, "output length along spatial dimension {} is {}", d, out.constant());
   }
-  return in == Dim(0) ? Dim(0) : out;
+  return out;
 }
 
 Result<std::vector<Dim>> spatial_shape(const InferContext& c, const Window& window, WindowDirection direction) {

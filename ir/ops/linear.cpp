@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ir/ops/linear.h"
 #include "ir/ops/activation.h"
 #include "ir/ops/elements.h"

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ir/ops/fma.h"
 #include "ir/ops/linear.h"
 
