@@ -40,7 +40,10 @@ struct Dim::Term {
 
   std::string key() const {
     std::string k;
-    for (const auto& atom : atoms) k += (k.empty() ? "" : "*") + atom->text;
+    for (const auto& atom : atoms) {
+      if (!k.empty()) k += "*";
+      k += atom->text;
+    }
     return k;
   }
 };
@@ -342,7 +345,10 @@ Result<Dim> Dim::parse(std::string_view text) { return Parser(text).parse(); }
 
 std::string to_string(std::span<const Dim> dims) {
   std::string out = "[";
-  for (std::size_t i = 0; i < dims.size(); ++i) out += (i ? ", " : "") + dims[i].to_string();
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += dims[i].to_string();
+  }
   return out + "]";
 }
 

@@ -7,7 +7,7 @@
 
 namespace aoq {
 
-std::string Node::label() const { return origins.empty() ? "<" + std::string(def().name) + ">" : origins.front(); }
+std::string Node::label() const { return origins.empty() ? fmt::format("<{}>", def().name) : origins.front(); }
 
 std::string describe(const Node& node) { return fmt::format("node {} ({})", node.label(), node.def().name); }
 
