@@ -1,8 +1,8 @@
 // Our own ways to choose a range from a histogram; PyTorch has none of these as an observer. All work in double.
 //
 //   percentile: the shortest range of whole bins that leaves at most (100 - percentile) / 2 percent out at either end
-//   entropy:    among ranges around zero (both ends scaled down together), the one whose quantized histogram has the
-//               least Kullback-Leibler divergence from the clipped histogram (TensorRT's calibration, for both signs)
+//   entropy:    among ranges cut off at a common magnitude, the one whose quantized histogram has the least
+//               Kullback-Leibler divergence from the clipped histogram (TensorRT's calibration, for both signs)
 //   mse:        among the same ranges, the one of the least expected squared error
 #include <algorithm>
 #include <cmath>
@@ -43,21 +43,28 @@ Range percentile_range(const HistogramView& h, const ObserverSpec& spec) {
   return {std::max(lo, h.min), std::min(hi, h.max)};
 }
 
-// A candidate: both ends of the observed range (with zero in it) scaled by `share`.
-Range scaled_range(const HistogramView& h, double share) {
-  const double lo = std::min(0.0, static_cast<double>(h.min)) * share,
-               hi = std::max(0.0, static_cast<double>(h.max)) * share;
-  return {static_cast<float>(lo), static_cast<float>(hi)};
+// A candidate: the observed range, with zero in it, cut off at `share` of its largest magnitude on either side.
+Range clipped_range(const HistogramView& h, double share) {
+  const double lo = std::min(0.0, static_cast<double>(h.min)), hi = std::max(0.0, static_cast<double>(h.max));
+  const double threshold = share * std::max(-lo, hi);
+  return {static_cast<float>(std::max(lo, -threshold)), static_cast<float>(std::min(hi, threshold))};
+}
+
+// The range over which the codes are spread: a symmetric scheme spends them on both sides alike.
+Range spread_range(Range r, const ObserverSpec& spec) {
+  if (spec.qscheme != QScheme::per_tensor_symmetric) return r;
+  const float magnitude = std::max(-r.min, r.max);
+  return {-magnitude, magnitude};
 }
 
 // The least-loss candidate of a hundred; the widest wins a tie.
 template <class Loss>
 Range best_of(const HistogramView& h, const Loss& loss) {
   constexpr int kCandidates = 100;
-  Range best = scaled_range(h, 1.0);
+  Range best = clipped_range(h, 1.0);
   double least = std::numeric_limits<double>::infinity();
   for (int i = kCandidates; i > 0; --i) {
-    const Range r = scaled_range(h, static_cast<double>(i) / kCandidates);
+    const Range r = clipped_range(h, static_cast<double>(i) / kCandidates);
     const double l = r.max > r.min ? loss(r) : std::numeric_limits<double>::infinity();
     if (l < least) {
       least = l;
@@ -76,7 +83,8 @@ Range mse_range(const HistogramView& h, const ObserverSpec& spec) {
   const Bins bins(h);
   const double codes = codes_of(spec);
   return best_of(h, [&](Range r) {
-    const double step = (static_cast<double>(r.max) - r.min) / (codes - 1);
+    const Range spread = spread_range(r, spec);
+    const double step = (static_cast<double>(spread.max) - spread.min) / (codes - 1);
     double loss = 0;
     for (std::int64_t i = 0; i < bins.count; ++i) {
       if (h.counts[i] == 0) continue;
@@ -133,7 +141,12 @@ double divergence(const Bins& bins, Range r, std::int64_t codes) {
 Range entropy_range(const HistogramView& h, const ObserverSpec& spec) {
   const Bins bins(h);
   const std::int64_t codes = static_cast<std::int64_t>(std::min(codes_of(spec), static_cast<double>(bins.count) / 2));
-  return best_of(h, [&](Range r) { return divergence(bins, r, std::max<std::int64_t>(codes, 1)); });
+  return best_of(h, [&](Range r) {
+    const Range spread = spread_range(r, spec);
+    const double share = (static_cast<double>(r.max) - r.min) / (static_cast<double>(spread.max) - spread.min);
+    const std::int64_t used = static_cast<std::int64_t>(std::ceil(static_cast<double>(codes) * share));
+    return divergence(bins, r, std::max<std::int64_t>(used, 1));
+  });
 }
 
 }  // namespace
