@@ -151,12 +151,6 @@ Result<bool> json_bool(const Json& object, std::string_view key) {
   return v->get<bool>();
 }
 
-std::string hex_float(double value) {
-  if (std::isnan(value)) return "nan";
-  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
-  return fmt::format("{:a}", value);
-}
-
 Result<double> parse_hex_float(std::string_view text) {
   if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
   if (text == "inf") return std::numeric_limits<double>::infinity();

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "ir/status.h"
+#include "ir/type.h"
 
 namespace aoq {
 
@@ -38,8 +39,7 @@ Result<std::int64_t> json_integer(const Json& object, std::string_view key);
 Result<double> json_number(const Json& object, std::string_view key);
 Result<bool> json_bool(const Json& object, std::string_view key);
 
-// Floats as exact text: C hexadecimal notation such as "0x1.8p+1", or "inf", "-inf", "nan".
-std::string hex_float(double value);
+// Reads what hex_float (ir/type.h) writes: C hexadecimal notation such as "0x1.8p+1", or "inf", "-inf", "nan".
 Result<double> parse_hex_float(std::string_view text);
 
 }  // namespace aoq

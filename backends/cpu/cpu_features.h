@@ -1,0 +1,30 @@
+// What this processor and its operating system can do, and the class of kernels that follows from it.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace aoq::cpu {
+
+// A feature is true only when the operating system saves its registers too.
+struct CpuFeatures {
+  bool avx2 = false;
+  bool fma = false;
+  bool f16c = false;
+  bool avx_vnni = false;
+  bool avx512f = false;
+  bool avx512bw = false;
+  bool avx512vl = false;
+  bool avx512_vnni = false;
+};
+
+// Instruction sets that have kernels of their own, weakest first. `avx2` means AVX2 + FMA + F16C.
+enum class Isa : std::uint8_t { reference, avx2 };
+
+const CpuFeatures& cpu_features();
+std::string_view isa_name(Isa isa);
+
+// The best class of this machine and build; the environment variable AOQ_CPU_CLASS=reference|avx2 may lower it.
+Isa best_isa();
+
+}  // namespace aoq::cpu

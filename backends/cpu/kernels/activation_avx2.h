@@ -1,0 +1,36 @@
+// Activations on eight floats, for AVX2 translation units only.
+#pragma once
+
+#include "backends/cpu/kernels/activation.h"
+#include "backends/cpu/kernels/simd_avx2.h"
+#include "ir/math_functions.h"
+
+namespace aoq::cpu {
+namespace {
+
+inline F32x8 apply_activation_x8(const ActivationParams& params, F32x8 x) {
+  switch (params.kind) {
+    case Activation::none:
+      return x;
+    case Activation::clamp:
+      return math::clamp_fn(x, F32x8(params.a), F32x8(params.b));
+    case Activation::hardswish:
+      return math::hardswish_fn(x);
+    case Activation::hardsigmoid:
+      return math::hardsigmoid_fn(x, F32x8(params.a), F32x8(params.b));
+    case Activation::sigmoid:
+      return math::sigmoid_fn(x);
+    case Activation::tanh:
+      return math::tanh_fn(x);
+    case Activation::silu:
+      return math::silu_fn(x);
+    case Activation::gelu_erf:
+      return math::gelu_erf_fn(x);
+    case Activation::gelu_tanh:
+      return math::gelu_tanh_fn(x);
+  }
+  return x;
+}
+
+}  // namespace
+}  // namespace aoq::cpu

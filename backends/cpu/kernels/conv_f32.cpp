@@ -1,0 +1,127 @@
+#include "backends/cpu/kernels/conv_f32.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "backends/cpu/kernels/conv_blocks.h"
+#include "backends/cpu/kernels/entry_avx2.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr std::int64_t kMaxRowBlock = 96;
+constexpr std::int64_t kCopyBytes = 192 * 1024;
+constexpr std::int64_t kFewChannels = 8;
+
+// The definition of one accumulator, straight from the image.
+float accumulate(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t row, std::int64_t channel) {
+  const ConvDims& d = plan.dims;
+  std::int64_t group_in = d.in_c / d.groups;
+  std::int64_t group = channel / group_outputs(d);
+  std::int64_t local = channel % group_outputs(d);
+  const float* w = reinterpret_cast<const float*>(args.weights) +
+                   (group * plan.panels + local / kPanelChannels) * plan.k * kPanelChannels + local % kPanelChannels;
+  std::int64_t ox = row % d.out_w;
+  std::int64_t oy = row / d.out_w % d.out_h;
+  std::int64_t image = row / d.out_w / d.out_h;
+  float acc = 0.0f;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh) {
+    for (std::int64_t kw = 0; kw < d.kernel_w; ++kw) {
+      std::int64_t iy = oy * d.stride_h - d.pad_top + kh * d.dilation_h;
+      std::int64_t ix = ox * d.stride_w - d.pad_left + kw * d.dilation_w;
+      bool inside = iy >= 0 && iy < d.in_h && ix >= 0 && ix < d.in_w;
+      const float* x = args.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c + group * group_in;
+      for (std::int64_t c = 0; c < group_in; ++c, w += kPanelChannels) acc = std::fma(inside ? x[c] : 0.0f, *w, acc);
+    }
+  }
+  return acc;
+}
+
+void run_scalar(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end) {
+  const ConvDims& d = plan.dims;
+  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
+    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
+    std::int64_t group = unit / plan.panel_blocks % d.groups;
+    std::int64_t row_begin = unit / plan.panel_blocks / d.groups * plan.row_block;
+    std::int64_t row_end = std::min(row_begin + plan.row_block, plan.rows);
+    std::int64_t local_end = std::min((panel_begin + plan.panel_block) * kPanelChannels, group_outputs(d));
+    for (std::int64_t row = row_begin; row < row_end; ++row) {
+      for (std::int64_t local = panel_begin * kPanelChannels; local < local_end; ++local) {
+        std::int64_t channel = group * group_outputs(d) + local;
+        float y = accumulate(plan, args, row, channel);
+        if (plan.epilogue.has_bias) y = y + args.bias[group * plan.panels * kPanelChannels + local];
+        if (plan.epilogue.has_residual) y = y + args.residual[row * d.out_c + channel];
+        args.out[row * d.out_c + channel] = apply_activation(plan.epilogue.activation, y);
+      }
+    }
+  }
+}
+
+std::int64_t scratch_for(const ConvF32Plan& plan) {
+  std::int64_t taps = plan.x_is_matrix || plan.copies_rows ? 1 : plan.dims.kernel_h * plan.dims.kernel_w;
+  std::int64_t tiles = ceil_div(plan.row_block, kTilePixels);
+  std::int64_t accumulators = tiles * kTilePixels * kPanelChannels * 4;
+  std::int64_t pointers = round_up(tiles * taps * kTilePixels * 8, 64);
+  std::int64_t zeros = round_up(plan.dims.in_c / plan.dims.groups * 4, 64);
+  std::int64_t copies = plan.copies_rows ? round_up(plan.row_block * plan.k * 4 + 64, 64) : 0;
+  return accumulators + pointers + zeros + copies;
+}
+
+}  // namespace
+
+ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa isa) {
+  ConvF32Plan plan;
+  plan.dims = dims;
+  plan.epilogue = epilogue;
+  plan.isa = isa;
+  plan.k = products_per_output(dims);
+  plan.rows = dims.batch * dims.out_h * dims.out_w;
+  plan.panels = panels_per_group(dims);
+  plan.x_is_matrix = input_is_matrix(dims);
+  plan.copies_rows = !plan.x_is_matrix && dims.in_c / dims.groups < kFewChannels;
+  std::int64_t most = kMaxRowBlock;
+  if (plan.copies_rows) {
+    most = std::clamp(kCopyBytes / (4 * plan.k) / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
+  }
+  ConvBlocks blocks = split_conv(dims, most);
+  plan.row_block = blocks.row_block;
+  plan.row_blocks = blocks.row_blocks;
+  plan.panel_block = blocks.panel_block;
+  plan.panel_blocks = blocks.panel_blocks;
+  plan.units = blocks.units;
+  plan.scratch_bytes = isa == Isa::reference ? 0 : scratch_for(plan);
+  return plan;
+}
+
+std::int64_t packed_bytes_conv_f32(const ConvDims& dims) {
+  return dims.groups * panels_per_group(dims) * products_per_output(dims) * kPanelChannels * 4;
+}
+
+void pack_conv_f32(const ConvDims& dims, const float* weights, std::span<std::byte> packed) {
+  std::int64_t group_in = dims.in_c / dims.groups;
+  std::int64_t taps = dims.kernel_h * dims.kernel_w;
+  std::int64_t panel_floats = products_per_output(dims) * kPanelChannels;
+  std::fill(packed.begin(), packed.end(), std::byte{0});
+  auto* out = reinterpret_cast<float*>(packed.data());
+  for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
+    std::int64_t group = channel / group_outputs(dims);
+    std::int64_t local = channel % group_outputs(dims);
+    std::int64_t index = group * panels_per_group(dims) + local / kPanelChannels;
+    float* panel = out + index * panel_floats + local % kPanelChannels;
+    for (std::int64_t c = 0; c < group_in; ++c) {
+      for (std::int64_t tap = 0; tap < taps; ++tap) {
+        panel[(tap * group_in + c) * kPanelChannels] = weights[(channel * group_in + c) * taps + tap];
+      }
+    }
+  }
+}
+
+void run_conv_f32(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end,
+                  std::byte* scratch) {
+#if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa == Isa::avx2) return run_conv_f32_avx2(plan, args, unit_begin, unit_end, scratch);
+#endif
+  run_scalar(plan, args, unit_begin, unit_end);
+}
+
+}  // namespace aoq::cpu

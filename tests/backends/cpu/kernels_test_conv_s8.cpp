@@ -1,0 +1,166 @@
+// int8 convolution and linear: AVX2 against the scalar definition, bit for bit.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "backends/cpu/kernels/conv_s8.h"
+#include "tests/backends/cpu/kernels_test_support.h"
+
+namespace aoq::cpu::test {
+namespace {
+
+struct Case {
+  ConvDims dims;
+  DType x_type = DType::u8;
+  std::int32_t x_zero_point = 0;
+  EpilogueS8 epilogue;
+  bool extreme = false;
+};
+
+EpilogueS8 random_epilogue(Random& random) {
+  EpilogueS8 e;
+  const DType types[] = {DType::u8, DType::i8, DType::f32};
+  e.out_type = types[random.between(0, 2)];
+  bool is_signed = e.out_type == DType::i8;
+  std::int32_t qmin = is_signed ? -128 : 0;
+  const std::int32_t zero_points[] = {qmin, qmin + 255, qmin + static_cast<std::int32_t>(random.between(0, 255))};
+  e.bounds = full_bounds(e.out_type == DType::f32 ? DType::u8 : e.out_type,
+                         e.out_type == DType::f32 ? 0 : zero_points[random.between(0, 2)]);
+  if (random.chance(40) && e.out_type != DType::f32) e.bounds = narrowed_bounds(e.bounds, 0.0f, 1.5f, 0.02f);
+  e.has_residual = random.chance(40);
+  e.residual_type = e.out_type == DType::f32 ? DType::f32 : random.chance(50) ? DType::u8 : DType::i8;
+  e.residual_zero_point = static_cast<std::int32_t>(random.between(-3, 100));
+  e.residual_multiplier = random.real(0.1f, 2.0f);
+  if (random.chance(30)) {
+    e.activation.kind = static_cast<Activation>(random.between(1, 8));
+    e.activation.a = e.activation.kind == Activation::hardsigmoid ? 0.2f : 0.0f;
+    e.activation.b = e.activation.kind == Activation::hardsigmoid ? 0.5f : 6.0f;
+    e.inv_out = 40.0f;
+  }
+  return e;
+}
+
+std::vector<std::uint8_t> run_in_pieces(const ConvS8Plan& plan, const ConvS8Args& base, std::int64_t pieces) {
+  std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
+  Buffer out(plan.rows * plan.dims.out_c * element);
+  Buffer scratch(plan.scratch_bytes);
+  ConvS8Args args = base;
+  args.epilogue.out = out.data();
+  for (std::int64_t piece = 0; piece < pieces; ++piece) {
+    run_conv_s8(plan, args, plan.units * piece / pieces, plan.units * (piece + 1) / pieces, scratch.data());
+  }
+  CHECK(out.guards_are_intact());
+  CHECK(scratch.guards_are_intact());
+  return out.copy();
+}
+
+void check_case(const Case& c, Random& random) {
+  const ConvDims& d = c.dims;
+  std::int64_t weight_count = d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w;
+  std::vector<std::uint8_t> weights = random.bytes(weight_count, c.extreme, 0x80, 0x7f);
+  if (random.chance(10)) std::fill(weights.begin(), weights.end(), std::uint8_t{1});
+  bool is_signed = c.x_type == DType::i8;
+  std::vector<std::uint8_t> x =
+      random.bytes(d.batch * d.in_h * d.in_w * d.in_c, c.extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
+  std::int64_t channels = padded_channels(d);
+  float typical = 1.0f / (is_signed ? 3000.0f : 6000.0f);
+  std::vector<float> bias(static_cast<std::size_t>(channels)), multiplier(bias.size());
+  spread_channels(d, random.reals(d.out_c, -2000.0f, 2000.0f), bias);
+  spread_channels(d, random.reals(d.out_c, typical * 0.5f, typical * 2.0f), multiplier);
+  std::int64_t outputs = d.batch * d.out_h * d.out_w * d.out_c;
+  std::vector<float> residual = random.reals(outputs, -2.0f, 2.0f);
+  Buffer packed(packed_bytes_conv_s8(d));
+  pack_conv_s8(d, reinterpret_cast<const std::int8_t*>(weights.data()),
+               {packed.data(), static_cast<std::size_t>(packed_bytes_conv_s8(d))});
+  CHECK(packed.guards_are_intact());
+  ConvS8Args args;
+  args.x = x.data();
+  args.x_zero_point = c.x_zero_point;
+  args.weights = packed.data();
+  args.epilogue = {.bias = bias.data(), .multiplier = multiplier.data(), .x_scale = 0.7f, .residual = residual.data()};
+  ConvS8Plan scalar = plan_conv_s8(d, c.x_type, c.epilogue, Isa::reference);
+  std::vector<std::uint8_t> expected = run_in_pieces(scalar, args, 1);
+  CHECK(run_in_pieces(scalar, args, 3) == expected);
+  ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, Isa::avx2);
+  CHECK(run_in_pieces(vector, args, 1) == expected);
+  CHECK(run_in_pieces(vector, args, 4) == expected);
+}
+
+std::int32_t random_zero_point(Random& random, DType type) {
+  std::int32_t qmin = type == DType::i8 ? -128 : 0;
+  const std::int64_t choices[] = {qmin, qmin + 255, random.between(qmin, qmin + 255)};
+  return static_cast<std::int32_t>(choices[random.between(0, 2)]);
+}
+
+}  // namespace
+
+TEST_CASE("int8 linear: every row count and tail equals the definition") {
+  if (!has_avx2()) return;
+  Random random(1);
+  for (int i = 0; i < 260; ++i) {
+    Case c;
+    c.dims = dims_of_linear(i % 13 + 1, random.between(1, 130), random.between(1, 70));
+    c.x_type = random.chance(50) ? DType::u8 : DType::i8;
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    c.epilogue = random_epilogue(random);
+    c.extreme = random.chance(30);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("int8 linear: the largest exact K at full range") {
+  if (!has_avx2()) return;
+  Random random(2);
+  Case c;
+  c.dims = dims_of_linear(2, 65792, 17);
+  c.x_zero_point = 0;
+  c.epilogue.out_type = DType::f32;
+  c.extreme = true;
+  check_case(c, random);
+}
+
+TEST_CASE("int8 linear: many units") {
+  if (!has_avx2()) return;
+  Random random(3);
+  Case c;
+  c.dims = dims_of_linear(301, 257, 200);
+  c.x_type = DType::i8;
+  c.x_zero_point = -128;
+  check_case(c, random);
+  c.dims = dims_of_linear(1, 800, 1000);
+  check_case(c, random);
+}
+
+TEST_CASE("int8 convolution: kernels, strides, dilation, padding, groups") {
+  if (!has_avx2()) return;
+  Random random(4);
+  for (int i = 0; i < 400; ++i) {
+    Case c;
+    c.dims = random_conv(random);
+    c.x_type = random.chance(50) ? DType::u8 : DType::i8;
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    c.epilogue = random_epilogue(random);
+    c.extreme = random.chance(30);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("epilogue arrays are the quotients of ir/epilogue.h") {
+  std::vector<float> bias = {0.3f, -7.1f}, scales = {0.013f, 0.0021f};
+  std::vector<float> b(2), m(2);
+  RequantSource source = {.bias = bias, .weight_scales = scales, .x_scale = 0.05f, .out_scale = 0.11f};
+  prepare_epilogue(source, b, m);
+  float scale = 0.05f * scales[1];
+  CHECK(b[1] == bias[1] / scale);
+  CHECK(m[1] == scale / 0.11f);
+  source.activation = Activation::hardswish;
+  prepare_epilogue(source, b, m);
+  CHECK(m[1] == scale);
+  source.out_type = DType::f32;
+  prepare_epilogue(source, b, m);
+  CHECK(b[1] == bias[1]);
+  CHECK(m[1] == scales[1]);
+}
+
+}  // namespace aoq::cpu::test

@@ -1,0 +1,131 @@
+// GMAC/s of the CPU kernels on one thread, best of several runs: kernel_bench [filter].
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/conv_s8.h"
+
+namespace aoq::cpu {
+namespace {
+
+const char* filter = "";
+
+void measure(const std::string& name, double products, const std::function<void()>& run) {
+  if (name.find(filter) == std::string::npos) return;
+  using Clock = std::chrono::steady_clock;
+  run();
+  double best = 1e9;
+  auto start = Clock::now();
+  for (int i = 0; i < 200 && (i < 3 || Clock::now() - start < std::chrono::milliseconds(120)); ++i) {
+    auto begin = Clock::now();
+    run();
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  std::printf("%-44s %9.1f us %7.1f GMAC/s\n", name.c_str(), best * 1e6, products / best * 1e-9);
+}
+
+template <typename T>
+struct Aligned {
+  explicit Aligned(std::int64_t n) : memory(static_cast<std::size_t>(n) * sizeof(T) + 64) {
+    auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+    data = reinterpret_cast<T*>(memory.data() + (64 - address % 64) % 64);
+    for (std::int64_t i = 0; i < n; ++i) data[i] = static_cast<T>(i * 7 % 97);
+  }
+  std::vector<std::byte> memory;
+  T* data;
+};
+
+double products_of(const ConvDims& d) {
+  return static_cast<double>(d.batch * d.out_h * d.out_w * d.out_c * d.kernel_h * d.kernel_w * (d.in_c / d.groups));
+}
+
+ConvDims square(std::int64_t size, std::int64_t in_c, std::int64_t out_c, std::int64_t kernel, std::int64_t stride) {
+  ConvDims d;
+  d.in_h = d.in_w = size;
+  d.in_c = in_c;
+  d.out_c = out_c;
+  d.kernel_h = d.kernel_w = kernel;
+  d.stride_h = d.stride_w = stride;
+  d.pad_top = d.pad_left = kernel / 2;
+  d.out_h = d.out_w = conv_output_size({size, kernel, stride, 1, kernel / 2, kernel / 2});
+  return d;
+}
+
+void bench_s8(const std::string& name, const ConvDims& d) {
+  EpilogueS8 epilogue;
+  ConvS8Plan plan = plan_conv_s8(d, DType::u8, epilogue, best_isa());
+  Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
+  Aligned<std::int8_t> weights(d.out_c * plan.k);
+  Aligned<std::byte> packed(packed_bytes_conv_s8(d)), scratch(plan.scratch_bytes);
+  Aligned<float> bias(padded_channels(d)), multiplier(padded_channels(d));
+  pack_conv_s8(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_s8(d))});
+  ConvS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+  args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+  measure("s8 " + name, products_of(d), [&] { run_conv_s8(plan, args, 0, plan.units, scratch.data); });
+}
+
+void bench_f32(const std::string& name, const ConvDims& d) {
+  EpilogueF32 epilogue = {.has_bias = true};
+  ConvF32Plan plan = plan_conv_f32(d, epilogue, best_isa());
+  Aligned<float> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c), weights(d.out_c * plan.k);
+  Aligned<std::byte> packed(packed_bytes_conv_f32(d)), scratch(plan.scratch_bytes);
+  Aligned<float> bias(padded_channels(d));
+  pack_conv_f32(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_f32(d))});
+  ConvF32Args args = {.x = x.data, .weights = packed.data, .bias = bias.data, .out = out.data};
+  measure("f32 " + name, products_of(d), [&] { run_conv_f32(plan, args, 0, plan.units, scratch.data); });
+}
+
+void bench_conv(const std::string& name, const ConvDims& d) {
+  bench_s8(name, d);
+  bench_f32(name, d);
+}
+
+void bench_linear(std::int64_t m, std::int64_t k, std::int64_t n) {
+  bench_conv("linear " + std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n),
+             dims_of_linear(m, k, n));
+}
+
+void bench_all() {
+  for (std::int64_t m : {1, 4, 32, 128, 256}) bench_linear(m, 768, 768);
+  for (std::int64_t m : {1, 4, 32, 128, 256}) bench_linear(m, 768, 3072);
+  for (std::int64_t m : {1, 4, 32, 128}) bench_linear(m, 3072, 768);
+  for (std::int64_t m : {1, 4, 32}) bench_linear(m, 4096, 4096);
+  bench_conv("7x7s2 3>64 @224", square(224, 3, 64, 7, 2));
+  bench_conv("3x3 64 @56", square(56, 64, 64, 3, 1));
+  bench_conv("3x3 128 @28", square(28, 128, 128, 3, 1));
+  bench_conv("3x3 256 @14", square(14, 256, 256, 3, 1));
+  bench_conv("3x3 512 @7", square(7, 512, 512, 3, 1));
+  bench_conv("3x3s2 128 @56", square(56, 128, 128, 3, 2));
+  bench_conv("1x1 64>256 @56", square(56, 64, 256, 1, 1));
+  bench_conv("1x1 256>64 @56", square(56, 256, 64, 1, 1));
+  bench_conv("1x1 1024>256 @14", square(14, 1024, 256, 1, 1));
+  bench_conv("1x1 512>2048 @7", square(7, 512, 2048, 1, 1));
+  bench_conv("3x3s2 3>32 @224", square(224, 3, 32, 3, 2));
+  bench_conv("1x1 16>96 @112", square(112, 16, 96, 1, 1));
+  bench_conv("1x1 96>24 @56", square(56, 96, 24, 1, 1));
+  bench_conv("1x1 24>144 @56", square(56, 24, 144, 1, 1));
+  bench_conv("1x1 144>24 @56", square(56, 144, 24, 1, 1));
+  bench_conv("1x1 384>64 @14", square(14, 384, 64, 1, 1));
+  bench_conv("1x1 160>960 @7", square(7, 160, 960, 1, 1));
+  ConvDims line = square(1, 64, 64, 1, 1);
+  line.in_w = line.out_w = 400;
+  line.kernel_w = 5;
+  line.pad_left = 2;
+  bench_conv("1-D 5 64>64 @400", line);
+}
+
+}  // namespace
+}  // namespace aoq::cpu
+
+int main(int argc, char** argv) {
+  if (argc > 1) aoq::cpu::filter = argv[1];
+  std::printf("class %s, one thread, best of up to 200 runs\n",
+              std::string(aoq::cpu::isa_name(aoq::cpu::best_isa())).c_str());
+  aoq::cpu::bench_all();
+  return 0;
+}
