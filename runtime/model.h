@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/aoq/limits.h"
+#include "formats/aoq/aoq_limits.h"
 #include "ir/graph.h"
 #include "runtime/backend.h"
 #include "runtime/thread_pool.h"

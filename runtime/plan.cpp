@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "ir/bind.h"
 #include "ir/checked.h"
 #include "runtime/arena.h"
-#include "runtime/inputs.h"
 
 namespace aoq {
 namespace {
@@ -21,18 +21,6 @@ Result<std::uint64_t> byte_size(const ConcreteType& type) {
     return error(Code::resource_limit, "{}{} is too large", dtype_name(type.dtype), shape_to_string(type.shape));
   }
   return *bytes;
-}
-
-Attributes concrete_attributes(const Attributes& attributes, const SymbolValues& symbols) {
-  Attributes out = attributes;
-  for (const auto& [name, value] : attributes) {
-    const auto* dims = std::get_if<std::vector<Dim>>(&value);
-    if (dims == nullptr) continue;
-    std::vector<Dim> numbers;
-    for (const Dim& d : *dims) numbers.push_back(d.substitute(symbols));
-    out.set(name, std::move(numbers));
-  }
-  return out;
 }
 
 // Buffers before placement. Values that share one point to the same entry.
@@ -199,7 +187,7 @@ Status Builder::add_step(const Node& node, const std::vector<Type>& types, const
 
 Status Builder::add_node(const Node& node) {
   if (node.is(Op::output)) return {};
-  const Attributes attributes = concrete_attributes(node.attributes(), symbols_);
+  AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols_));
   AOQ_ASSIGN(std::vector<Type> types, infer(node, attributes));
   for (std::size_t i = 0; i < types.size(); ++i) types_[node.output(i)] = concrete(types[i]);
   if (node.is(Op::input)) {
@@ -348,7 +336,12 @@ void Builder::resolve() {
 }
 
 Result<std::unique_ptr<Plan>> Builder::build(const Shapes& input_shapes) {
-  AOQ_ASSIGN(symbols_, bind_input_shapes(model_, input_shapes));
+  std::vector<InputShape> shapes;
+  for (std::size_t i = 0; i < input_shapes.size(); ++i) {
+    const bool known = i < model_.inputs().size();
+    shapes.push_back({known ? model_.inputs()[i].type.dtype : DType::f32, input_shapes[i]});
+  }
+  AOQ_ASSIGN(symbols_, bind_symbols(model_.graph(), shapes));
   for (const Node* n : model_.graph().nodes()) {
     Status added = add_node(*n);
     if (!added.ok()) return std::move(added).with_context(describe(*n));

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_set>
 
+#include "ir/bind.h"
+#include "ir/checked.h"
 #include "runtime/guard.h"
-#include "runtime/inputs.h"
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 
@@ -49,6 +51,34 @@ void copy_bytes(std::byte* to, const std::byte* from, std::uint64_t bytes) {
   if (bytes > 0 && to != from) std::memmove(to, from, bytes);
 }
 
+// "\"x\", \"mask\""
+std::string list_names(std::span<const Port> ports) {
+  std::string text;
+  for (const Port& p : ports) text += (text.empty() ? "\"" : ", \"") + p.name + "\"";
+  return text;
+}
+
+// What a new shape must pass before a plan is made for it.
+Status check_inputs(const Model& model, std::span<const TensorView> inputs) {
+  const std::vector<Port>& ports = model.inputs();
+  if (inputs.size() != ports.size()) {
+    return error(Code::invalid_data, "{} inputs are given, expected {}: {}", inputs.size(), ports.size(), list_names(ports));
+  }
+  std::vector<InputShape> shapes;
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    const std::optional<std::int64_t> count = checked::element_count(inputs[i].shape);
+    if (!count) {
+      return error(Code::invalid_data, "input \"{}\" has shape {}, which is negative or too large", ports[i].name,
+                   shape_to_string(inputs[i].shape));
+    }
+    if (inputs[i].data == nullptr && *count > 0) return error(Code::invalid_data, "input \"{}\" has no data", ports[i].name);
+    shapes.push_back({inputs[i].dtype, inputs[i].shape});
+  }
+  return bind_symbols(model.graph(), shapes).status();
+}
+
+using Wanted = std::unordered_set<const Value*>;
+
 }  // namespace
 
 struct Session::Impl {
@@ -65,11 +95,12 @@ struct Session::Impl {
   Status check_outputs(const Instance& instance, std::span<const MutableTensorView> outputs) const;
   Status set_outputs(Instance& instance, std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
   Status execute(Instance& instance, const Tap* tap);
-  Status show(const Instance& instance, std::span<const VisibleValue> values, const Tap& tap) const;
+  Status show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
+              const Tap& tap) const;
   const std::byte* pointer(const Instance& instance, const Place& place) const;
   Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Tap* tap);
   Status run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
-  Status order_by_name(std::span<const NamedTensor> inputs);
+  Status order_by_name(std::span<const NamedInput> inputs);
 
   // Owners: the caller, this session and the others.
   std::shared_ptr<const Model> model;
@@ -236,9 +267,11 @@ const std::byte* Session::Impl::pointer(const Instance& instance, const Place& p
   return nullptr;
 }
 
-Status Session::Impl::show(const Instance& instance, std::span<const VisibleValue> values, const Tap& tap) const {
+Status Session::Impl::show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
+              const Tap& tap) const {
   for (const VisibleValue& v : values) {
-    AOQ_TRY(tap(*v.value, TensorView{v.type.dtype, v.type.shape, pointer(instance, v.place)}));
+    if (!wanted.contains(v.value)) continue;
+    AOQ_TRY(tap.callback(*v.value, TensorView{v.type.dtype, v.type.shape, pointer(instance, v.place)}));
   }
   return {};
 }
@@ -248,15 +281,17 @@ Status Session::Impl::execute(Instance& instance, const Tap* tap) {
   for (const auto& p : instance.input_from_input) instance.inputs[p.operand] = instance.input_data[p.port];
   for (const auto& p : instance.input_from_output) instance.inputs[p.operand] = instance.output_data[p.port];
   for (const auto& p : instance.output_from_output) instance.outputs[p.operand] = instance.output_data[p.port];
-  if (tap != nullptr) AOQ_TRY(show(instance, plan.visible_inputs, *tap));
+  Wanted wanted;
+  if (tap != nullptr) wanted.insert(tap->values.begin(), tap->values.end());
+  if (tap != nullptr) AOQ_TRY(show(instance, plan.visible_inputs, wanted, *tap));
   for (const PlanStep& step : plan.steps) {
     RunContext context{{instance.inputs.data() + step.first_input, step.input_count},
                        {instance.outputs.data() + step.first_output, step.output_count},
                        arena.data() + step.scratch_offset,
                        &model->pool()};
     Status status = step.kernel->run(context);
-    if (!status.ok()) return std::move(status).with_context(describe(*step.node));
-    if (tap != nullptr) AOQ_TRY(show(instance, step.visible, *tap));
+    if (!status.ok()) return std::move(status).with_context(aoq::describe(*step.node));
+    if (tap != nullptr) AOQ_TRY(show(instance, step.visible, wanted, *tap));
   }
   for (const OutputCopy& copy : plan.copies) {
     copy_bytes(instance.output_data[copy.output], pointer(instance, copy.from), plan.output_ports[copy.output].bytes);
@@ -285,12 +320,12 @@ Status Session::Impl::run_into(std::span<const TensorView> inputs, std::span<con
 }
 
 // Fills by_name. A handful of names: comparing them all is cheaper than a map.
-Status Session::Impl::order_by_name(std::span<const NamedTensor> inputs) {
+Status Session::Impl::order_by_name(std::span<const NamedInput> inputs) {
   const std::vector<Port>& ports = model->inputs();
   std::size_t found = 0;
   for (std::size_t i = 0; i < ports.size(); ++i) {
-    const NamedTensor* given = nullptr;
-    for (const NamedTensor& in : inputs) {
+    const NamedInput* given = nullptr;
+    for (const NamedInput& in : inputs) {
       if (in.name != ports[i].name) continue;
       if (given != nullptr) return error(Code::invalid_data, "input \"{}\" is given twice", ports[i].name);
       given = &in;
@@ -300,7 +335,7 @@ Status Session::Impl::order_by_name(std::span<const NamedTensor> inputs) {
     ++found;
   }
   if (found == inputs.size()) return {};
-  for (const NamedTensor& in : inputs) {
+  for (const NamedInput& in : inputs) {
     if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == in.name; })) {
       return error(Code::invalid_data, "there is no input \"{}\"; the model has {}", in.name, list_names(ports));
     }
@@ -322,11 +357,15 @@ Result<Session> Session::create(std::shared_ptr<const Model> model) {
 
 const Model& Session::model() const { return *impl_->model; }
 
+Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs, const Tap& tap) {
+  return guarded([&] { return impl_->run(inputs, &tap); });
+}
+
 Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs) {
   return guarded([&] { return impl_->run(inputs, nullptr); });
 }
 
-Result<std::span<const TensorView>> Session::run(std::span<const NamedTensor> inputs) {
+Result<std::span<const TensorView>> Session::run(std::span<const NamedInput> inputs) {
   return guarded([&]() -> Result<std::span<const TensorView>> {
     AOQ_TRY(impl_->order_by_name(inputs));
     return impl_->run(impl_->by_name, nullptr);
@@ -335,10 +374,6 @@ Result<std::span<const TensorView>> Session::run(std::span<const NamedTensor> in
 
 Status Session::run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs) {
   return guarded([&] { return impl_->run_into(inputs, outputs); });
-}
-
-Status Session::run(std::span<const TensorView> inputs, const Tap& tap) {
-  return guarded([&] { return impl_->run(inputs, &tap).status(); });
 }
 
 Result<Shapes> Session::output_shapes(const Shapes& input_shapes) {

@@ -4,25 +4,22 @@
 // no lock and makes no system call of its own (a sleeping pool is woken once); what a kernel does is the backend's affair.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ir/executor.h"
 #include "ir/tensor.h"
 #include "runtime/model.h"
 
 namespace aoq {
 
-struct NamedTensor {
+struct NamedInput {
   std::string_view name;
   TensorView tensor;
 };
-
-// Sees a value of the model's graph right after it was computed. An error ends the run.
-using Tap = std::function<Status(const Value& value, const TensorView& tensor)>;
 
 // Memory that a run holds, known before it starts.
 struct MemoryNeed {
@@ -64,12 +61,13 @@ class Session {
   // Inputs in the order of model().inputs(), or by name in any order, at any alignment. invalid_data names the input, what
   // was found and what is expected. The results belong to the session and are valid until its next run.
   Result<std::span<const TensorView>> run(std::span<const TensorView> inputs);
-  Result<std::span<const TensorView>> run(std::span<const NamedTensor> inputs);
+  Result<std::span<const TensorView>> run(std::span<const NamedInput> inputs);
   // Writes the results to the caller's buffers, whose dtypes and shapes must be those of the results. A result may lie
   // where an input lies; results must not overlap each other.
   Status run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
-  // Shows every input and every computed value to `tap`; allocates. The results are left to the tap.
-  Status run(std::span<const TensorView> inputs, const Tap& tap);
+  // Shows the values of model().graph() that the tap asks for: each right after the step that computed it, a view of it
+  // then too. Constants are not shown. Allocates.
+  Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Tap& tap);
 
   // What a run with these input shapes gives and needs. Builds the plan.
   Result<Shapes> output_shapes(const Shapes& input_shapes);

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/aoq/limits.h"
+#include "formats/aoq/aoq_limits.h"
 #include "formats/io/file.h"
 #include "ir/graph.h"
 
