@@ -150,6 +150,33 @@ void Dim::collect_symbols(std::vector<std::string>& names) const {
   }
 }
 
+std::optional<std::int64_t> Dim::lower_bound() const {
+  if (!terms_) return constant_;
+  std::int64_t sum = 0;
+  for (const Term& t : *terms_) {
+    if (t.coefficient < 0 && !t.atoms.empty()) return std::nullopt;
+    std::int64_t least = t.coefficient;
+    for (const auto& atom : t.atoms) {
+      std::optional<std::int64_t> a = atom_lower_bound(*atom);
+      if (!a || *a < 0 || __builtin_mul_overflow(least, *a, &least)) return std::nullopt;
+    }
+    if (__builtin_add_overflow(sum, least, &sum)) return std::nullopt;
+  }
+  return sum;
+}
+
+std::optional<std::int64_t> Dim::atom_lower_bound(const Atom& atom) {
+  if (atom.kind == kSymbol) return 1;
+  std::optional<std::int64_t> a = atom.a.lower_bound();
+  std::optional<std::int64_t> b = atom.b.lower_bound();
+  if (atom.kind == kMin) return a && b ? std::optional(std::min(*a, *b)) : std::nullopt;
+  if (atom.kind == kMax) return a && b ? std::max(*a, *b) : (a ? a : b);
+  if (!a || !b || *b <= 0) return std::nullopt;
+  if (!atom.b.is_constant()) return *a >= 0 ? std::optional<std::int64_t>(0) : std::nullopt;
+  Result<std::int64_t> q = apply(atom.kind, *a, *b);
+  return q.ok() ? std::optional(*q) : std::nullopt;
+}
+
 std::string Dim::to_string() const {
   if (!terms_) return std::to_string(constant_);
   std::string out;
