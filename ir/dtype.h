@@ -31,8 +31,9 @@ struct DTypeInfo {
   int mantissa_bits;
   // Converts `out.size()` elements that start at element `begin` of the packed buffer `in`; the buffer must hold them.
   void (*to_float)(const std::byte* in, std::int64_t begin, std::span<float> out);
-  // Rounds half to even and saturates to [min, max] (floats with an infinity keep it; NaN becomes 0 in integers) and
-  // writes from element `begin` on.
+  // Rounds half to even and writes from element `begin` on. Integers saturate to [min, max] and take NaN as 0; boolean
+  // is 1 for everything but 0. Formats with an infinity (f16, bf16, f8_e5m2) overflow to it, the other floats saturate;
+  // NaN stays NaN, or becomes max where the format has none. f8_e8m0 is NaN for NaN, infinity and negative numbers.
   void (*from_float)(std::span<const float> in, std::byte* out, std::int64_t begin);
 };
 
@@ -48,7 +49,8 @@ inline bool is_integer(DType d) {
 inline bool is_signed_integer(DType d) { return dtype_info(d).kind == DTypeKind::signed_integer; }
 inline bool is_float(DType d) { return dtype_info(d).kind == DTypeKind::floating; }
 
-// Reads or writes one integer element (any integer or bool dtype) of a packed buffer.
+// Reads or writes one integer element (any integer or bool dtype) of a packed buffer. Writing keeps the low bits; u64
+// travels as the int64 of the same bits.
 std::int64_t load_integer(DType dtype, const std::byte* data, std::int64_t index);
 void store_integer(DType dtype, std::byte* data, std::int64_t index, std::int64_t value);
 // Reads or writes one element of any dtype as double (64-bit integers lose precision above 2^53).

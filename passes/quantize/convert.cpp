@@ -1,0 +1,148 @@
+// convert: observers become quantize and dequantize stubs, weights become integer constants.
+//
+//   observe(x) {observer}    =>   dequantize(quantize(x) {scale, zero_point, dtype})
+//   conv(x, w) to be int8    =>   conv(x, dequantize(w_int8, w_scale) {axis 0}, b')
+//
+// The graph still means float arithmetic; lowering makes it integer. b' corrects the mean error of each output channel
+// that rounding the weights leaves: b' = b + sum over inputs of (w - dequantize(w_int8)) * mean(x).
+#include <cmath>
+
+#include "ir/epilogue.h"
+#include "passes/quantize/calibration.h"
+#include "passes/quantize/recipe.h"
+#include "passes/rewrite/common.h"
+
+namespace aoq {
+
+namespace {
+
+using namespace rewrite;
+
+Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges) {
+  const std::string& name = observe->attributes().string("observer");
+  auto it = ranges.observers.find(name);
+  if (it == ranges.observers.end()) {
+    return error(Code::invalid_data, "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
+  }
+  Result<QParams> qparams = it->second->qparams();
+  if (!qparams.ok()) return std::move(qparams).status().with_context(fmt::format("observer \"{}\"", name));
+  float scale = qparams->scale[0];
+  if (!(scale > 0.0f) || !std::isfinite(scale)) {
+    return error(Code::invalid_data, "observer \"{}\" gives the scale {}, expected a positive number", name, scale);
+  }
+  Attributes q{{"dtype", qparams->dtype},
+               {"scale", static_cast<double>(scale)},
+               {"zero_point", static_cast<std::int64_t>(qparams->zero_point[0])}};
+  AOQ_ASSIGN(Node * quantize, graph.create(Op::quantize, {observe->input(0)}, std::move(q), observe));
+  AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {quantize->output()}, {}, observe));
+  quantize->scope = dequantize->scope = observe->scope;
+  quantize->origins = dequantize->origins = {name};
+  replace_node(graph, observe, dequantize->output());
+  return {};
+}
+
+struct IntegerWeight {
+  Tensor codes;
+  std::vector<float> scale;
+  std::vector<float> error;  // w - dequantized, element by element
+};
+
+Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& spec) {
+  AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
+  AOQ_TRY(observer->observe(weight.view()));
+  AOQ_ASSIGN(QParams q, observer->qparams());
+  IntegerWeight out;
+  AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
+  out.scale = q.scale;
+  std::span<const float> w = weight.as<float>();
+  std::span<std::int8_t> codes = out.codes.mutable_as<std::int8_t>();
+  out.error.resize(w.size());
+  std::size_t per_scale = w.size() / q.scale.size();
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    float scale = q.scale[i / per_scale];
+    std::int32_t code = quantize_value(w[i], 1.0f / scale, 0, static_cast<std::int32_t>(q.quant_min),
+                                       static_cast<std::int32_t>(q.quant_max));
+    codes[i] = static_cast<std::int8_t>(code);
+    out.error[i] = w[i] - dequantize_value(code, scale, 0);
+  }
+  return out;
+}
+
+// b' - b for every output channel.
+std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const ChannelMean& mean) {
+  const std::vector<std::int64_t>& shape = w.codes.shape();
+  auto out_channels = static_cast<std::size_t>(shape[0]), in_channels = static_cast<std::size_t>(shape[1]);
+  std::size_t spatial = w.error.size() / (out_channels * in_channels);
+  std::size_t groups = n.is(Op::conv) ? static_cast<std::size_t>(n.attributes().integer("groups")) : 1;
+  if (mean.count == 0 || mean.sum.size() != in_channels * groups) return {};
+  std::vector<float> correction(out_channels);
+  for (std::size_t o = 0; o < out_channels; ++o) {
+    std::size_t first = o / (out_channels / groups) * in_channels;
+    double sum = 0;
+    for (std::size_t c = 0; c < in_channels; ++c) {
+      double x = mean.sum[first + c] / static_cast<double>(mean.count);
+      for (std::size_t k = 0; k < spatial; ++k) {
+        sum += static_cast<double>(w.error[(o * in_channels + c) * spatial + k]) * x;
+      }
+    }
+    correction[o] = static_cast<float>(sum);
+  }
+  return correction;
+}
+
+Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Ranges& ranges) {
+  QConfigMatch match = match_qconfig(recipe, *n);
+  if (match.qconfig == nullptr) return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
+  Value* weight = n->input(1);
+  AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), match.qconfig->weight));
+  std::string label = weight->def()->label();
+  auto channels = static_cast<std::int64_t>(w.scale.size());
+  Value* codes = graph.constant(w.codes, n, label);
+  Value* scale = graph.constant(float_tensor({channels}, w.scale), n, label + ".scale");
+  Attributes axis{{"granularity", std::string(channels == 1 && w.codes.shape()[0] != 1 ? "tensor" : "axis")},
+                  {"axis", std::int64_t{0}}};
+  if (axis.string("granularity") == "tensor") scale = graph.constant(float_tensor({}, w.scale), n, label + ".scale");
+  AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {codes, scale}, std::move(axis), n));
+  dequantize->scope = n->scope;
+  dequantize->origins = {label};
+  graph.set_input(n, 1, dequantize->output());
+
+  auto mean = ranges.channel_means.find(n->label());
+  if (!recipe.bias_correction || mean == ranges.channel_means.end()) return {};
+  std::vector<float> bias = bias_correction(*n, w, mean->second);
+  if (bias.empty()) return {};
+  std::span<const float> old = float_constant(n->input(2));
+  for (std::size_t c = 0; c < old.size(); ++c) bias[c] += old[c];
+  std::string bias_label = n->input(2) != nullptr ? n->input(2)->def()->label() : n->label() + ".bias";
+  graph.set_input(n, 2, graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n, bias_label));
+  return {};
+}
+
+Result<bool> run(Graph& graph, PassContext& context) {
+  if (context.recipe == nullptr || context.ranges == nullptr) return error(Code::invalid_argument, "needs a recipe and ranges");
+  if (graph.stage != Stage::prepared) {
+    return error(Code::invalid_argument, "the graph is {}, expected prepared", stage_name(graph.stage));
+  }
+  for (Node* n = graph.first(); n != nullptr;) {
+    Node* next = n->next();
+    bool is_weighted = is_one_of(*n, {Op::conv, Op::linear}) && n->requested == "int8" && n->reason.empty();
+    if (is_weighted) {
+      Status s = convert_weight(graph, n, *context.recipe, *context.ranges);
+      if (!s.ok()) return std::move(s).with_context(describe(*n));
+    }
+    if (n->is(Op::observe)) AOQ_TRY(insert_stubs(graph, n, *context.ranges));
+    n = next;
+  }
+  graph.stage = Stage::quantized;
+  return true;
+}
+
+}  // namespace
+
+extern const PassDef kPass_convert;
+const PassDef kPass_convert = {.name = "convert",
+                               .summary = "Replaces observers by quantize and dequantize and makes weights integers.",
+                               .kind = PassKind::stage,
+                               .run = run};
+
+}  // namespace aoq

@@ -1,0 +1,390 @@
+// lower: the stub pattern dequantize - float op - quantize becomes one integer op.
+//
+//   quantize(conv(dequantize(x), dequantize(w), b))     =>   qconv(x, w, w_scale, b) {x_scale, ..., out_scale, ...}
+//   conv(dequantize(x), dequantize(w), b)               =>   qconv(...) {out_dtype = f32}
+//   quantize(add(dequantize(a), dequantize(b)))         =>   qadd(a, b)
+//   quantize(f(dequantize(x)))  for elementwise f       =>   lookup(x, table of f over all codes)
+//   quantize(move(dequantize(x)))  moves codes          =>   move(x), with requantize where the scales differ
+//
+// What does not match stays: a float op between dequantize and quantize is correct, only slower, and keeps its reason.
+#include <algorithm>
+#include <cmath>
+
+#include "ir/epilogue.h"
+#include "ir/interpreter.h"
+#include "ir/target.h"
+#include "passes/rewrite/common.h"
+
+namespace aoq {
+
+namespace {
+
+using namespace rewrite;
+
+// A value seen as codes with a static scale.
+struct Codes {
+  Value* value = nullptr;
+  float scale = 1.0f;
+  std::int64_t zero_point = 0;
+  DType dtype = DType::u8;
+};
+
+bool is_byte(DType d) { return d == DType::u8 || d == DType::i8; }
+
+// What a per-tensor static dequantize reads.
+bool codes_of(const Value* v, Codes* out) {
+  if (v == nullptr || !v->def()->is(Op::dequantize)) return false;
+  const Node& dq = *v->def();
+  out->value = dq.input(0);
+  out->dtype = out->value->type().dtype;
+  if (!is_byte(out->dtype) || dq.inputs().size() != 1) return false;
+  if (const Attribute* scale = dq.attributes().find("scale")) {
+    out->scale = static_cast<float>(std::get<double>(*scale));
+    const Attribute* zero_point = dq.attributes().find("zero_point");
+    out->zero_point = zero_point ? std::get<std::int64_t>(*zero_point) : 0;
+    return true;
+  }
+  const std::optional<Quantization>& q = out->value->type().quantization;
+  if (!q || !q->is_immediate || q->granularity != Quantization::Granularity::tensor) return false;
+  out->scale = q->scale;
+  out->zero_point = q->zero_point;
+  return true;
+}
+
+// The quantize that is the only reader of a float value.
+struct Target {
+  Node* quantize = nullptr;
+  float scale = 1.0f;
+  std::int64_t zero_point = 0;
+  DType dtype = DType::f32;
+};
+
+bool target_of(const Node& n, Target* out) {
+  Node* q = n.output_count() == 1 ? only_user(n.output()) : nullptr;
+  if (q == nullptr || !q->is(Op::quantize) || q->inputs().size() != 1 || !q->attributes().has("scale")) return false;
+  out->quantize = q;
+  out->scale = static_cast<float>(q->attributes().real("scale"));
+  const Attribute* zero_point = q->attributes().find("zero_point");
+  out->zero_point = zero_point ? std::get<std::int64_t>(*zero_point) : 0;
+  out->dtype = q->output()->type().dtype;
+  return is_byte(out->dtype);
+}
+
+void set_out(Attributes& a, const Target& t) {
+  a.set("out_dtype", t.dtype);
+  a.set("out_scale", static_cast<double>(t.scale));
+  a.set("out_zero_point", t.zero_point);
+}
+
+void set_in(Attributes& a, const std::string& prefix, const Codes& c) {
+  a.set(prefix + "_scale", static_cast<double>(c.scale));
+  a.set(prefix + "_zero_point", c.zero_point);
+}
+
+// The codes of `v` as `n` will read them. Quantized types end here: after lowering scales are explicit.
+class Lowering {
+ public:
+  Lowering(Graph& graph, const TargetInfo* target) : graph_(graph), target_(target) {}
+
+  Result<bool> run() {
+    bool changed = false;
+    for (Node* n = graph_.first(); n != nullptr;) {
+      next_ = n->next();
+      AOQ_ASSIGN(bool lowered, lower(n));
+      changed = changed || lowered;
+      n = next_;
+    }
+    return changed;
+  }
+
+ private:
+  Result<bool> lower(Node* n) {
+    if (is_one_of(*n, {Op::conv, Op::linear})) return lower_weighted(n);
+    Target out;
+    if (n->inputs().empty() || !target_of(*n, &out)) return false;
+    if (is_one_of(*n, {Op::add, Op::mul})) return lower_binary(n, out);
+    if (n->is(Op::matmul)) return lower_matmul(n, out);
+    if (is_one_of(*n, {Op::avg_pool, Op::reduce_mean})) return lower_average(n, out);
+    if (n->is(Op::concat)) return lower_concat(n, out);
+    if (moves_codes(*n)) return lower_move(n, out);
+    if (n->def().has_trait(kElementwise) && n->inputs().size() == 1) return lower_lookup(n, out);
+    return false;
+  }
+
+  // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it.
+  Result<bool> accept(Node* n, Node* made, const Target& out) {
+    if (target_ != nullptr) {
+      Status supported = target_->supports(*made);
+      if (!supported.ok()) {
+        n->reason = supported.message();
+        erase_unused(made);
+        return false;
+      }
+    }
+    if (out.quantize != nullptr) {
+      if (next_ == out.quantize) next_ = out.quantize->next();
+      replace_node(graph_, out.quantize, made->output());
+      graph_.erase(n);
+    } else {
+      replace_node(graph_, n, made->output());
+    }
+    return true;
+  }
+
+  void erase_unused(Node* made) {
+    while (made != nullptr && made->output()->uses().empty()) {
+      graph_.erase(made);
+      made = nullptr;
+    }
+  }
+
+  // ---- conv and linear
+
+  struct Weight {
+    Value* codes = nullptr;
+    Value* scale = nullptr;
+  };
+
+  bool weight_of(const Value* v, Weight* out) {
+    if (v == nullptr || !v->def()->is(Op::dequantize)) return false;
+    const Node& dq = *v->def();
+    const Tensor* codes = constant_tensor(dq.input(0));
+    const Tensor* scale = constant_tensor(dq.input(1));
+    if (codes == nullptr || scale == nullptr || codes->dtype() != DType::i8 || !is_symmetric(dq.input(2))) return false;
+    bool per_channel = dq.attributes().string("granularity") == "axis" && dq.attributes().integer("axis") == 0;
+    if (!per_channel && scale->element_count() != 1) return false;
+    out->codes = dq.input(0);
+    out->scale = dq.input(1);
+    return true;
+  }
+
+  bool is_symmetric(const Value* zero_point) {
+    if (zero_point == nullptr) return true;
+    const Tensor* t = constant_tensor(zero_point);
+    if (t == nullptr) return false;
+    for (std::int64_t i = 0; i < t->element_count(); ++i) {
+      if (load_integer(t->dtype(), t->bytes().data(), i) != 0) return false;
+    }
+    return true;
+  }
+
+  Result<bool> lower_weighted(Node* n) {
+    Codes x, residual;
+    Weight w;
+    if (!codes_of(n->input(0), &x) || !weight_of(n->input(1), &w)) return false;
+    if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) return false;
+    bool has_residual = n->input(3) != nullptr;
+    bool integer_residual = has_residual && codes_of(n->input(3), &residual);
+    if (has_residual && !integer_residual) AOQ_TRY(split_residual(n));
+
+    Target out;
+    bool to_codes = target_of(*n, &out);
+    if (!to_codes) out = Target{};
+    Attributes a = n->attributes();
+    set_in(a, "x", x);
+    a.set("out_dtype", out.dtype);
+    if (to_codes) set_out(a, out);
+    if (integer_residual) set_in(a, "residual", residual);
+    std::vector<Value*> inputs{x.value, w.codes, scale_vector(n, w.scale), n->input(2), integer_residual ? residual.value : nullptr};
+    Op op = n->is(Op::conv) ? Op::qconv : Op::qlinear;
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, std::move(inputs), std::move(a), n));
+    return accept(n, made, out);
+  }
+
+  // A per-tensor scale as the one-element vector that qconv and qlinear take.
+  Value* scale_vector(Node* n, Value* scale) {
+    if (scale->type().rank() == 1) return scale;
+    Result<Tensor> t = constant_tensor(scale)->reshaped({1});
+    AOQ_CHECK(t.ok());
+    return graph_.constant(std::move(*t), n);
+  }
+
+  // A float residual cannot be added to codes: conv(x, w, b, r) {act} becomes act(add(conv(x, w, b), r)) again.
+  Status split_residual(Node* n) {
+    Value* residual = n->input(3);
+    std::string activation = n->attributes().string("activation");
+    Attributes act;
+    if (activation == "clamp") {
+      act = {{"min", n->attributes().real("activation_min")}, {"max", n->attributes().real("activation_max")}};
+    }
+    graph_.set_input(n, 3, nullptr);
+    n->set_attribute("activation", std::string("none"));
+    AOQ_ASSIGN(Node * sum, graph_.create_like(*n, Op::add, {n->output(), residual}, {}, n->next()));
+    Node* last = sum;
+    if (activation != "none") {
+      std::optional<Op> op = op_from_name(activation);
+      if (!op) return error(Code::internal, "no op is named like the activation {}", activation);
+      AOQ_ASSIGN(last, graph_.create_like(*n, *op, {sum->output()}, std::move(act), sum->next()));
+    }
+    sum->requested.clear();
+    last->requested.clear();
+    std::vector<Use> uses = n->output()->uses();
+    for (const Use& use : uses) {
+      if (use.user != sum) graph_.set_input(use.user, static_cast<std::size_t>(use.operand), last->output());
+    }
+    return {};
+  }
+
+  // ---- arithmetic on codes
+
+  Result<bool> lower_binary(Node* n, const Target& out) {
+    Codes a, b;
+    if (!codes_of(n->input(0), &a) || !codes_of(n->input(1), &b)) return false;
+    Attributes attributes;
+    set_in(attributes, "a", a);
+    set_in(attributes, "b", b);
+    set_out(attributes, out);
+    Op op = n->is(Op::add) ? Op::qadd : Op::qmul;
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, {a.value, b.value}, std::move(attributes), n));
+    return accept(n, made, out);
+  }
+
+  Result<bool> lower_matmul(Node* n, const Target& out) {
+    Codes a, b;
+    if (!codes_of(n->input(0), &a) || !codes_of(n->input(1), &b)) return false;
+    Attributes attributes;
+    set_in(attributes, "a", a);
+    set_in(attributes, "b", b);
+    set_out(attributes, out);
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::qmatmul, {a.value, b.value}, std::move(attributes), n));
+    return accept(n, made, out);
+  }
+
+  // A mean over all spatial dimensions that keeps them is an average pool over the whole plane.
+  bool plane_kernel(const Node& n, std::vector<std::int64_t>* kernel) {
+    const std::vector<Dim>& shape = n.input(0)->type().shape;
+    std::vector<std::int64_t> axes = n.attributes().integers("axes");
+    if (shape.size() < 3 || axes.size() != shape.size() - 2) return false;
+    for (std::int64_t& axis : axes) axis = axis < 0 ? axis + static_cast<std::int64_t>(shape.size()) : axis;
+    std::sort(axes.begin(), axes.end());
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      if (axes[i] != static_cast<std::int64_t>(i) + 2 || !shape[i + 2].is_constant()) return false;
+      kernel->push_back(shape[i + 2].constant());
+    }
+    return true;
+  }
+
+  Result<bool> lower_average(Node* n, const Target& out) {
+    Codes x;
+    if (!codes_of(n->input(0), &x)) return false;
+    Attributes a;
+    std::vector<std::int64_t> kernel;
+    bool is_mean = n->is(Op::reduce_mean);
+    if (is_mean) {
+      if (!plane_kernel(*n, &kernel)) return false;
+      a.set("kernel", kernel);
+    } else {
+      a = n->attributes();
+    }
+    set_in(a, "x", x);
+    set_out(a, out);
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::qavg_pool, {x.value}, std::move(a), n));
+    if (is_mean && !n->attributes().boolean("keepdims")) {
+      AOQ_ASSIGN(made, graph_.create_like(*n, Op::reshape, {made->output()}, {{"shape", n->output()->type().shape}}, n));
+    }
+    return accept(n, made, out);
+  }
+
+  // ---- moving codes
+
+  static bool moves_codes(const Node& n) {
+    if (n.is(Op::resize)) return n.attributes().string("mode") == "nearest";
+    if (n.is(Op::pad)) return true;
+    return n.def().rule == QuantRule::passthrough || n.is(Op::max_pool);
+  }
+
+  Result<Value*> requantized(Node* at, const Codes& from, const Target& to) {
+    if (from.scale == to.scale && from.zero_point == to.zero_point && from.dtype == to.dtype) return from.value;
+    Attributes a;
+    set_in(a, "x", from);
+    set_out(a, to);
+    AOQ_ASSIGN(Node * made, graph_.create_like(*at, Op::requantize, {from.value}, std::move(a), at));
+    return made->output();
+  }
+
+  Result<bool> lower_move(Node* n, const Target& out) {
+    Codes x;
+    if (!codes_of(n->input(0), &x)) return false;
+    Attributes a = n->attributes();
+    if (n->is(Op::pad)) {
+      // The padding value as a code; one that is not representable stays float.
+      if (a.string("mode") == "constant") {
+        double code = std::nearbyint(a.real("value") / static_cast<double>(x.scale)) + static_cast<double>(x.zero_point);
+        if (code < dtype_info(x.dtype).min || code > dtype_info(x.dtype).max) return false;
+        a.set("value", code);
+      }
+    }
+    std::vector<Value*> inputs = n->inputs();
+    inputs[0] = x.value;
+    AOQ_ASSIGN(Node * moved, graph_.create_like(*n, n->op(), std::move(inputs), std::move(a), n));
+    x.value = moved->output();
+    AOQ_ASSIGN(Value * codes, requantized(n, x, out));
+    return accept(n, codes->def(), out);
+  }
+
+  Result<bool> lower_concat(Node* n, const Target& out) {
+    std::vector<Value*> inputs;
+    std::vector<Codes> all;
+    for (Value* v : n->inputs()) {
+      Codes c;
+      if (!codes_of(v, &c)) return false;
+      all.push_back(c);
+    }
+    for (const Codes& c : all) {
+      AOQ_ASSIGN(Value * v, requantized(n, c, out));
+      inputs.push_back(v);
+    }
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::concat, std::move(inputs), n->attributes(), n));
+    return accept(n, made, out);
+  }
+
+  // Any function of one element is a table over its 256 codes.
+  Result<bool> lower_lookup(Node* n, const Target& out) {
+    Codes x;
+    if (!codes_of(n->input(0), &x) || n->input(0)->type().dtype != DType::f32) return false;
+    if (n->output()->type().dtype != DType::f32) return false;
+    AOQ_ASSIGN(Tensor values, Tensor::make(DType::f32, {256}));
+    std::span<float> reals = values.mutable_as<float>();
+    std::int64_t lowest = x.dtype == DType::u8 ? 0 : -128;
+    for (std::int64_t i = 0; i < 256; ++i) {
+      reals[static_cast<std::size_t>(i)] = static_cast<float>(i + lowest - x.zero_point) * x.scale;
+    }
+    Tensor inputs[] = {values};
+    AOQ_ASSIGN(std::vector<Tensor> results, evaluate_node(*n, inputs));
+    AOQ_ASSIGN(Tensor table, Tensor::make(out.dtype, {256}));
+    float inverse = 1.0f / out.scale;
+    auto low = static_cast<std::int32_t>(dtype_info(out.dtype).min), high = static_cast<std::int32_t>(dtype_info(out.dtype).max);
+    for (std::int64_t i = 0; i < 256; ++i) {
+      store_integer(out.dtype, table.mutable_bytes().data(), i,
+                    quantize_value(results[0].as<float>()[static_cast<std::size_t>(i)], inverse,
+                                   static_cast<std::int32_t>(out.zero_point), low, high));
+    }
+    Value* constant = graph_.constant(std::move(table), n, n->label() + ".table");
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, {}, n));
+    return accept(n, made, out);
+  }
+
+  Graph& graph_;
+  const TargetInfo* target_;
+  Node* next_ = nullptr;
+};
+
+Result<bool> run(Graph& graph, PassContext& context) {
+  if (graph.stage == Stage::lowered) return false;
+  if (graph.stage == Stage::prepared) {
+    return error(Code::invalid_argument, "the graph is prepared, expected converted or float: run convert first");
+  }
+  graph.stage = Stage::lowered;
+  AOQ_TRY(Lowering(graph, context.target).run().status());
+  return true;
+}
+
+}  // namespace
+
+extern const PassDef kPass_lower;
+const PassDef kPass_lower = {.name = "lower",
+                             .summary = "Turns the stub pattern dequantize - op - quantize into integer ops.",
+                             .kind = PassKind::stage,
+                             .run = run};
+
+}  // namespace aoq

@@ -1,0 +1,286 @@
+// prepare: decides what will be integer and marks the values that need a scale.
+//
+//   conv(x, w)   =>   conv(observe(x), w)         and the node is marked `requested = "int8"`
+//
+// What is quantized = legal (the op table) and wanted (the recipe) and offered (the target):
+//
+//  1. Anchors are the weighted ops (conv, linear) with a constant weight and a qconfig. They do the arithmetic that
+//     integers pay for, and every other decision serves them.
+//  2. A value is *wanted* as codes when an anchor reads it.
+//  3. Between anchors an op that can work on codes (its quantization rule says so) joins them when its result is wanted
+//     and its operands are codes anyway: it saves a dequantize and a quantize. An op that is not between anchors stays in
+//     float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
+//  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
+//     max pool, a reshape, ...) share one.
+//
+// Readers that stay in float read the value itself where its producer is a float op, and the dequantized codes where it
+// is an integer op.
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ir/target.h"
+#include "passes/quantize/recipe.h"
+#include "passes/rewrite/common.h"
+
+namespace aoq {
+
+namespace {
+
+using namespace rewrite;
+
+// The operands that must be codes for the node to work on codes.
+std::vector<std::size_t> activation_operands(const Node& n) {
+  if (is_one_of(n, {Op::conv, Op::linear})) {
+    return n.input(3) != nullptr ? std::vector<std::size_t>{0, 3} : std::vector<std::size_t>{0};
+  }
+  if (is_one_of(n, {Op::add, Op::mul, Op::matmul})) return {0, 1};
+  if (n.is(Op::concat)) {
+    std::vector<std::size_t> all(n.inputs().size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+    return all;
+  }
+  return {0};
+}
+
+bool is_float_value(const Value* v) { return v->type().dtype == DType::f32 && !v->type().quantization; }
+
+class Preparation {
+ public:
+  Preparation(Graph& graph, const Recipe& recipe, const TargetInfo* target)
+      : graph_(graph), recipe_(recipe), target_(target) {}
+
+  Status run() {
+    find_anchors();
+    grow();
+    share();
+    for (Node* n : graph_.nodes()) {
+      if (is_integer_node(n)) n->requested = "int8";
+    }
+    return insert_observers();
+  }
+
+ private:
+  bool is_integer_node(const Node* n) const { return anchors_.contains(n) || members_.contains(n); }
+
+  void find_anchors() {
+    for (Node* n : graph_.nodes()) {
+      if (!is_one_of(*n, {Op::conv, Op::linear})) continue;
+      QConfigMatch match = match_qconfig(recipe_, *n);
+      if (match.qconfig == nullptr) {
+        n->reason = "left in float by the recipe: " + match.because;
+        continue;
+      }
+      n->requested = "int8";
+      const Tensor* weight = constant_tensor(n->input(1));
+      if (weight == nullptr || weight->dtype() != DType::f32) {
+        n->reason = "its weight is not a float constant";
+      } else if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) {
+        n->reason = "its bias is not a constant";
+      } else if (!is_float_value(n->input(0))) {
+        n->reason = "its input is not a float value";
+      } else {
+        anchors_[n] = match.qconfig;
+        wanted_.insert(n->input(0));
+      }
+    }
+  }
+
+  // Rule 3, backwards from what is wanted until nothing changes; then drops what turned out to lack codes.
+  void grow() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (Node* n = graph_.last(); n != nullptr; n = n->previous()) changed = join(n) || changed;
+      for (Node* n : graph_.nodes()) changed = want_residual(n) || changed;
+    }
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (Node* n : graph_.nodes()) {
+        if (members_.contains(n) && !operands_are_codes(*n)) {
+          members_.erase(n);
+          changed = true;
+        }
+      }
+    }
+    rebuild_wanted();
+  }
+
+  bool join(Node* n) {
+    if (is_integer_node(n) || n->output_count() != 1 || !wanted_.contains(n->output()) || !may_join(*n)) return false;
+    for (std::size_t i : activation_operands(*n)) {
+      if (!is_codes(n->input(i)) && !could_be_codes(n->input(i))) return false;
+    }
+    members_.insert(n);
+    for (std::size_t i : activation_operands(*n)) wanted_.insert(n->input(i));
+    return true;
+  }
+
+  // The recipe may forbid it; the op table and the result type must allow it.
+  bool may_join(const Node& n) const {
+    if (!is_float_value(n.output())) return false;
+    QConfigMatch match = match_qconfig(recipe_, n);
+    if (match.qconfig == nullptr) return false;
+    QuantRule rule = n.def().rule;
+    if (n.is(Op::pad)) return n.attributes().string("mode") != "wrap";
+    if (n.is(Op::resize)) return n.attributes().string("mode") == "nearest";
+    if (n.is(Op::reduce_mean)) return is_plane_mean(n);
+    if (is_one_of(n, {Op::add, Op::mul, Op::avg_pool, Op::concat, Op::max_pool})) return true;
+    if (rule == QuantRule::passthrough) return true;
+    return n.def().has_trait(kElementwise) && n.inputs().size() == 1 && n.input(0)->type().dtype == DType::f32;
+  }
+
+  static bool is_plane_mean(const Node& n) {
+    std::size_t rank = n.input(0)->type().shape.size();
+    return rank >= 3 && n.attributes().integers("axes").size() == rank - 2;
+  }
+
+  // A residual is added inside an anchor whose result is wanted, when the residual is codes or can be.
+  bool want_residual(Node* n) {
+    if (!anchors_.contains(n) || n->input(3) == nullptr || !wanted_.contains(n->output())) return false;
+    Value* residual = n->input(3);
+    if (wanted_.contains(residual) || !could_be_codes(residual)) return false;
+    return wanted_.insert(residual).second;
+  }
+
+  bool is_codes(const Value* v) const { return wanted_.contains(v); }
+  // Made by an anchor or by an op that may join: a guess, which grow() checks at its end.
+  bool could_be_codes(const Value* v) const {
+    const Node* def = v->def();
+    if (def->def().has_trait(kStructural)) return false;
+    return anchors_.contains(def) || members_.contains(def) || may_join(*def);
+  }
+
+  bool operands_are_codes(const Node& n) const {
+    for (std::size_t i : activation_operands(n)) {
+      const Value* v = n.input(i);
+      bool made_as_codes = is_integer_node(v->def());
+      bool read_by_anchor = false;
+      for (const Use& use : v->uses()) read_by_anchor = read_by_anchor || (anchors_.contains(use.user) && use.operand == 0);
+      if (!made_as_codes && !read_by_anchor) return false;
+    }
+    return true;
+  }
+
+  void rebuild_wanted() {
+    wanted_.clear();
+    for (const auto& [n, qconfig] : anchors_) wanted_.insert(n->input(0));
+    for (const Node* n : members_) {
+      for (std::size_t i : activation_operands(*n)) wanted_.insert(n->input(i));
+      wanted_.insert(n->output());
+    }
+    for (const auto& [n, qconfig] : anchors_) {
+      if (n->input(3) != nullptr && wanted_.contains(n->output()) && is_integer_node(n->input(3)->def())) {
+        wanted_.insert(n->input(3));
+      }
+    }
+  }
+
+  // ---- which values share an observer
+
+  const Value* root(const Value* v) {
+    while (parent_.contains(v) && parent_[v] != v) v = parent_[v];
+    return v;
+  }
+  void unite(const Value* a, const Value* b) {
+    if (root(a) != root(b)) parent_[root(b)] = root(a);
+  }
+
+  void share() {
+    for (const Node* n : graph_.nodes()) {
+      if (!members_.contains(n)) continue;
+      bool same = n->def().rule == QuantRule::passthrough || is_one_of(*n, {Op::max_pool, Op::concat, Op::resize});
+      if (!same) continue;
+      for (std::size_t i : activation_operands(*n)) unite(n->input(i), n->output());
+    }
+  }
+
+  // ---- observers
+
+  const QConfig* config_of(const Value* v) const {
+    for (const Use& use : v->uses()) {
+      auto it = anchors_.find(use.user);
+      if (it != anchors_.end()) return it->second;
+    }
+    auto it = anchors_.find(v->def());
+    if (it != anchors_.end()) return it->second;
+    QConfigMatch match = match_qconfig(recipe_, *v->def());
+    return match.qconfig;
+  }
+
+  std::string observer_name(const Value* v) {
+    const Value* r = root(v);
+    auto [it, inserted] = names_.try_emplace(r);
+    if (!inserted) return it->second;
+    std::string base = r->def()->is(Op::input) ? r->def()->attributes().string("name") : r->def()->label();
+    if (r->index() > 0) base += fmt::format(":{}", r->index());
+    std::string name = base;
+    for (int k = 1; !used_names_.insert(name).second; ++k) name = fmt::format("{}#{}", base, k);
+    return it->second = name;
+  }
+
+  Status insert_observers() {
+    for (Node* n = graph_.first(); n != nullptr;) {
+      Node* next = n->next();
+      for (std::size_t i = 0; i < n->output_count(); ++i) {
+        if (wanted_.contains(n->output(i))) AOQ_TRY(observe(n->output(i), next));
+      }
+      n = next;
+    }
+    return {};
+  }
+
+  Status observe(Value* v, Node* before) {
+    const QConfig* config = config_of(v);
+    if (config == nullptr) return error(Code::internal, "no qconfig for the value of {}", describe(*v->def()));
+    ObserverSpec spec = config->activation;
+    Attributes attributes{{"observer", observer_name(v)}, {"spec", print_observer_spec(spec)}};
+    AOQ_ASSIGN(Node * o, graph_.create(Op::observe, {v}, std::move(attributes), before));
+    o->scope = v->def()->scope;
+    bool from_integer = is_integer_node(v->def());
+    std::vector<Use> uses = v->uses();
+    for (const Use& use : uses) {
+      if (use.user == o) continue;
+      if (from_integer || reads_codes(use)) graph_.set_input(use.user, static_cast<std::size_t>(use.operand), o->output());
+    }
+    return {};
+  }
+
+  bool reads_codes(const Use& use) const {
+    if (!is_integer_node(use.user)) return false;
+    for (std::size_t i : activation_operands(*use.user)) {
+      if (static_cast<int>(i) == use.operand) return true;
+    }
+    return false;
+  }
+
+  Graph& graph_;
+  const Recipe& recipe_;
+  const TargetInfo* target_;
+  std::map<const Node*, const QConfig*> anchors_;
+  std::unordered_set<const Node*> members_;
+  std::unordered_set<const Value*> wanted_;
+  std::unordered_map<const Value*, const Value*> parent_;
+  std::unordered_map<const Value*, std::string> names_;
+  std::set<std::string> used_names_;
+};
+
+Result<bool> run(Graph& graph, PassContext& context) {
+  if (context.recipe == nullptr) return error(Code::invalid_argument, "needs a recipe");
+  if (graph.stage != Stage::traced) {
+    return error(Code::invalid_argument, "the graph is {}, expected traced", stage_name(graph.stage));
+  }
+  AOQ_TRY(Preparation(graph, *context.recipe, context.target).run());
+  graph.stage = Stage::prepared;
+  return true;
+}
+
+}  // namespace
+
+extern const PassDef kPass_prepare;
+const PassDef kPass_prepare = {.name = "prepare",
+                               .summary = "Decides what becomes integer and inserts observers.",
+                               .kind = PassKind::stage,
+                               .run = run};
+
+}  // namespace aoq

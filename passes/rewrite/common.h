@@ -1,0 +1,26 @@
+// Small questions and acts that rewrites share. Included by passes only.
+#pragma once
+
+#include <initializer_list>
+
+#include "ir/graph.h"
+#include "passes/pass.h"
+
+namespace aoq::rewrite {
+
+// The single user of a value that has one use; null otherwise.
+Node* only_user(const Value* v);
+// The node that defines input `i` of `n`, when it is `op`; null otherwise.
+Node* input_node(const Node* n, std::size_t i, Op op);
+// The value of a constant with one element (any rank, number type).
+bool scalar_constant(const Value* v, double* out);
+// The f32 data of a constant; empty for other values and dtypes.
+std::span<const float> float_constant(const Value* v);
+// Replaces the uses of `old`'s results by those of `replacement` and erases `old`.
+void replace_node(Graph& graph, Node* old, Value* replacement);
+// Adds the origins of `from` behind those of `to`, without repeats.
+void merge_origins(Node* to, const Node* from);
+Tensor float_tensor(std::vector<std::int64_t> shape, std::span<const float> values);
+bool is_one_of(const Node& n, std::initializer_list<Op> ops);
+
+}  // namespace aoq::rewrite
