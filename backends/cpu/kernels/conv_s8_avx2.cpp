@@ -75,8 +75,8 @@ void multiply_to_codes(const Tile& tile, const PlainEpilogue& e, std::uint8_t* o
     bool has_next = r + 1 < kRows;
     int next = has_next ? r + 1 : r;
     if constexpr (kHalves == 2) {
-      __m256i bytes = plain_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, r, 1), sum_at(acc, next, 0),
-                                          sum_at(acc, next, 1));
+      __m256i bytes =
+          plain_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, r, 1), sum_at(acc, next, 0), sum_at(acc, next, 1));
       store_bytes(out, _mm256_castsi256_si128(bytes));
       if (has_next) store_bytes(out + pitch, _mm256_extracti128_si256(bytes, 1));
     } else {

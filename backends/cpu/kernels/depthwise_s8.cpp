@@ -70,7 +70,7 @@ DepthwiseS8Plan plan_depthwise_s8(const ConvDims& dims, DType x_type, const Epil
   if (isa == Isa::reference) return plan;
   // A pixel group's pointers and, below 16 channels, its copied taps; then the padding pixel.
   std::int64_t slots = 4 * round_up(taps_of(dims), 2);
-  plan.scratch_bytes = round_up(slots * 8, 64) + round_up(slots * kBlock, 64) + round_up(dims.in_c + kBlock, 64);
+  plan.scratch_bytes = round_up(slots * 8 + 32, 64) + round_up(slots * kBlock, 64) + round_up(dims.in_c + kBlock, 64);
   return plan;
 }
 
