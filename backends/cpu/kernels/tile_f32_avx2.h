@@ -83,7 +83,7 @@ inline void store_tile_f32(const EpilogueF32& e, const TargetF32& target, const 
   for (std::int64_t half = 0; half < 2; ++half) {
     std::int64_t columns = target.columns - 8 * half;
     if (columns <= 0) return;
-    F32x8 bias = e.has_bias ? load(target.bias + 8 * half) : F32x8(0.0f);
+    F32x8 bias = e.has_bias ? load_first(target.bias + 8 * half, columns) : F32x8(0.0f);
     for (std::int64_t row = 0; row < target.rows; ++row) {
       std::int64_t at = row * target.pitch + 8 * half;
       F32x8 y(_mm256_load_ps(acc + 16 * row + 8 * half));
