@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "ir/checked.h"
+
 namespace aoq {
 
 std::string Node::label() const { return origins.empty() ? "<" + std::string(def().name) + ">" : origins.front(); }
@@ -107,13 +109,28 @@ std::vector<const Type*> types_of(const std::vector<Value*>& inputs) {
   return types;
 }
 
+// Keeps later arithmetic on dimensions far from overflow.
+Status check_size(const Type& type) {
+  constexpr std::int64_t kMaxDimension = std::int64_t{1} << 48;
+  if (type.shape.size() > kMaxRank) return error(Code::resource_limit, "rank {} is above {}", type.rank(), kMaxRank);
+  std::vector<std::int64_t> known;
+  for (const Dim& d : type.shape) {
+    if (!d.is_constant()) continue;
+    known.push_back(d.constant());
+    if (d.constant() < 0 || d.constant() > kMaxDimension) {
+      return error(Code::invalid_model, "result is {}, where dimension {} is out of range", to_string(type),
+                   d.constant());
+    }
+  }
+  if (!checked::element_count(known)) return error(Code::resource_limit, "result is {}, too large", to_string(type));
+  return {};
+}
+
 Result<std::vector<Type>> infer_types(const OpDef& def, const std::vector<Value*>& inputs, const Attributes& attributes) {
   std::vector<const Type*> types = types_of(inputs);
   AOQ_TRY(check_arity(def, types));
   AOQ_ASSIGN(std::vector<Type> results, def.infer(InferContext{def.op, types, attributes}));
-  for (const Type& t : results) {
-    if (t.shape.size() > kMaxRank) return error(Code::resource_limit, "rank {} is above {}", t.rank(), kMaxRank);
-  }
+  for (const Type& t : results) AOQ_TRY(check_size(t));
   return results;
 }
 

@@ -85,8 +85,15 @@ struct EvalContext {
   std::span<const TensorView> inputs;
   std::span<const MutableTensorView> outputs;
   const Attributes& attributes;  // dimensions are already numbers
+  // Types of the inputs, with numbers for dimensions: where a quantized value's scale and zero point are read. Null where
+  // an input is absent.
+  std::span<const Type* const> types = {};
 
   bool has(std::size_t i) const { return i < inputs.size() && inputs[i].data != nullptr; }
+  // How to read the codes of input i; null when they are plain numbers.
+  const Quantization* quantization(std::size_t i) const {
+    return i < types.size() && types[i] != nullptr && types[i]->quantization ? &*types[i]->quantization : nullptr;
+  }
 };
 
 struct OpDef {

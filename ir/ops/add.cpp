@@ -12,11 +12,9 @@ const OpDef kOpDef_add = {
     .infer = ops::infer_broadcast,
     .reference =
         [](const EvalContext& c) {
-          return ops::binary_number(
-              c, [](float a, float b) { return a + b; },
-              [](std::int64_t a, std::int64_t b) {
-                return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-              });
+          return ops::binary(c, {.f32 = [](float a, float b) { return a + b; },
+                                 .f64 = [](double a, double b) { return a + b; },
+                                 .integer = ops::wrap_add});
         },
 };
 

@@ -14,7 +14,8 @@ const OpDef kOpDef_input = {
     .infer = [](const InferContext& c) -> Result<std::vector<Type>> {
       const std::vector<Dim>& shape = c.attributes.dims("shape");
       for (const Dim& d : shape) {
-        if (d.is_constant() && d.constant() < 0) return error(Code::invalid_model, "dimension {} is negative", d.to_string());
+        if (d.is_constant() && d.constant() < 0)
+          return error(Code::invalid_model, "dimension {} is negative", d.to_string());
       }
       return std::vector<Type>{Type{c.attributes.dtype("dtype"), shape, std::nullopt}};
     },

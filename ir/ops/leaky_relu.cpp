@@ -1,0 +1,24 @@
+#include "ir/ops/common.h"
+
+namespace aoq {
+
+const OpDef kOpDef_leaky_relu = {
+    .op = Op::leaky_relu,
+    .name = "leaky_relu",
+    .doc = "x above 0, alpha * x below.",
+    .inputs = {{{"x"}}},
+    .attributes = {{{"alpha", AttributeKind::real, "0.01", ""}}},
+    .traits = kElementwise,
+    .rule = QuantRule::requantize,
+    .infer = [](const InferContext& c) -> Result<std::vector<Type>> {
+      AOQ_TRY(ops::require_finite(c.attributes, "alpha"));
+      return ops::infer_same_float(c);
+    },
+    .reference =
+        [](const EvalContext& c) {
+          ops::Parameters parameters{static_cast<float>(c.attributes.real("alpha"))};
+          return ops::unary_float(c, parameters, [](float x, ops::Parameters p) { return x < 0 ? p.a * x : x; });
+        },
+};
+
+}  // namespace aoq

@@ -1,0 +1,19 @@
+#include "ir/ops/common.h"
+
+namespace aoq {
+
+const OpDef kOpDef_logical_xor = {
+    .op = Op::logical_xor,
+    .name = "logical_xor",
+    .doc = "True where exactly one is, with broadcasting.",
+    .inputs = {{{"a"}, {"b"}}},
+    .traits = kElementwise | kCommutative,
+    .rule = QuantRule::float_only,
+    .infer = ops::infer_logical,
+    .reference =
+        [](const EvalContext& c) {
+          return ops::binary(c, {.integer = [](std::int64_t a, std::int64_t b) { return a ^ b; }});
+        },
+};
+
+}  // namespace aoq

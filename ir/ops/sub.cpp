@@ -1,0 +1,21 @@
+#include "ir/ops/common.h"
+
+namespace aoq {
+
+const OpDef kOpDef_sub = {
+    .op = Op::sub,
+    .name = "sub",
+    .doc = "a - b with broadcasting; integers wrap.",
+    .inputs = {{{"a"}, {"b"}}},
+    .traits = kElementwise,
+    .rule = QuantRule::requantize,
+    .infer = ops::infer_broadcast,
+    .reference =
+        [](const EvalContext& c) {
+          return ops::binary(c, {.f32 = [](float a, float b) { return a - b; },
+                                 .f64 = [](double a, double b) { return a - b; },
+                                 .integer = ops::wrap_sub});
+        },
+};
+
+}  // namespace aoq

@@ -1,0 +1,20 @@
+#include "ir/ops/common.h"
+
+namespace aoq {
+
+const OpDef kOpDef_tan = {
+    .op = Op::tan,
+    .name = "tan",
+    .doc = "The tangent of x, in radians.",
+    .inputs = {{{"x"}}},
+    .traits = kElementwise,
+    .rule = QuantRule::float_only,
+    .infer = ops::infer_same_float,
+    .reference =
+        [](const EvalContext& c) {
+          return ops::unary(c, {.f32 = [](float x) { return static_cast<float>(std::tan(static_cast<double>(x))); },
+                                .f64 = [](double x) { return std::tan(x); }});
+        },
+};
+
+}  // namespace aoq
