@@ -97,6 +97,11 @@ class Tensor {
   std::shared_ptr<const void> borrowed_from_;
 };
 
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
 // "[2, 3]", for messages.
 std::string shape_to_string(std::span<const std::int64_t> shape);
 

@@ -1,4 +1,4 @@
-// Pointers to the kernel taps of output pixels, for depthwise convolution and pooling in AVX2 translation units.
+// Pointers to the kernel taps of output pixels, for depthwise convolution in AVX2 translation units.
 //
 // Padding taps point to a row of values that the caller chose. Inside the image the next pixel's pointers are the last
 // one's plus a constant.
@@ -57,17 +57,6 @@ void find_taps_of_pixels(const TapRow<T>& row, std::int64_t ox, std::int64_t pix
       find_taps(row, ox + p, taps + pitch);
     }
   }
-}
-
-// How many taps of an output pixel are inside the image.
-inline std::int64_t taps_inside(const ConvDims& d, std::int64_t oy, std::int64_t ox) {
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  std::int64_t iy = oy * d.stride_h - d.pad_top;
-  std::int64_t ix = ox * d.stride_w - d.pad_left;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) rows += iy >= 0 && iy < d.in_h ? 1 : 0;
-  for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) columns += ix >= 0 && ix < d.in_w ? 1 : 0;
-  return rows * columns;
 }
 
 }  // namespace
