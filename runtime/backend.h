@@ -26,7 +26,9 @@ struct ConcreteType {
   std::vector<std::int64_t> shape;
 };
 
-// What a kernel sees when it runs. Pointers are in operand order; absent optional inputs are null.
+// What a kernel sees when it runs. Pointers are in operand order, aligned to their elements (a byte for sub-byte types) and
+// to no more, as they may be the caller's own. Null for absent inputs and for packed constants, which the kernel asked
+// the PackedStore for; never null for an input without elements.
 struct RunContext {
   std::span<const std::byte* const> inputs;
   std::span<std::byte* const> outputs;
@@ -49,7 +51,8 @@ class PackedStore {
  public:
   virtual ~PackedStore() = default;
   // The bytes of `constant` (the value of a constant or packed_constant node) in `layout`: in place when the file has
-  // them, else packed by Backend::pack on first use and kept. Valid as long as the model.
+  // them, else packed by Backend::pack on first use and kept. The empty layout is the plain one. 64-byte aligned, valid as
+  // long as the model. unsupported when the value is no constant or its layout cannot be read.
   virtual Result<std::span<const std::byte>> packed(const Value& constant, std::string_view layout) = 0;
 };
 
