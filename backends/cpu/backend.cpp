@@ -1,96 +1,175 @@
 #include "backends/cpu/backend.h"
 
-#include "backends/cpu/rows/conv_nodes.h"
-#include "backends/cpu/rows/layouts.h"
-#include "backends/cpu/rows/rows.h"
+#include <charconv>
+#include <map>
+
+#include "ir/bind.h"
 #include "runtime/reference_backend.h"
 
-namespace aoq::cpu {
+namespace aoq {
 namespace {
 
-constexpr KernelRow kRows[] = {
-#define AOQ_KERNEL(op, row, isa, exactness, make) {Op::op, #row, Isa::isa, Exactness::exactness, make},
-#include "backends/cpu/kernels.def"
-#undef AOQ_KERNEL
+// Packs for one question and forgets; remembers which layout was asked for.
+class TrialStore : public PackedStore {
+ public:
+  explicit TrialStore(const CpuBackend& backend) : backend_(backend) {}
+
+  Result<std::span<const std::byte>> packed(const Value& constant, std::string_view layout) override {
+    layouts_[&constant] = layout;
+    AOQ_ASSIGN(Tensor plain, plain_of(constant));
+    if (layout.empty()) {
+      tensors_.push_back(std::move(plain));
+    } else {
+      AOQ_ASSIGN(std::vector<std::byte> bytes, backend_.pack(plain, layout));
+      AOQ_ASSIGN(Tensor kept, Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes));
+      tensors_.push_back(std::move(kept));
+    }
+    return tensors_.back().bytes();
+  }
+
+  std::string layout_of(const Value* value) const {
+    auto it = layouts_.find(value);
+    return it == layouts_.end() ? std::string() : it->second;
+  }
+
+ private:
+  Result<Tensor> plain_of(const Value& constant) const {
+    const Node& node = *constant.def();
+    const Attributes& a = node.attributes();
+    if (node.is(Op::constant)) return a.tensor("value");
+    if (!node.is(Op::packed_constant)) return error(Code::unsupported, "operand of {} is no constant", describe(node));
+    return backend_.unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout"));
+  }
+
+  const CpuBackend& backend_;
+  std::map<const Value*, std::string> layouts_;
+  std::vector<Tensor> tensors_;  // copies of a Tensor share its bytes, so growing keeps spans valid
 };
 
-// Empty when the row may be tried.
-std::string_view ruled_out(const KernelRow& row, const PrepareContext& context) {
-  if (row.isa > best_isa()) return "this machine lacks the instruction set";
-  if (row.exactness == Exactness::inexact && context.deterministic) return "it is inexact, the run is deterministic";
-  return {};
+Result<std::vector<ConcreteType>> concrete(std::span<const Value* const> values, const SymbolValues& symbols) {
+  std::vector<ConcreteType> out;
+  for (const Value* v : values) {
+    out.emplace_back();
+    if (v == nullptr) continue;
+    out.back().dtype = v->type().dtype;
+    AOQ_ASSIGN(out.back().shape, evaluate(v->type().shape, symbols));
+  }
+  return out;
 }
 
-bool is_weighted(const Node& node) {
-  return node.is(Op::conv) || node.is(Op::linear) || node.is(Op::qconv) || node.is(Op::qlinear);
+std::vector<const Value*> results_of(const Node& node) {
+  std::vector<const Value*> out;
+  for (std::size_t i = 0; i < node.output_count(); ++i) out.push_back(node.output(i));
+  return out;
+}
+
+// Every symbol of the node at the same value.
+SymbolValues symbols_at(const Node& node, std::int64_t value) {
+  std::vector<std::string> names;
+  for (const Value* v : node.inputs()) {
+    for (std::size_t i = 0; v != nullptr && i < v->type().shape.size(); ++i) v->type().shape[i].collect_symbols(names);
+  }
+  for (const Value* v : results_of(node)) {
+    for (const Dim& d : v->type().shape) d.collect_symbols(names);
+  }
+  SymbolValues symbols;
+  for (const std::string& n : names) symbols[n] = value;
+  return symbols;
+}
+
+Result<PreparedKernel> try_row(const CpuBackend& backend, const Node& node, const SymbolValues& symbols, PackedStore& store) {
+  const std::vector<const Value*> operands(node.inputs().begin(), node.inputs().end());
+  AOQ_ASSIGN(std::vector<ConcreteType> inputs, concrete(operands, symbols));
+  AOQ_ASSIGN(std::vector<ConcreteType> outputs, concrete(results_of(node), symbols));
+  AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols));
+  return backend.prepare_row({node, inputs, outputs, attributes, store, 1, false});
+}
+
+// At the first size at which the node makes sense.
+Result<PreparedKernel> try_row_at_some_size(const CpuBackend& backend, const Node& node, PackedStore& store) {
+  Result<PreparedKernel> last = error(Code::unsupported, "no dimensions were tried");
+  for (std::int64_t size : {16, 224, 1}) {
+    last = try_row(backend, node, symbols_at(node, size), store);
+    if (last.ok() || last.status().code() == Code::unsupported) break;
+  }
+  return last;
 }
 
 }  // namespace
 
-std::span<const KernelRow> kernel_rows() {
-  return kRows;
+Result<PreparedKernel> CpuBackend::prepare_row(const PrepareContext& context) const {
+  PreparedKernel prepared;
+  for (const cpu::KernelRow& row : kernels_) {
+    if (row.op != context.node.op()) continue;
+    auto refuse = [&](std::string reason) { prepared.refused.push_back({std::string(row.name), std::move(reason)}); };
+    if (row.isa > isa_) {
+      refuse(fmt::format("needs {}, this is {}", cpu::isa_name(row.isa), cpu::isa_name(isa_)));
+      continue;
+    }
+    if (row.exactness == cpu::Exactness::inexact && context.deterministic) {
+      refuse("is inexact, and only deterministic kernels were asked for");
+      continue;
+    }
+    Result<std::unique_ptr<Kernel>> kernel = row.make(context);
+    if (kernel.ok()) {
+      prepared.kernel = std::move(kernel).value();
+      prepared.row = row.name;
+      prepared.inexact = row.exactness == cpu::Exactness::inexact;
+      return prepared;
+    }
+    if (kernel.status().code() != Code::unsupported) return std::move(kernel).status().with_context(row.name);
+    refuse(kernel.status().message());
+  }
+  return prepared;
 }
 
 Result<PreparedKernel> CpuBackend::prepare(const PrepareContext& context) const {
-  PreparedKernel prepared;
-  for (const KernelRow& row : kRows) {
-    if (row.op != context.node.op()) continue;
-    std::string_view reason = ruled_out(row, context);
-    if (!reason.empty()) {
-      prepared.refused.push_back({std::string(row.name), std::string(reason)});
-      continue;
-    }
-    KernelResult kernel = row.make(context);
-    if (!kernel.ok()) {
-      if (kernel.status().code() != Code::unsupported) return std::move(kernel).status();
-      prepared.refused.push_back({std::string(row.name), kernel.status().message()});
-      continue;
-    }
-    prepared.kernel = std::move(kernel).value();
-    prepared.row = row.name;
-    prepared.inexact = row.exactness == Exactness::inexact;
-    return prepared;
-  }
+  AOQ_ASSIGN(PreparedKernel prepared, prepare_row(context));
+  if (prepared.kernel != nullptr) return prepared;
   AOQ_ASSIGN(prepared.kernel, make_reference_kernel(context));
   prepared.row = "reference";
   return prepared;
 }
 
-Result<std::vector<std::byte>> CpuBackend::pack(const Tensor& plain, std::string_view layout) const {
-  return pack_constant(plain, layout);
+Result<CpuBackend::Layout> CpuBackend::layout(std::string_view layout_name) const {
+  std::string_view base = layout_name;
+  std::int64_t groups = 1;
+  if (std::size_t suffix = layout_name.find(".g"); suffix != std::string_view::npos) {
+    base = layout_name.substr(0, suffix);
+    const char* end = layout_name.data() + layout_name.size();
+    auto [stop, status] = std::from_chars(layout_name.data() + suffix + 2, end, groups);
+    if (stop != end || status != std::errc() || groups < 2) base = {};
+  }
+  for (const cpu::LayoutRow& row : layouts_) {
+    if (row.name == base) return Layout{&row, groups};
+  }
+  return error(Code::unsupported, "the CPU backend has no layout \"{}\"", layout_name);
+}
+
+Result<std::vector<std::byte>> CpuBackend::pack(const Tensor& plain, std::string_view layout_name) const {
+  AOQ_ASSIGN(Layout found, layout(layout_name));
+  return found.row->pack(plain, found.groups);
 }
 
 Result<Tensor> CpuBackend::unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
-                                  std::string_view layout) const {
-  return unpack_constant(packed, dtype, shape, layout);
+                                  std::string_view layout_name) const {
+  AOQ_ASSIGN(Layout found, layout(layout_name));
+  return found.row->unpack({packed, dtype, shape, found.groups});
 }
 
 std::string CpuBackend::preferred_layout(const Node& node, std::size_t operand) const {
-  if (operand != 1 || !is_weighted(node) || !check_conv_node(node).ok()) return {};
-  const Type& weight = node.input(1)->type();
-  if (weight.dtype != DType::i8 && weight.dtype != DType::f32) return {};
-  std::vector<std::int64_t> shape;
-  for (const Dim& d : weight.shape) {
-    if (!d.is_constant()) return {};
-    shape.push_back(d.constant());
-  }
-  bool has_groups = node.is(Op::conv) || node.is(Op::qconv);
-  Result<ConvDims> dims = dims_of_weight(shape, has_groups ? node.attributes().integer("groups") : 1);
-  if (!dims.ok()) return {};
-  bool is_s8 = weight.dtype == DType::i8;
-  if (is_depthwise(*dims)) return std::string(is_s8 ? kLayoutS8Depthwise : kLayoutF32Depthwise);
-  return layout_name(is_s8 ? kLayoutS8 : kLayoutF32, dims->groups);
+  TrialStore store(*this);
+  Result<PreparedKernel> prepared = try_row_at_some_size(*this, node, store);
+  return prepared.ok() && prepared->kernel != nullptr ? store.layout_of(node.input(operand)) : std::string();
 }
 
-Status supports_integer(const Node& node) {
-  bool has_row = false;
-  for (const KernelRow& row : kRows) has_row = has_row || row.op == node.op();
-  if (!has_row) return refuse("there is no integer kernel for {}", node.def().name);
-  if (is_weighted(node)) AOQ_TRY(check_conv_node(node));
-  if (node.is(Op::qavg_pool) && !node.attributes().boolean("channels_last")) {
-    return refuse("the kernel reads channels last");
-  }
-  return {};
+Status CpuTarget::supports(const Node& lowered) const {
+  TrialStore store(backend_);
+  AOQ_ASSIGN(PreparedKernel prepared, try_row_at_some_size(backend_, lowered, store));
+  if (prepared.kernel != nullptr) return {};
+  std::string why;
+  for (const Refusal& r : prepared.refused) why += (why.empty() ? "" : "; ") + r.row + ": " + r.reason;
+  return error(Code::unsupported, "{}", why.empty() ? fmt::format("{} has no kernel but the reference", lowered.def().name) : why);
 }
 
-}  // namespace aoq::cpu
+}  // namespace aoq

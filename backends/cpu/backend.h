@@ -1,38 +1,52 @@
-// The CPU backend: the kernel table (kernels.def) behind the Backend interface. Stateless and thread-safe.
+// The CPU backend: the rows of kernels.def, best first, ending in the reference of the op table.
 #pragma once
 
-#include "backends/cpu/cpu_features.h"
-#include "backends/cpu/rows/row.h"
+#include "backends/cpu/kernel_table.h"
+#include "ir/target.h"
 #include "runtime/backend.h"
 
-namespace aoq::cpu {
-
-enum class Exactness : std::uint8_t { exact, inexact };
-
-// One line of kernels.def.
-struct KernelRow {
-  Op op;
-  std::string_view name;
-  Isa isa;
-  Exactness exactness;
-  MakeKernel make;
-};
-// In the table's order.
-std::span<const KernelRow> kernel_rows();
+namespace aoq {
 
 class CpuBackend : public Backend {
  public:
+  // Uses rows up to `isa`, which this machine must have. Tests may hand in other rows.
+  explicit CpuBackend(cpu::Isa isa = cpu::best_isa(), std::span<const cpu::KernelRow> kernels = cpu::kernel_rows(),
+                      std::span<const cpu::LayoutRow> layouts = cpu::layout_rows())
+      : isa_(isa), kernels_(kernels), layouts_(layouts) {}
+
   std::string_view name() const override { return "cpu"; }
-  std::string_view isa() const override { return isa_name(best_isa()); }
+  std::string_view isa() const override { return cpu::isa_name(isa_); }
   Result<PreparedKernel> prepare(const PrepareContext& context) const override;
   Result<std::vector<std::byte>> pack(const Tensor& plain, std::string_view layout) const override;
   Result<Tensor> unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                         std::string_view layout) const override;
   std::string preferred_layout(const Node& node, std::size_t operand) const override;
+
+  // prepare without the reference: where no row takes the node, the result has no kernel, only the refusals.
+  Result<PreparedKernel> prepare_row(const PrepareContext& context) const;
+
+ private:
+  struct Layout {
+    const cpu::LayoutRow* row;
+    std::int64_t groups;
+  };
+  Result<Layout> layout(std::string_view layout_name) const;
+
+  cpu::Isa isa_;
+  std::span<const cpu::KernelRow> kernels_;
+  std::span<const cpu::LayoutRow> layouts_;
 };
 
-// Whether an integer node (qconv, qlinear, qadd, ...) has a row that computes on codes; unsupported with the reason when
-// only the reference would take it. Needs no shapes.
-Status supports_integer(const Node& node);
+// What passes are told about the CPU: a node is supported when a row other than the reference takes it. Dimensions that
+// are not known yet are tried at a few sizes.
+class CpuTarget : public TargetInfo {
+ public:
+  explicit CpuTarget(CpuBackend backend = CpuBackend()) : backend_(std::move(backend)) {}
+  std::string_view name() const override { return backend_.isa(); }
+  Status supports(const Node& lowered) const override;
 
-}  // namespace aoq::cpu
+ private:
+  CpuBackend backend_;
+};
+
+}  // namespace aoq

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 
-#include "ir/checked.h"
 #include "ir/op.h"
 
 namespace aoq {

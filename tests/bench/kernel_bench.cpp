@@ -17,8 +17,11 @@ namespace {
 
 const char* filter = "";
 
+bool is_wanted(const std::string& name) {
+  return name.find(filter) != std::string::npos;
+}
+
 void measure(const std::string& name, double products, const std::function<void()>& run) {
-  if (name.find(filter) == std::string::npos) return;
   using Clock = std::chrono::steady_clock;
   run();
   double best = 1e9;
@@ -59,6 +62,7 @@ ConvDims square(std::int64_t size, std::int64_t in_c, std::int64_t out_c, std::i
 }
 
 void bench_s8(const std::string& name, const ConvDims& d) {
+  if (!is_wanted("s8 " + name)) return;
   EpilogueS8 epilogue;
   ConvS8Plan plan = plan_conv_s8(d, DType::u8, epilogue, best_isa());
   Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
@@ -72,6 +76,7 @@ void bench_s8(const std::string& name, const ConvDims& d) {
 }
 
 void bench_f32(const std::string& name, const ConvDims& d) {
+  if (!is_wanted("f32 " + name)) return;
   EpilogueF32 epilogue = {.has_bias = true};
   ConvF32Plan plan = plan_conv_f32(d, epilogue, best_isa());
   Aligned<float> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c), weights(d.out_c * plan.k);
@@ -94,7 +99,7 @@ void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t ch
   std::int64_t inputs = d.in_h * d.in_w * d.in_c;
   std::int64_t outputs = d.out_h * d.out_w * d.out_c;
   Aligned<float> bias(channels + 16), multiplier(channels + 16);
-  {
+  if (is_wanted("s8 " + name)) {
     DepthwiseS8Plan plan = plan_depthwise_s8(d, DType::u8, {}, best_isa());
     Aligned<std::uint8_t> x(inputs), out(outputs);
     Aligned<std::int8_t> weights(channels * kernel * kernel);
@@ -104,6 +109,7 @@ void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t ch
     args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
     measure("s8 " + name, products_of(d), [&] { run_depthwise_s8(plan, args, 0, plan.units, scratch.data); });
   }
+  if (!is_wanted("f32 " + name)) return;
   DepthwiseF32Plan plan = plan_depthwise_f32(d, {.has_bias = true}, best_isa());
   Aligned<float> x(inputs), out(outputs), weights(channels * kernel * kernel);
   Aligned<std::byte> packed(packed_bytes_depthwise_f32(d)), scratch(plan.scratch_bytes);

@@ -74,14 +74,14 @@ void convolve_row(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, st
   taps.count = d.kernel_h * d.kernel_w;
   taps.weight_pitch = (d.in_c + 15) / 16 * 16;
   const auto** pointers = reinterpret_cast<const float**>(scratch);
-  auto* zeros = reinterpret_cast<float*>(scratch + (kPixels * taps.count * 8 + 63) / 64 * 64);
+  auto* zeros = reinterpret_cast<float*>(scratch + (kPixels * taps.count * 8 + 95) / 64 * 64);
   zero_floats(zeros, d.in_c);
   TapRow<float> row = {
       .dims = &d, .image = args.x + unit / d.out_h * d.in_h * d.in_w * d.in_c, .padding = zeros, .oy = unit % d.out_h};
   taps.pointers = pointers;
   for (std::int64_t ox = 0; ox < d.out_w; ox += kPixels) {
     std::int64_t pixels = min_of(d.out_w - ox, kPixels);
-    find_taps_of_pixels(row, ox, pixels, taps.count, pointers);
+    find_taps_of_pixels(row, ox, pixels, kPixels, taps.count, pointers);
     for (taps.channel = 0; taps.channel < d.in_c; taps.channel += 16) {
       std::int64_t at = (unit * d.out_w + ox) * d.out_c + taps.channel;
       taps.weights = reinterpret_cast<const float*>(args.weights) + taps.channel;

@@ -13,8 +13,11 @@ constexpr std::int64_t kBlock = 16;
 std::int64_t taps_of(const ConvDims& dims) {
   return dims.kernel_h * dims.kernel_w;
 }
+bool is_3x3(const ConvDims& dims) {
+  return dims.kernel_h == 3 && dims.kernel_w == 3;
+}
 std::int64_t block_bytes(const ConvDims& dims) {
-  return 64 + ceil_div(taps_of(dims), 2) * 64;
+  return 64 + ceil_div(taps_of(dims), 2) * 64 + (is_3x3(dims) ? 6 * 64 : 0);
 }
 std::int64_t block_start(std::int64_t channels, std::int64_t block) {
   return std::max<std::int64_t>(std::min(block * kBlock, channels - kBlock), 0);
@@ -68,9 +71,15 @@ DepthwiseS8Plan plan_depthwise_s8(const ConvDims& dims, DType x_type, const Epil
   plan.isa = isa;
   plan.units = dims.batch * dims.out_h;
   if (isa == Isa::reference) return plan;
+  plan.shares_columns =
+      is_3x3(dims) && dims.stride_w <= 2 && dims.dilation_h == 1 && dims.dilation_w == 1 && dims.in_c >= kBlock;
+  if (plan.shares_columns) {
+    plan.scratch_bytes = round_up(dims.in_c, 64) + dims.out_w * 64;
+    return plan;
+  }
   // A pixel group's pointers and, below 16 channels, its copied taps; then the padding pixel.
   std::int64_t slots = 4 * round_up(taps_of(dims), 2);
-  plan.scratch_bytes = round_up(slots * 8, 64) + round_up(slots * kBlock, 64) + round_up(dims.in_c + kBlock, 64);
+  plan.scratch_bytes = round_up(slots * 8 + 32, 64) + round_up(slots * kBlock, 64) + round_up(dims.in_c + kBlock, 64);
   return plan;
 }
 
@@ -85,12 +94,14 @@ void pack_depthwise_s8(const ConvDims& dims, const std::int8_t* weights, std::sp
     std::byte* to = packed.data() + block * block_bytes(dims);
     auto* sums = reinterpret_cast<std::int32_t*>(to);
     auto* pairs = reinterpret_cast<std::int16_t*>(to + 64);
+    std::int16_t* columns = pairs + ceil_div(taps, 2) * 2 * kBlock;
     std::int64_t start = block_start(dims.in_c, block);
     for (std::int64_t lane = 0; lane < kBlock && start + lane < dims.in_c; ++lane) {
       for (std::int64_t tap = 0; tap < taps; ++tap) {
         std::int8_t w = weights[(start + lane) * taps + tap];
         sums[lane] += w;
         pairs[tap / 2 * 2 * kBlock + lane * 2 + tap % 2] = w;
+        if (is_3x3(dims)) columns[(tap % 3 * 2 + tap / 6) * 2 * kBlock + lane * 2 + tap / 3 % 2] = w;
       }
     }
   }

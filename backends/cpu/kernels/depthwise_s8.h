@@ -23,7 +23,8 @@ struct DepthwiseS8Plan {
   EpilogueS8 epilogue;
   DType x_type = DType::u8;
   Isa isa = Isa::reference;
-  std::int64_t units = 0;  // output rows of the batch
+  bool shares_columns = false;  // the 3x3 kernel that widens an image column once
+  std::int64_t units = 0;       // output rows of the batch
   std::int64_t scratch_bytes = 0;
 };
 

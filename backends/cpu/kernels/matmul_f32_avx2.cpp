@@ -60,10 +60,10 @@ struct Panel {
 // Rows [begin, begin + count) times a packed panel, into out (of row `begin` and the panel's first column).
 void multiply_rows(const MatmulDims& d, const Panel& panel, const float* a, const TargetF32& target) {
   for (std::int64_t row = 0; row < target.rows; ++row) panel.rows[row] = a + row * d.a_row;
-  zero_floats(panel.acc, target.rows * 16);
   for (std::int64_t k = 0; k < d.k; k += kBlockK) {
     for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
-      TileRows x = {.rows = panel.rows + row, .taps = 1, .offset = k, .length = min_of(d.k - k, kBlockK)};
+      TileRows x = {
+          .rows = panel.rows + row, .taps = 1, .offset = k, .length = min_of(d.k - k, kBlockK), .is_first = k == 0};
       MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), target.columns);
       multiply(x, panel.weights + 16 * k, panel.acc + 16 * row);
     }

@@ -42,20 +42,33 @@ void find_taps(const TapRow<T>& row, std::int64_t ox, const T** taps) {
   }
 }
 
-// Pointers of `pixels` neighbours from ox on, `pitch` apart in `taps`.
+// to[t] = from[t] + step for t < count; writes up to 3 entries more.
 template <typename T>
-void find_taps_of_pixels(const TapRow<T>& row, std::int64_t ox, std::int64_t pixels, std::int64_t pitch,
-                         const T** taps) {
+inline void advance_taps(const T** to, const T* const* from, std::int64_t count, std::int64_t step) {
+  __m256i bytes = _mm256_set1_epi64x(step * static_cast<std::int64_t>(sizeof(T)));
+  for (std::int64_t t = 0; t < count; t += 4) {
+    __m256i pointers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + t));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + t), _mm256_add_epi64(pointers, bytes));
+  }
+}
+
+// Pointers of `pixels` (at most `group`) neighbours from ox on, `pitch` apart in `taps`; the table has 4 entries of
+// slack. Groups of a row must come in order: a full group's last pointers continue in the next group.
+template <typename T>
+void find_taps_of_pixels(const TapRow<T>& row, std::int64_t ox, std::int64_t pixels, std::int64_t group,
+                         std::int64_t pitch, const T** taps) {
   const ConvDims& d = *row.dims;
   std::int64_t count = d.kernel_h * d.kernel_w;
   bool inside = row_is_inside(d, row.oy);
-  find_taps(row, ox, taps);
-  for (std::int64_t p = 1; p < pixels; ++p, taps += pitch) {
-    if (inside && column_is_inside(d, ox + p - 1) && column_is_inside(d, ox + p)) {
-      for (std::int64_t t = 0; t < count; ++t) taps[pitch + t] = taps[t] + d.stride_w * d.in_c;
+  const T** from = taps + (group - 1) * pitch;
+  for (std::int64_t p = 0; p < pixels; ++p) {
+    const T** to = taps + p * pitch;
+    if (inside && ox + p > 0 && column_is_inside(d, ox + p - 1) && column_is_inside(d, ox + p)) {
+      advance_taps(to, from, count, d.stride_w * d.in_c);
     } else {
-      find_taps(row, ox + p, taps + pitch);
+      find_taps(row, ox + p, to);
     }
+    from = to;
   }
 }
 

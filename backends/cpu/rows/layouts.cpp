@@ -1,7 +1,6 @@
 #include "backends/cpu/rows/layouts.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
@@ -53,12 +52,12 @@ std::int64_t index_s8_depthwise(const ConvDims& d, std::int64_t channel, std::in
 }
 
 struct Layout {
-  std::string_view base;
   DType dtype;
   std::int64_t (*bytes)(const ConvDims&);
   void (*pack)(const ConvDims&, const std::byte* plain, std::span<std::byte> packed);
   std::int64_t (*index)(const ConvDims&, std::int64_t channel, std::int64_t c, std::int64_t tap);
   std::int64_t stored_bytes;  // of one packed element
+  bool depthwise;
 };
 
 template <typename T, void (*kPack)(const ConvDims&, const T*, std::span<std::byte>)>
@@ -66,44 +65,50 @@ void pack_as(const ConvDims& dims, const std::byte* plain, std::span<std::byte> 
   kPack(dims, reinterpret_cast<const T*>(plain), packed);
 }
 
-constexpr Layout kLayouts[] = {
-    {kLayoutS8, DType::i8, packed_bytes_conv_s8, pack_as<std::int8_t, pack_conv_s8>, index_s8, 1},
-    {kLayoutS8Depthwise, DType::i8, packed_bytes_depthwise_s8, pack_as<std::int8_t, pack_depthwise_s8>,
-     index_s8_depthwise, 2},
-    {kLayoutF32, DType::f32, packed_bytes_conv_f32, pack_as<float, pack_conv_f32>, index_f32, 4},
-    {kLayoutF32Depthwise, DType::f32, packed_bytes_depthwise_f32, pack_as<float, pack_depthwise_f32>,
-     index_f32_depthwise, 4},
-};
+constexpr Layout kS8 = {DType::i8, packed_bytes_conv_s8, pack_as<std::int8_t, pack_conv_s8>, index_s8, 1, false};
+constexpr Layout kS8Depthwise = {
+    DType::i8, packed_bytes_depthwise_s8, pack_as<std::int8_t, pack_depthwise_s8>, index_s8_depthwise, 2, true};
+constexpr Layout kF32 = {DType::f32, packed_bytes_conv_f32, pack_as<float, pack_conv_f32>, index_f32, 4, false};
+constexpr Layout kF32Depthwise = {
+    DType::f32, packed_bytes_depthwise_f32, pack_as<float, pack_depthwise_f32>, index_f32_depthwise, 4, true};
 
-struct Parsed {
-  const Layout* layout;
-  ConvDims dims;
-};
+Result<ConvDims> dims_for(const Layout& layout, const PackedConstant& c) {
+  if (c.dtype != layout.dtype) {
+    return error(Code::invalid_argument, "the layout is for {}, the constant is {}", dtype_name(layout.dtype),
+                 dtype_name(c.dtype));
+  }
+  if (layout.depthwise && (c.shape.size() < 2 || c.shape[1] != 1 || c.groups != 1)) {
+    return error(Code::invalid_argument, "the layout does not fit {}", shape_to_string(c.shape));
+  }
+  return dims_of_weight(c.shape, layout.depthwise ? c.shape[0] : c.groups);
+}
 
-Result<Parsed> parse(std::string_view name, DType dtype, std::span<const std::int64_t> shape) {
-  std::size_t dot = name.find('.');
-  std::int64_t groups = 1;
-  if (dot != std::string_view::npos) {
-    std::string_view suffix = name.substr(dot);
-    const char* end = suffix.data() + suffix.size();
-    bool is_number = suffix.size() > 2 && suffix.substr(0, 2) == ".g" &&
-                     std::from_chars(suffix.data() + 2, end, groups).ptr == end;
-    if (!is_number || groups < 1) return error(Code::unsupported, "no packed layout is named {}", name);
+Result<std::vector<std::byte>> pack_with(const Layout& layout, const Tensor& plain, std::int64_t groups) {
+  AOQ_ASSIGN(ConvDims dims, dims_for(layout, {{}, plain.dtype(), plain.shape(), groups}));
+  std::vector<std::byte> packed(static_cast<std::size_t>(layout.bytes(dims)));
+  layout.pack(dims, plain.bytes().data(), packed);
+  return packed;
+}
+
+Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
+  AOQ_ASSIGN(ConvDims dims, dims_for(layout, c));
+  if (static_cast<std::int64_t>(c.bytes.size()) != layout.bytes(dims)) {
+    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
+                 layout.bytes(dims));
   }
-  for (const Layout& layout : kLayouts) {
-    if (layout.base != name.substr(0, dot)) continue;
-    if (layout.dtype != dtype) {
-      return error(Code::invalid_argument, "layout {} is for {}, the constant is {}", name, dtype_name(layout.dtype),
-                   dtype_name(dtype));
+  AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
+  std::byte* out = plain.mutable_bytes().data();
+  auto size = static_cast<std::size_t>(dtype_info(c.dtype).bits / 8);
+  for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
+    for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
+      for (std::int64_t tap = 0; tap < taps_of(dims); ++tap, out += size) {
+        // Little-endian: the low bytes of a widened element are the element.
+        std::int64_t at = layout.index(dims, channel, in, tap) * layout.stored_bytes;
+        std::copy_n(c.bytes.data() + at, size, out);
+      }
     }
-    bool is_depthwise = layout.base == kLayoutS8Depthwise || layout.base == kLayoutF32Depthwise;
-    if (is_depthwise && (shape.size() < 2 || shape[1] != 1)) {
-      return error(Code::invalid_argument, "layout {} does not fit shape {}", name, shape_to_string(shape));
-    }
-    AOQ_ASSIGN(ConvDims dims, dims_of_weight(shape, is_depthwise ? shape[0] : groups));
-    return Parsed{&layout, dims};
   }
-  return error(Code::unsupported, "no packed layout is named {}", name);
+  return plain;
 }
 
 }  // namespace
@@ -129,34 +134,29 @@ Result<ConvDims> dims_of_weight(std::span<const std::int64_t> shape, std::int64_
   return dims;
 }
 
-Result<std::vector<std::byte>> pack_constant(const Tensor& plain, std::string_view layout) {
-  AOQ_ASSIGN(Parsed parsed, parse(layout, plain.dtype(), plain.shape()));
-  std::vector<std::byte> packed(static_cast<std::size_t>(parsed.layout->bytes(parsed.dims)));
-  parsed.layout->pack(parsed.dims, plain.bytes().data(), packed);
-  return packed;
+Result<std::vector<std::byte>> pack_s8_k2_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8, plain, groups);
 }
-
-Result<Tensor> unpack_constant(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
-                               std::string_view layout) {
-  AOQ_ASSIGN(Parsed parsed, parse(layout, dtype, shape));
-  const ConvDims& dims = parsed.dims;
-  std::int64_t bytes = parsed.layout->bytes(dims);
-  if (static_cast<std::int64_t>(packed.size()) != bytes) {
-    return error(Code::invalid_argument, "layout {} of {} has {} bytes, expected {}", layout, shape_to_string(shape),
-                 packed.size(), bytes);
-  }
-  AOQ_ASSIGN(Tensor plain, Tensor::make(dtype, {shape.begin(), shape.end()}));
-  std::byte* out = plain.mutable_bytes().data();
-  auto size = static_cast<std::size_t>(dtype_info(dtype).bits / 8);
-  for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
-    for (std::int64_t c = 0; c < dims.in_c / dims.groups; ++c) {
-      for (std::int64_t tap = 0; tap < taps_of(dims); ++tap, out += size) {
-        std::int64_t at = parsed.layout->index(dims, channel, c, tap) * parsed.layout->stored_bytes;
-        std::copy_n(packed.data() + at, size, out);  // little-endian: the low bytes of a widened element are the element
-      }
-    }
-  }
-  return plain;
+Result<Tensor> unpack_s8_k2_n16(const PackedConstant& packed) {
+  return unpack_with(kS8, packed);
+}
+Result<std::vector<std::byte>> pack_s8_dw(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8Depthwise, plain, groups);
+}
+Result<Tensor> unpack_s8_dw(const PackedConstant& packed) {
+  return unpack_with(kS8Depthwise, packed);
+}
+Result<std::vector<std::byte>> pack_f32_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kF32, plain, groups);
+}
+Result<Tensor> unpack_f32_n16(const PackedConstant& packed) {
+  return unpack_with(kF32, packed);
+}
+Result<std::vector<std::byte>> pack_f32_dw(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kF32Depthwise, plain, groups);
+}
+Result<Tensor> unpack_f32_dw(const PackedConstant& packed) {
+  return unpack_with(kF32Depthwise, packed);
 }
 
 }  // namespace aoq::cpu

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backends/cpu/kernel_table.h"
 #include "backends/cpu/kernels/conv_dims.h"
 #include "ir/tensor.h"
 
@@ -21,10 +22,11 @@ inline constexpr std::string_view kLayoutF32Depthwise = "f32_dw";
 
 std::string layout_name(std::string_view base, std::int64_t groups);
 
-// unsupported for a layout that is not of this backend; invalid_argument where the constant does not fit it.
-Result<std::vector<std::byte>> pack_constant(const Tensor& plain, std::string_view layout);
-Result<Tensor> unpack_constant(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
-                               std::string_view layout);
+#define AOQ_LAYOUT(name, pack, unpack)                                    \
+  Result<std::vector<std::byte>> pack(const Tensor&, std::int64_t groups); \
+  Result<Tensor> unpack(const PackedConstant&);
+#include "backends/cpu/layouts.def"
+#undef AOQ_LAYOUT
 
 // The part of the geometry that packing depends on; unsupported for other ranks or group counts that do not divide.
 Result<ConvDims> dims_of_weight(std::span<const std::int64_t> shape, std::int64_t groups);
