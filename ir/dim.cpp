@@ -40,7 +40,10 @@ struct Dim::Term {
 
   std::string key() const {
     std::string k;
-    for (const auto& atom : atoms) k += (k.empty() ? "" : "*") + atom->text;
+    for (const auto& atom : atoms) {
+      if (!k.empty()) k += "*";
+      k += atom->text;
+    }
     return k;
   }
 };
@@ -145,6 +148,33 @@ void Dim::collect_symbols(std::vector<std::string>& names) const {
       }
     }
   }
+}
+
+std::optional<std::int64_t> Dim::lower_bound() const {
+  if (!terms_) return constant_;
+  std::int64_t sum = 0;
+  for (const Term& t : *terms_) {
+    if (t.coefficient < 0 && !t.atoms.empty()) return std::nullopt;
+    std::int64_t least = t.coefficient;
+    for (const auto& atom : t.atoms) {
+      std::optional<std::int64_t> a = atom_lower_bound(*atom);
+      if (!a || *a < 0 || __builtin_mul_overflow(least, *a, &least)) return std::nullopt;
+    }
+    if (__builtin_add_overflow(sum, least, &sum)) return std::nullopt;
+  }
+  return sum;
+}
+
+std::optional<std::int64_t> Dim::atom_lower_bound(const Atom& atom) {
+  if (atom.kind == kSymbol) return 1;
+  std::optional<std::int64_t> a = atom.a.lower_bound();
+  std::optional<std::int64_t> b = atom.b.lower_bound();
+  if (atom.kind == kMin) return a && b ? std::optional(std::min(*a, *b)) : std::nullopt;
+  if (atom.kind == kMax) return a && b ? std::max(*a, *b) : (a ? a : b);
+  if (!a || !b || *b <= 0) return std::nullopt;
+  if (!atom.b.is_constant()) return *a >= 0 ? std::optional<std::int64_t>(0) : std::nullopt;
+  Result<std::int64_t> q = apply(atom.kind, *a, *b);
+  return q.ok() ? std::optional(*q) : std::nullopt;
 }
 
 std::string Dim::to_string() const {
@@ -342,7 +372,10 @@ Result<Dim> Dim::parse(std::string_view text) { return Parser(text).parse(); }
 
 std::string to_string(std::span<const Dim> dims) {
   std::string out = "[";
-  for (std::size_t i = 0; i < dims.size(); ++i) out += (i ? ", " : "") + dims[i].to_string();
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += dims[i].to_string();
+  }
   return out + "]";
 }
 

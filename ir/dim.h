@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,6 +37,8 @@ class Dim {
   // Replaces the symbols that have values; the others stay.
   Dim substitute(const SymbolValues& values) const;
   void collect_symbols(std::vector<std::string>& names) const;
+  // The least value over all symbols >= 1, as far as simple interval arithmetic can tell; empty when it cannot.
+  std::optional<std::int64_t> lower_bound() const;
 
   std::string to_string() const;
   // Reads what to_string writes. Nesting is limited to 64.
@@ -52,6 +55,7 @@ class Dim {
   friend Dim floor_div(const Dim& a, const Dim& b);
   friend Dim function_of(int kind, const Dim& a, const Dim& b);
   static Dim from_terms(std::vector<Term> terms);
+  static std::optional<std::int64_t> atom_lower_bound(const Atom& atom);
   std::vector<Term> terms() const;
 
   std::int64_t constant_ = 0;

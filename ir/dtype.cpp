@@ -323,6 +323,11 @@ const DTypeInfo& dtype_info(DType dtype) {
   return kTable[static_cast<std::size_t>(dtype)];
 }
 
+Result<FloatFormat> float_format_of(DType dtype) {
+  if (row(dtype).kind == DTypeKind::floating && row(dtype).bits <= 16) return format_of(dtype);
+  return error(Code::invalid_argument, "{} is no float of up to 16 bits", dtype_name(dtype));
+}
+
 std::optional<DType> dtype_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kRowCount; ++i) {
     if (kTable[i].name == name) return static_cast<DType>(i);

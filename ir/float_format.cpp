@@ -80,10 +80,13 @@ std::uint32_t encode_float(const FloatFormat& f, double value, FloatOverflow ove
   int exponent = std::ilogb(a);
   if (exponent < min_exponent) exponent = min_exponent;
   if (exponent > f.bias() + 2) return with_sign(f, overflow_code(f, overflow), is_negative);
-  // Below 2^(mantissa_bits + 1), or equal to it when rounding carries; the carry moves into the exponent by itself.
-  const double steps = std::nearbyint(std::ldexp(a, f.mantissa_bits - exponent));
-  const std::uint32_t magnitude =
-      (static_cast<std::uint32_t>(exponent - min_exponent) << f.mantissa_bits) + static_cast<std::uint32_t>(steps);
+  // Below 2^(mantissa_bits + 1); rounding up may reach it, and the carry moves into the exponent by itself. A tie goes
+  // to the even code, which without mantissa bits is not the even significand.
+  const double steps = std::ldexp(a, f.mantissa_bits - exponent);
+  const double whole = std::floor(steps);
+  std::uint32_t magnitude =
+      (static_cast<std::uint32_t>(exponent - min_exponent) << f.mantissa_bits) + static_cast<std::uint32_t>(whole);
+  if (steps - whole > 0.5 || (steps - whole == 0.5 && magnitude % 2 == 1)) ++magnitude;
   if (magnitude > f.max_code()) return with_sign(f, overflow_code(f, overflow), is_negative);
   return with_sign(f, magnitude, is_negative);
 }

@@ -7,6 +7,9 @@
 
 #include <cstdint>
 
+#include "ir/dtype.h"
+#include "ir/status.h"
+
 namespace aoq {
 
 enum class FloatSpecials : std::uint8_t {
@@ -33,6 +36,9 @@ enum class FloatOverflow : std::uint8_t {
   saturate,    // the highest finite number
   non_finite,  // infinity, or NaN where the format has no infinity; the highest finite number where it has neither
 };
+
+// The format of a float dtype of up to 16 bits; invalid_argument for the others.
+Result<FloatFormat> float_format_of(DType dtype);
 
 double decode_float(const FloatFormat& format, std::uint32_t code);
 

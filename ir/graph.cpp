@@ -7,7 +7,7 @@
 
 namespace aoq {
 
-std::string Node::label() const { return origins.empty() ? "<" + std::string(def().name) + ">" : origins.front(); }
+std::string Node::label() const { return origins.empty() ? fmt::format("<{}>", def().name) : origins.front(); }
 
 std::string describe(const Node& node) { return fmt::format("node {} ({})", node.label(), node.def().name); }
 
@@ -50,8 +50,6 @@ Graph Graph::clone() const {
     m->op_ = n->op_;
     m->scope = n->scope;
     m->origins = n->origins;
-    m->requested = n->requested;
-    m->reason = n->reason;
     m->attributes_ = n->attributes_;
     for (std::size_t i = 0; i < n->inputs_.size(); ++i) {
       Value* v = n->inputs_[i] ? mapped.at(n->inputs_[i]) : nullptr;
@@ -167,8 +165,6 @@ Result<Node*> Graph::create_like(const Node& like, Op op, std::vector<Value*> in
   AOQ_ASSIGN(Node * node, create(op, std::move(inputs), std::move(attributes), before));
   node->scope = like.scope;
   node->origins = like.origins;
-  node->requested = like.requested;
-  node->reason = like.reason;
   return node;
 }
 

@@ -59,7 +59,7 @@ std::span<const OpDef* const> all_ops() { return kTable; }
 std::optional<Op> op_from_name(std::string_view name) {
   static const std::unordered_map<std::string_view, Op> names = [] {
     std::unordered_map<std::string_view, Op> m;
-    for (const OpDef* d : kTable) if (d) m.emplace(d->name, d->op);
+    for (const OpDef* d : kTable) m.emplace(d->name, d->op);
     return m;
   }();
   auto it = names.find(name);
@@ -89,7 +89,6 @@ std::string_view nearest_op_name(std::string_view name) {
   std::string_view best;
   std::size_t best_distance = std::numeric_limits<std::size_t>::max();
   for (const OpDef* d : kTable) {
-    if (!d) continue;
     std::size_t distance = edit_distance(name, d->name);
     if (distance < best_distance) {
       best = d->name;

@@ -47,7 +47,10 @@ std::string inline_tensor(const Tensor& t) {
 template <typename T, typename F>
 std::string list(const std::vector<T>& items, F&& text) {
   std::string out = "[";
-  for (std::size_t i = 0; i < items.size(); ++i) out += (i ? ", " : "") + text(items[i]);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += text(items[i]);
+  }
   return out + "]";
 }
 
@@ -82,17 +85,18 @@ class Printer {
       if (i) out += ", ";
       out += n.inputs()[i] ? fmt::format("%{}", ids_.at(n.inputs()[i])) : "_";
     }
-    out += ")" + attributes(n);
-    for (std::size_t i = 0; i < n.output_count(); ++i) out += (i ? ", " : " : ") + to_string(n.output(i)->type());
+    out += ")";
+    out += attributes(n);
+    for (std::size_t i = 0; i < n.output_count(); ++i) out += fmt::format("{}{}", i ? ", " : " : ", to_string(n.output(i)->type()));
     if (!n.scope.path.empty() || !n.scope.type.empty()) {
       out += fmt::format(" scope({}, {})", quoted(n.scope.path), quoted(n.scope.type));
     }
     if (!n.origins.empty()) {
       std::string names = list(n.origins, [](const std::string& s) { return quoted(s); });
-      out += " origins(" + names.substr(1, names.size() - 2) + ")";
+      out += fmt::format(" origins({})", names.substr(1, names.size() - 2));
     }
-    if (!n.requested.empty()) out += " requested(" + quoted(n.requested) + ")";
-    if (!n.reason.empty()) out += " reason(" + quoted(n.reason) + ")";
+    if (!n.requested.empty()) out += fmt::format(" requested({})", quoted(n.requested));
+    if (!n.reason.empty()) out += fmt::format(" reason({})", quoted(n.reason));
     out += "\n";
   }
 

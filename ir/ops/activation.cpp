@@ -38,6 +38,10 @@ Result<Activation> read_activation(const Attributes& attributes) {
     if (row.kind == Activation::Kind::clamp && min > max) {
       return error(Code::invalid_model, "activation_min {} is above activation_max {}", min, max);
     }
+    if (row.kind == Activation::Kind::other && !(std::isfinite(min) && std::isfinite(max))) {
+      return error(Code::invalid_model, "activation {} has parameters {} and {}, expected finite numbers", name, min,
+                   max);
+    }
     return Activation{row.kind, row.function, {static_cast<float>(min), static_cast<float>(max)}};
   }
   return error(Code::invalid_model, "unknown activation \"{}\"", name);

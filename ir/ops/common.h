@@ -4,11 +4,10 @@
 #include <cmath>
 #include <cstdint>
 
-#include "ir/checked.h"
 #include "ir/op.h"
 
 namespace aoq {
-#define AOQ_OP(name) extern const OpDef kOpDef_##name __attribute__((weak));
+#define AOQ_OP(name) extern const OpDef kOpDef_##name;
 #include "ir/ops.def"
 #undef AOQ_OP
 }  // namespace aoq

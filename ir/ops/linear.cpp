@@ -1,9 +1,9 @@
 #include <algorithm>
 
-#include "ir/ops/linear.h"
 #include "ir/ops/activation.h"
 #include "ir/ops/elements.h"
 #include "ir/ops/fma.h"
+#include "ir/ops/linear.h"
 
 namespace aoq {
 

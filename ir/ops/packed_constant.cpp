@@ -1,3 +1,4 @@
+#include "ir/checked.h"
 #include "ir/ops/common.h"
 
 namespace aoq {

@@ -60,8 +60,8 @@ Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& 
   std::size_t per_scale = w.size() / q.scale.size();
   for (std::size_t i = 0; i < w.size(); ++i) {
     float scale = q.scale[i / per_scale];
-    std::int32_t code = quantize_value(w[i], 1.0f / scale, 0, static_cast<std::int32_t>(q.quant_min),
-                                       static_cast<std::int32_t>(q.quant_max));
+    std::int32_t code = quantize_value(w[i], 1.0f / scale, 0, static_cast<std::int32_t>(q.range.min),
+                                       static_cast<std::int32_t>(q.range.max));
     codes[i] = static_cast<std::int8_t>(code);
     out.error[i] = w[i] - dequantize_value(code, scale, 0);
   }

@@ -50,6 +50,9 @@ struct Recipe {
 
 // Our own recipe: per-channel symmetric int8 weights, per-tensor affine u8 activations from histograms.
 Recipe default_recipe();
+// JSON on one line, as the `spec` attribute of an observe node has it.
+std::string print_observer_spec(const ObserverSpec& spec);
+Result<ObserverSpec> parse_observer_spec(std::string_view text);
 Result<Recipe> parse_recipe(std::string_view json);
 std::string print_recipe(const Recipe& recipe);
 

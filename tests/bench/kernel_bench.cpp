@@ -9,14 +9,19 @@
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_s8.h"
 
 namespace aoq::cpu {
 namespace {
 
 const char* filter = "";
 
+bool is_wanted(const std::string& name) {
+  return name.find(filter) != std::string::npos;
+}
+
 void measure(const std::string& name, double products, const std::function<void()>& run) {
-  if (name.find(filter) == std::string::npos) return;
   using Clock = std::chrono::steady_clock;
   run();
   double best = 1e9;
@@ -57,6 +62,7 @@ ConvDims square(std::int64_t size, std::int64_t in_c, std::int64_t out_c, std::i
 }
 
 void bench_s8(const std::string& name, const ConvDims& d) {
+  if (!is_wanted("s8 " + name)) return;
   EpilogueS8 epilogue;
   ConvS8Plan plan = plan_conv_s8(d, DType::u8, epilogue, best_isa());
   Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
@@ -70,6 +76,7 @@ void bench_s8(const std::string& name, const ConvDims& d) {
 }
 
 void bench_f32(const std::string& name, const ConvDims& d) {
+  if (!is_wanted("f32 " + name)) return;
   EpilogueF32 epilogue = {.has_bias = true};
   ConvF32Plan plan = plan_conv_f32(d, epilogue, best_isa());
   Aligned<float> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c), weights(d.out_c * plan.k);
@@ -83,6 +90,32 @@ void bench_f32(const std::string& name, const ConvDims& d) {
 void bench_conv(const std::string& name, const ConvDims& d) {
   bench_s8(name, d);
   bench_f32(name, d);
+}
+
+void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t channels, std::int64_t stride,
+                     std::int64_t kernel) {
+  ConvDims d = square(size, channels, channels, kernel, stride);
+  d.groups = channels;
+  std::int64_t inputs = d.in_h * d.in_w * d.in_c;
+  std::int64_t outputs = d.out_h * d.out_w * d.out_c;
+  Aligned<float> bias(channels + 16), multiplier(channels + 16);
+  if (is_wanted("s8 " + name)) {
+    DepthwiseS8Plan plan = plan_depthwise_s8(d, DType::u8, {}, best_isa());
+    Aligned<std::uint8_t> x(inputs), out(outputs);
+    Aligned<std::int8_t> weights(channels * kernel * kernel);
+    Aligned<std::byte> packed(packed_bytes_depthwise_s8(d)), scratch(plan.scratch_bytes);
+    pack_depthwise_s8(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_s8(d))});
+    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+    measure("s8 " + name, products_of(d), [&] { run_depthwise_s8(plan, args, 0, plan.units, scratch.data); });
+  }
+  if (!is_wanted("f32 " + name)) return;
+  DepthwiseF32Plan plan = plan_depthwise_f32(d, {.has_bias = true}, best_isa());
+  Aligned<float> x(inputs), out(outputs), weights(channels * kernel * kernel);
+  Aligned<std::byte> packed(packed_bytes_depthwise_f32(d)), scratch(plan.scratch_bytes);
+  pack_depthwise_f32(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_f32(d))});
+  DepthwiseF32Args args = {.x = x.data, .weights = packed.data, .bias = bias.data, .out = out.data};
+  measure("f32 " + name, products_of(d), [&] { run_depthwise_f32(plan, args, 0, plan.units, scratch.data); });
 }
 
 void bench_linear(std::int64_t m, std::int64_t k, std::int64_t n) {
@@ -112,6 +145,12 @@ void bench_all() {
   bench_conv("1x1 144>24 @56", square(56, 144, 24, 1, 1));
   bench_conv("1x1 384>64 @14", square(14, 384, 64, 1, 1));
   bench_conv("1x1 160>960 @7", square(7, 160, 960, 1, 1));
+  bench_depthwise("depthwise 32 @112", 112, 32, 1, 3);
+  bench_depthwise("depthwise 96 s2 @112", 112, 96, 2, 3);
+  bench_depthwise("depthwise 144 @56", 56, 144, 1, 3);
+  bench_depthwise("depthwise 384 @14", 14, 384, 1, 3);
+  bench_depthwise("depthwise 960 @7", 7, 960, 1, 3);
+  bench_depthwise("depthwise 5x5 240 @28", 28, 240, 1, 5);
   ConvDims line = square(1, 64, 64, 1, 1);
   line.in_w = line.out_w = 400;
   line.kernel_w = 5;

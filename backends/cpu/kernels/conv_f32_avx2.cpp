@@ -66,11 +66,26 @@ void for_each_tap(const ConvDims& d, const float* x, const Pixel& p, Visit visit
   }
 }
 
+// One im2col row. Kernel rows inside the image are one run where taps are neighbours; runs are written as whole
+// vectors, and what is too much the next run or row overwrites.
 void copy_row(const ConvDims& d, const float* x, const Pixel& p, float* out) {
   std::int64_t group_in = d.in_c / d.groups;
-  for_each_tap(d, x, p, [&](std::int64_t, const float* from) {
-    for (std::int64_t c = 0; c < group_in; ++c) *out++ = from == nullptr ? 0.0f : from[c];
-  });
+  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
+  std::int64_t ix = p.ox * d.stride_w - d.pad_left;
+  bool inside = iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
+  if (!inside || d.dilation_w != 1 || d.groups != 1) {
+    for_each_tap(d, x, p, [&](std::int64_t, const float* from) {
+      for (std::int64_t c = 0; c < group_in; ++c) *out++ = from == nullptr ? 0.0f : from[c];
+    });
+    return;
+  }
+  std::int64_t run = d.kernel_w * d.in_c;
+  const float* from = x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, from += d.dilation_h * d.in_w * d.in_c, out += run) {
+    std::int64_t i = 0;
+    for (; i + 8 <= run; i += 8) store(out + i, load(from + i));
+    if (i < run) store(out + i, load_first(from + i, run - i));
+  }
 }
 
 // Fills the pointer table of rows [begin, end), and the copies it points to if the plan copies.
@@ -95,6 +110,7 @@ void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std:
 }
 
 struct Block {
+  std::int64_t table_begin;  // row of the pointer table's first entry
   std::int64_t row_begin, row_end;
   std::int64_t group;
   std::int64_t panel;
@@ -109,16 +125,16 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   std::int64_t columns = min_of(group_out - block.panel * 16, 16);
   const float* weights =
       reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
-  zero_floats(s.acc, plan.row_block * 16);
   for (std::int64_t tap = 0; tap < taps; tap += taps_per_block) {
     for (std::int64_t offset = 0; offset < run; offset += kBlockK) {
       TileRows x;
       x.taps = min_of(taps - tap, taps_per_block);
       x.offset = offset;
       x.length = min_of(run - offset, kBlockK);
+      x.is_first = tap == 0 && offset == 0;
       for (std::int64_t row = block.row_begin; row < block.row_end; row += kTileRows) {
         std::int64_t local = row - block.row_begin;
-        x.rows = s.rows + (local / kTileRows * taps + tap) * kTileRows;
+        x.rows = s.rows + ((row - block.table_begin) / kTileRows * taps + tap) * kTileRows;
         MultiplyTileF32 multiply = tile_f32_of(min_of(block.row_end - row, kTileRows), columns);
         multiply(x, weights + (tap * run + offset) * 16, s.acc + local * 16);
       }
@@ -136,12 +152,20 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   store_tile_f32(plan.epilogue, target, s.acc);
 }
 
+// Rows that one panel handles before the next panel has its turn. Many, so that a panel's weights are near; but few
+// when all weights are near anyway: then the output is written almost in order.
+std::int64_t rows_per_turn(const ConvF32Plan& plan) {
+  constexpr std::int64_t kNearBytes = 64 * 1024;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 2 * kTileRows : plan.row_block;
+}
+
 }  // namespace
 
 void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                        std::byte* scratch) {
   const ConvDims& d = plan.dims;
   Scratch s = lay_out(plan, scratch);
+  std::int64_t turn = rows_per_turn(plan);
   std::int64_t found = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
@@ -151,11 +175,16 @@ void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::in
     block.group = row_unit % d.groups;
     block.row_begin = row_unit / d.groups * plan.row_block;
     block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
+    block.table_begin = block.row_begin;
     if (found != row_unit) {
       find_rows(plan, args.x + block.group * (d.in_c / d.groups), block.row_begin, block.row_end, s);
       found = row_unit;
     }
-    for (block.panel = panel_begin; block.panel < panel_end; ++block.panel) multiply_panel(plan, args, block, s);
+    std::int64_t row_end = block.row_end;
+    for (; block.row_begin < row_end; block.row_begin = block.row_end) {
+      block.row_end = min_of(block.row_begin + turn, row_end);
+      for (block.panel = panel_begin; block.panel < panel_end; ++block.panel) multiply_panel(plan, args, block, s);
+    }
   }
 }
 

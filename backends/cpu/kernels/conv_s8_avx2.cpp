@@ -12,11 +12,10 @@ namespace {
 
 constexpr std::int64_t kTileRows = 6;
 
-// acc[row][16] of kRows rows of s16 pairs (`pitch` values apart) and kHalves times 8 columns of one panel.
+// sum[row][half] of kRows rows of s16 pairs (`pitch` values apart) and kHalves times 8 columns of one panel.
 template <int kRows, int kHalves>
-inline void multiply_tile(const std::int16_t* a, std::int64_t pitch, const std::byte* weights, std::int64_t k_pairs,
-                          std::int32_t* acc) {
-  __m256i sum[kRows][kHalves];
+inline __attribute__((always_inline)) void multiply(const std::int16_t* a, std::int64_t pitch, const std::byte* weights,
+                                                    std::int64_t k_pairs, __m256i (&sum)[kRows][kHalves]) {
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -34,6 +33,21 @@ inline void multiply_tile(const std::int16_t* a, std::int64_t pitch, const std::
       for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(x, w[h]));
     }
   }
+}
+
+struct Tile {
+  const std::int16_t* a;
+  std::int64_t pitch;
+  const std::byte* weights;
+  std::int64_t k_pairs;
+};
+
+// The sums go to memory, [row][16], and are finished from there: finishing them in registers in the same function makes
+// g++ 12 keep them on the stack during the loop.
+template <int kRows, int kHalves>
+inline __attribute__((always_inline)) void multiply_into(const Tile& tile, std::int32_t* acc) {
+  __m256i sum[kRows][kHalves];
+  multiply<kRows, kHalves>(tile.a, tile.pitch, tile.weights, tile.k_pairs, sum);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -41,13 +55,60 @@ inline void multiply_tile(const std::int16_t* a, std::int64_t pitch, const std::
   }
 }
 
-using MultiplyTile = void (*)(const std::int16_t*, std::int64_t, const std::byte*, std::int64_t, std::int32_t*);
+template <int kRows, int kHalves>
+void multiply_to_memory(const Tile& tile, std::int32_t* acc) {
+  multiply_into<kRows, kHalves>(tile, acc);
+}
+
+inline __m256i sum_at(const std::int32_t* acc, int row, int half) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(acc + 16 * row + 8 * half));
+}
+
+// Codes without residual and activation, 16 or 8 whole columns.
+template <int kRows, int kHalves, bool kSigned>
+void multiply_to_codes(const Tile& tile, const PlainEpilogue& e, std::uint8_t* out, std::int64_t pitch) {
+  alignas(32) std::int32_t acc[kRows * 16];
+  multiply_into<kRows, kHalves>(tile, acc);
+  asm volatile("" : : "r"(acc) : "memory");
+#pragma GCC unroll 3
+  for (int r = 0; r < kRows; r += 2, out += 2 * pitch) {
+    bool has_next = r + 1 < kRows;
+    int next = has_next ? r + 1 : r;
+    if constexpr (kHalves == 2) {
+      __m256i bytes =
+          plain_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, r, 1), sum_at(acc, next, 0), sum_at(acc, next, 1));
+      store_bytes(out, _mm256_castsi256_si128(bytes));
+      if (has_next) store_bytes(out + pitch, _mm256_extracti128_si256(bytes, 1));
+    } else {
+      __m128i bytes = plain_half_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, next, 0));
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+      if (has_next) _mm_storel_epi64(reinterpret_cast<__m128i*>(out + pitch), _mm_srli_si128(bytes, 8));
+    }
+  }
+}
+
+using ToMemory = void (*)(const Tile&, std::int32_t*);
+using ToCodes = void (*)(const Tile&, const PlainEpilogue&, std::uint8_t*, std::int64_t);
 
 template <int kHalves>
-MultiplyTile tile_of(std::int64_t rows) {
-  constexpr MultiplyTile kTiles[] = {multiply_tile<1, kHalves>, multiply_tile<2, kHalves>, multiply_tile<3, kHalves>,
-                                     multiply_tile<4, kHalves>, multiply_tile<5, kHalves>, multiply_tile<6, kHalves>};
+ToMemory to_memory(std::int64_t rows) {
+  constexpr ToMemory kTiles[] = {multiply_to_memory<1, kHalves>, multiply_to_memory<2, kHalves>,
+                                 multiply_to_memory<3, kHalves>, multiply_to_memory<4, kHalves>,
+                                 multiply_to_memory<5, kHalves>, multiply_to_memory<6, kHalves>};
   return kTiles[rows - 1];
+}
+
+template <int kHalves, bool kSigned>
+ToCodes to_codes(std::int64_t rows) {
+  constexpr ToCodes kTiles[] = {multiply_to_codes<1, kHalves, kSigned>, multiply_to_codes<2, kHalves, kSigned>,
+                                multiply_to_codes<3, kHalves, kSigned>, multiply_to_codes<4, kHalves, kSigned>,
+                                multiply_to_codes<5, kHalves, kSigned>, multiply_to_codes<6, kHalves, kSigned>};
+  return kTiles[rows - 1];
+}
+
+ToCodes to_codes_of(std::int64_t rows, std::int64_t columns, bool is_signed) {
+  if (columns == 16) return is_signed ? to_codes<2, true>(rows) : to_codes<2, false>(rows);
+  return is_signed ? to_codes<1, true>(rows) : to_codes<1, false>(rows);
 }
 
 struct Block {
@@ -56,25 +117,42 @@ struct Block {
   std::int64_t panel_begin, panel_end;
 };
 
-void multiply_block(const ConvS8Plan& plan, const ConvS8Args& args, const Block& block, const std::int16_t* a) {
-  std::int64_t k_pairs = (plan.k + 1) / 2;
-  std::int64_t pitch = 2 * k_pairs;
+// One panel of a block of rows.
+void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const Block& block, Tile tile, std::int64_t panel) {
   std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
+  std::int64_t columns = min_of(group_out - panel * 16, 16);
+  TileTarget target = {.rows = kTileRows,
+                       .columns = columns,
+                       .index = block.row_begin * plan.dims.out_c + block.group * group_out + panel * 16,
+                       .pitch = plan.dims.out_c,
+                       .channel = (block.group * plan.panels + panel) * 16};
   alignas(32) std::int32_t acc[kTileRows * 16] = {};
-  for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
-    const std::byte* weights = args.weights + (block.group * plan.panels + panel) * k_pairs * 32;
-    std::int64_t columns = min_of(group_out - panel * 16, 16);
-    for (std::int64_t row = block.row_begin; row < block.row_end; row += kTileRows) {
-      std::int64_t rows = min_of(block.row_end - row, kTileRows);
-      MultiplyTile multiply = columns > 8 ? tile_of<2>(rows) : tile_of<1>(rows);
-      multiply(a + (row - block.row_begin) * pitch, pitch, weights, k_pairs, acc);
-      TileTarget target = {.rows = rows,
-                           .columns = columns,
-                           .index = row * plan.dims.out_c + block.group * group_out + panel * 16,
-                           .pitch = plan.dims.out_c,
-                           .channel = (block.group * plan.panels + panel) * 16};
+  PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, target.channel);
+  bool is_plain = has_plain_epilogue(plan.epilogue) && columns % 8 == 0;
+  auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
+  for (std::int64_t left = block.row_end - block.row_begin; left > 0; left -= kTileRows) {
+    target.rows = min_of(left, kTileRows);
+    if (is_plain) {
+      ToCodes multiply = to_codes_of(target.rows, columns, plan.epilogue.out_type == DType::i8);
+      multiply(tile, plain, out + target.index, target.pitch);
+    } else {
+      ToMemory multiply = columns > 8 ? to_memory<2>(target.rows) : to_memory<1>(target.rows);
+      multiply(tile, acc);
       store_tile(plan.epilogue, args.epilogue, target, acc);
     }
+    tile.a += kTileRows * tile.pitch;
+    target.index += kTileRows * target.pitch;
+  }
+}
+
+void multiply_block(const ConvS8Plan& plan, const ConvS8Args& args, const Block& block, const std::int16_t* a) {
+  std::int64_t k_pairs = (plan.k + 1) / 2;
+  for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
+    Tile tile = {.a = a,
+                 .pitch = 2 * k_pairs,
+                 .weights = args.weights + (block.group * plan.panels + panel) * k_pairs * 32,
+                 .k_pairs = k_pairs};
+    multiply_panel(plan, args, block, tile, panel);
   }
 }
 

@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+namespace aoq::math {
+struct LayerNormParams;
+}
+
 namespace aoq::cpu {
 
 struct ConvS8Plan;
@@ -15,5 +19,54 @@ struct ConvF32Plan;
 struct ConvF32Args;
 void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                        std::byte* scratch);
+
+struct DepthwiseS8Plan;
+struct DepthwiseS8Args;
+void run_depthwise_s8_avx2(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                           std::int64_t unit_end, std::byte* scratch);
+
+struct DepthwiseF32Plan;
+struct DepthwiseF32Args;
+void run_depthwise_f32_avx2(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,
+                            std::int64_t unit_end, std::byte* scratch);
+
+struct PoolPlan;
+struct PoolArgs;
+void run_pool_avx2(const PoolPlan& plan, const PoolArgs& args, std::int64_t unit_begin, std::int64_t unit_end,
+                   std::byte* scratch);
+
+struct MatmulF32Plan;
+struct MatmulF32Args;
+void run_matmul_f32_avx2(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
+                         std::int64_t unit_end, std::byte* scratch);
+
+struct QuantizeParams;
+struct DequantizeParams;
+struct RequantizeParams;
+struct Range;
+void quantize_f32_avx2(const QuantizeParams& params, const float* x, void* out, std::int64_t n);
+void dequantize_bytes_avx2(const DequantizeParams& params, const void* x, float* out, std::int64_t n);
+void requantize_bytes_avx2(const RequantizeParams& params, const void* x, void* out, std::int64_t n);
+void look_up_bytes_avx2(const std::uint8_t* table, const void* x, void* out, std::int64_t n);
+Range range_of_avx2(const float* x, std::int64_t n);
+
+struct BinaryS8Params;
+struct BroadcastShape;
+void add_bytes_avx2(const BinaryS8Params& params, const BroadcastShape& shape, const void* a, const void* b, void* out);
+void multiply_bytes_avx2(const BinaryS8Params& params, const BroadcastShape& shape, const void* a, const void* b,
+                         void* out);
+
+struct UnaryF32;
+enum class BinaryOp : std::uint8_t;
+void unary_f32_avx2(const UnaryF32& params, const float* x, float* out, std::int64_t n);
+void binary_f32_avx2(BinaryOp op, const BroadcastShape& shape, const float* a, const float* b, float* out);
+
+struct RowsF32;
+struct MiddleF32;
+enum class ReduceOp : std::uint8_t;
+void softmax_f32_avx2(const RowsF32& rows);
+void layer_norm_f32_avx2(const math::LayerNormParams& params, const RowsF32& rows);
+void reduce_last_f32_avx2(ReduceOp op, const RowsF32& rows);
+void reduce_middle_f32_avx2(ReduceOp op, const MiddleF32& shape);
 
 }  // namespace aoq::cpu

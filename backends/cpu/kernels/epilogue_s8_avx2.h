@@ -131,5 +131,62 @@ inline void store_tile(const EpilogueS8& e, const EpilogueArgs& args, const Tile
   }
 }
 
+// The common case, for kernels that finish their sums in registers: codes, no residual, no activation.
+inline bool has_plain_epilogue(const EpilogueS8& e) {
+  return e.out_type != DType::f32 && !e.has_residual && e.activation.kind == Activation::none;
+}
+
+struct PlainEpilogue {
+  const float* bias;  // of 16 channels
+  const float* multiplier;
+  __m256 hi;
+  __m256i zero_point;
+  __m256i least;
+};
+
+inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& args, std::int64_t channel) {
+  PlainEpilogue plain;
+  plain.bias = args.bias + channel;
+  plain.multiplier = args.multiplier + channel;
+  plain.hi = _mm256_set1_ps(e.bounds.hi);
+  plain.zero_point = _mm256_set1_epi16(static_cast<short>(e.bounds.zero_point));
+  plain.least = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.lo) + e.bounds.zero_point));
+  return plain;
+}
+
+inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half) {
+  __m256 v = _mm256_add_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(e.bias + 8 * half));
+  v = _mm256_mul_ps(v, _mm256_loadu_ps(e.multiplier + 8 * half));
+  return _mm256_cvtps_epi32(_mm256_min_ps(v, e.hi));
+}
+
+template <bool kSigned>
+inline __m256i saturate_to_bytes(__m256i first, __m256i second, __m256i least) {
+  return kSigned ? _mm256_max_epi8(_mm256_packs_epi16(first, second), least)
+                 : _mm256_max_epu8(_mm256_packus_epi16(first, second), least);
+}
+
+// Two rows of 16 sums to 2 x 16 codes.
+template <bool kSigned>
+inline __m256i plain_rows(const PlainEpilogue& e, __m256i first_low, __m256i first_high, __m256i second_low,
+                          __m256i second_high) {
+  __m256i a = _mm256_packs_epi32(plain_rounded(e, first_low, 0), plain_rounded(e, first_high, 1));
+  __m256i b = _mm256_packs_epi32(plain_rounded(e, second_low, 0), plain_rounded(e, second_high, 1));
+  a = _mm256_adds_epi16(a, e.zero_point);
+  b = _mm256_adds_epi16(b, e.zero_point);
+  __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned>(a, b, e.least), order);
+}
+
+// Two rows of 8 sums to 2 x 8 codes.
+template <bool kSigned>
+inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i second) {
+  __m256i both = _mm256_packs_epi32(plain_rounded(e, first, 0), plain_rounded(e, second, 0));
+  both = _mm256_adds_epi16(both, e.zero_point);
+  __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  __m256i bytes = saturate_to_bytes<kSigned>(both, both, e.least);
+  return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
+}
+
 }  // namespace
 }  // namespace aoq::cpu

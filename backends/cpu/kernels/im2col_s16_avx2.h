@@ -59,6 +59,32 @@ inline std::int16_t* widen_kernel_row(const ConvDims& d, const ByteSource& x, st
   return out;
 }
 
+inline void next_pixel(const ConvDims& d, std::int64_t* ox, std::int64_t* oy, std::int64_t* image) {
+  if (++*ox < d.out_w) return;
+  *ox = 0;
+  if (++*oy < d.out_h) return;
+  *oy = 0;
+  ++*image;
+}
+
+// All kernel rows of a pixel whose taps are inside the image and neighbours; false if one of that does not hold or the
+// last whole vector would read behind the tensor.
+template <bool kSigned>
+inline bool widen_inner_pixel(const ConvDims& d, const ByteSource& x, std::int64_t at, std::int16_t* out) {
+  std::int64_t run = d.kernel_w * d.in_c;
+  std::int64_t row_bytes = d.dilation_h * d.in_w * d.in_c;
+  const std::uint8_t* in = x.data + at;
+  if (x.end - in < (d.kernel_h - 1) * row_bytes + (run + 15) / 16 * 16) return false;
+  __m256i zero_point = _mm256_set1_epi16(static_cast<short>(x.zero_point));
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
+    for (std::int64_t i = 0; i < run; i += 16) {
+      __m256i v = _mm256_sub_epi16(widen_to_s16<kSigned>(load_bytes(in + i)), zero_point);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), v);
+    }
+  }
+  return true;
+}
+
 template <bool kSigned>
 void widen_rows(const ConvS8Plan& plan, const ByteSource& x, std::int64_t group, std::int64_t row_begin,
                 std::int64_t row_end, std::int16_t* out) {
@@ -68,6 +94,7 @@ void widen_rows(const ConvS8Plan& plan, const ByteSource& x, std::int64_t group,
     widen_run<kSigned>(out, x, row_begin * plan.k, (row_end - row_begin) * plan.k);
     return;
   }
+  bool has_runs = d.dilation_w == 1 && d.groups == 1;
   std::int64_t group_start = group * (d.in_c / d.groups);
   std::int64_t ox = row_begin % d.out_w;
   std::int64_t oy = row_begin / d.out_w % d.out_h;
@@ -75,23 +102,24 @@ void widen_rows(const ConvS8Plan& plan, const ByteSource& x, std::int64_t group,
   for (std::int64_t row = row_begin; row < row_end; ++row, out += pitch) {
     std::int16_t* to = out;
     std::int64_t iy = oy * d.stride_h - d.pad_top;
+    std::int64_t ix = ox * d.stride_w - d.pad_left;
+    bool inside = iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
+    if (has_runs && inside && widen_inner_pixel<kSigned>(d, x, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, to)) {
+      if (pitch != plan.k) out[plan.k] = 0;
+      next_pixel(d, &ox, &oy, &image);
+      continue;
+    }
     for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
       if (iy < 0 || iy >= d.in_h) {
         to = zero_run(to, d.kernel_w * (d.in_c / d.groups));
         continue;
       }
       std::int64_t row_start = (image * d.in_h + iy) * d.in_w * d.in_c + group_start;
-      to = widen_kernel_row<kSigned>(d, x, row_start, ox * d.stride_w - d.pad_left, to);
+      to = widen_kernel_row<kSigned>(d, x, row_start, ix, to);
     }
     // The partner of an odd K meets a zero weight, but must not be uninitialized.
     if (pitch != plan.k) *to = 0;
-    if (++ox == d.out_w) {
-      ox = 0;
-      if (++oy == d.out_h) {
-        oy = 0;
-        ++image;
-      }
-    }
+    next_pixel(d, &ox, &oy, &image);
   }
 }
 

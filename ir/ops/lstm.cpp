@@ -1,0 +1,56 @@
+#include "ir/ops/recurrent.h"
+
+namespace aoq {
+
+namespace {
+
+constexpr std::string_view kDefaults[] = {"sigmoid", "tanh", "tanh"};
+constexpr ops::RecurrentForm kForm = {4, kDefaults, true};
+
+// Gates i, o, f, c in that order; peepholes i, o, f.
+void step(const void* context, ops::RecurrentDirection& d, float* h, float* cell) {
+  bool input_forget = static_cast<const EvalContext*>(context)->attributes.boolean("input_forget");
+  std::int64_t n = d.hidden;
+  for (std::int64_t k = 0; k < n; ++k) {
+    float i = d.gate(k);
+    float o = d.gate(n + k);
+    float f = d.gate(2 * n + k);
+    if (d.peephole != nullptr) i = i + d.peephole[k] * cell[k];
+    if (d.peephole != nullptr) f = f + d.peephole[2 * n + k] * cell[k];
+    i = d.activations[0](d.clipped(i));
+    f = input_forget ? 1.0f - i : d.activations[0](d.clipped(f));
+    cell[k] = f * cell[k] + i * d.activations[1](d.clipped(d.gate(3 * n + k)));
+    if (d.peephole != nullptr) o = o + d.peephole[n + k] * cell[k];
+    h[k] = d.activations[0](d.clipped(o)) * d.activations[2](cell[k]);
+  }
+}
+
+}  // namespace
+
+const OpDef kOpDef_lstm = {
+    .op = Op::lstm,
+    .name = "lstm",
+    .doc =
+        "Long short-term memory with gates i, o, f, c: cell = f * cell + i * g(c), h = o * h(cell). Steps at and after "
+        "a "
+        "sequence's length give 0 and leave the state.",
+    .inputs = {{{"x"},
+                {"w"},
+                {"r"},
+                {"bias", Arity::optional},
+                {"sequence_lengths", Arity::optional},
+                {"initial_h", Arity::optional},
+                {"initial_c", Arity::optional},
+                {"peephole", Arity::optional}}},
+    .attributes = {{ops::kHidden,
+                    ops::kDirection,
+                    ops::kActivations,
+                    ops::kClip,
+                    {"input_forget", AttributeKind::boolean, "false", "f is 1 - i"}}},
+    .outputs = 3,
+    .rule = QuantRule::float_only,
+    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, kForm); },
+    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, kForm, {&c, step}); },
+};
+
+}  // namespace aoq

@@ -1,0 +1,21 @@
+#include "ir/ops/common.h"
+#include "ir/ops/elements.h"
+
+namespace aoq {
+
+const OpDef kOpDef_observe = {
+    .op = Op::observe,
+    .name = "observe",
+    .doc = "x itself; calibration watches it with the named observer.",
+    .inputs = {{{"x"}}},
+    .attributes = {{{"observer", AttributeKind::string, ops::kRequired, "an observer and its settings"}}},
+    .traits = kPreparedOnly,
+    .rule = QuantRule::boundary,
+    .infer = [](const InferContext& c) -> Result<std::vector<Type>> { return std::vector<Type>{c.input(0)}; },
+    .reference = [](const EvalContext& c) -> Status {
+      ops::copy_elements(c.inputs[0].dtype, c.inputs[0].data, 0, c.outputs[0].data, 0, c.inputs[0].element_count());
+      return {};
+    },
+};
+
+}  // namespace aoq

@@ -1,0 +1,55 @@
+// What lstm, gru and rnn share: ONNX's shapes and order of gates.
+//
+// x [T, B, I]; per direction d: w [d, G*H, I], r [d, G*H, H], bias [d, 2*G*H] (of w, then of r), sequence_lengths i32
+// [B], initial state [d, B, H]; results y [T, d, B, H] and the last state [d, B, H]. Every sum of products is a chain
+// of fused multiply-adds from 0; a gate is ((x part + r part) + w bias) + r bias.
+#pragma once
+
+#include "ir/ops/common.h"
+#include "ir/ops/elements.h"
+
+namespace aoq::ops {
+
+inline constexpr AttributeDef kHidden = {"hidden", AttributeKind::integer, kRequired, "H"};
+inline constexpr AttributeDef kDirection = {"direction", AttributeKind::string, "forward",
+                                            "forward, reverse or bidirectional"};
+inline constexpr AttributeDef kActivations = {"activations", AttributeKind::strings, "[]",
+                                              "per direction, in ONNX's order; none: its defaults"};
+inline constexpr AttributeDef kClip = {"clip", AttributeKind::real, "0", "bound of what activations see; 0: none"};
+
+// `gates` is G; with a cell state there is a third result, and inputs initial_c and peephole.
+struct RecurrentForm {
+  std::int64_t gates;
+  std::span<const std::string_view> default_activations;
+  bool has_cell_state;
+};
+InferResult infer_recurrent(const InferContext& c, const RecurrentForm& form);
+
+using GateActivation = float (*)(float);
+
+// One direction of one node with its weights transposed for the chains.
+struct RecurrentDirection {
+  std::int64_t input, hidden, gates;
+  std::vector<float> w, r;          // [I, G*H], [H, G*H]
+  const float* bias = nullptr;      // [2*G*H] or null
+  const float* peephole = nullptr;  // [3*H] or null
+  std::vector<GateActivation> activations;
+  float clip = 0.0f;
+  std::vector<float> x_part, r_part;  // [G*H], of the current step
+
+  void start_step(const float* x, const float* h);
+  // The gate before its activation, without clip.
+  float gate(std::int64_t index) const;
+  float w_bias(std::int64_t index) const { return bias == nullptr ? 0.0f : bias[index]; }
+  float r_bias(std::int64_t index) const { return bias == nullptr ? 0.0f : bias[gates * hidden + index]; }
+  float clipped(float v) const;
+};
+
+// Runs `step(context, direction, h, c)` over all time steps, which turns state h (and cell state c) [H] into the next.
+struct RecurrentStep {
+  const void* context;
+  void (*call)(const void* context, RecurrentDirection& direction, float* h, float* cell);
+};
+Status run_recurrent(const EvalContext& c, const RecurrentForm& form, const RecurrentStep& step);
+
+}  // namespace aoq::ops

@@ -1,0 +1,35 @@
+#include "ir/ops/recurrent.h"
+
+namespace aoq {
+
+namespace {
+
+constexpr std::string_view kDefaults[] = {"tanh"};
+constexpr ops::RecurrentForm kForm = {1, kDefaults, false};
+
+void step(const void*, ops::RecurrentDirection& d, float* h, float*) {
+  for (std::int64_t k = 0; k < d.hidden; ++k) h[k] = d.activations[0](d.clipped(d.gate(k)));
+}
+
+}  // namespace
+
+const OpDef kOpDef_rnn = {
+    .op = Op::rnn,
+    .name = "rnn",
+    .doc =
+        "The plain recurrent cell: h = f(x * w^T + h * r^T + bias). Steps at and after a sequence's length give 0 and "
+        "leave the state.",
+    .inputs = {{{"x"},
+                {"w"},
+                {"r"},
+                {"bias", Arity::optional},
+                {"sequence_lengths", Arity::optional},
+                {"initial_h", Arity::optional}}},
+    .attributes = {{ops::kHidden, ops::kDirection, ops::kActivations, ops::kClip}},
+    .outputs = 2,
+    .rule = QuantRule::float_only,
+    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, kForm); },
+    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, kForm, {&c, step}); },
+};
+
+}  // namespace aoq

@@ -1,0 +1,131 @@
+#include "passes/quantize/torch_math.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+namespace aoq::torch_math {
+namespace {
+
+constexpr std::int64_t kLanes = 8;
+constexpr std::int64_t kRows = 4;
+constexpr std::int64_t kLevels = 4;
+
+using Lanes = std::array<float, kLanes>;
+
+void add(Lanes& a, const Lanes& b) {
+  for (std::int64_t i = 0; i < kLanes; ++i) a[i] += b[i];
+}
+
+Lanes load(const float* p) {
+  Lanes v;
+  std::copy_n(p, kLanes, v.begin());
+  return v;
+}
+
+// Sums `size` groups of kRows vectors; levels keep the partial sums of like magnitude.
+std::array<Lanes, kRows> cascade(const float* data, std::int64_t size) {
+  const std::int64_t ceil_log2 = size <= 1 ? 0 : std::bit_width(static_cast<std::uint64_t>(size - 1));
+  const std::int64_t power = std::max<std::int64_t>(4, ceil_log2 / kLevels);
+  const std::int64_t step = std::int64_t{1} << power;
+  std::array<std::array<Lanes, kRows>, kLevels> acc{};
+  std::int64_t i = 0;
+  auto add_group = [&] {
+    for (std::int64_t k = 0; k < kRows; ++k) add(acc[0][k], load(data + (i * kRows + k) * kLanes));
+  };
+  while (i + step <= size) {
+    for (std::int64_t j = 0; j < step; ++j, ++i) add_group();
+    for (std::int64_t level = 1; level < kLevels; ++level) {
+      for (std::int64_t k = 0; k < kRows; ++k) {
+        add(acc[level][k], acc[level - 1][k]);
+        acc[level - 1][k] = Lanes{};
+      }
+      if ((i & ((step - 1) << (level * power))) != 0) break;
+    }
+  }
+  for (; i < size; ++i) add_group();
+  for (std::int64_t level = 1; level < kLevels; ++level) {
+    for (std::int64_t k = 0; k < kRows; ++k) add(acc[0][k], acc[level][k]);
+  }
+  return acc[0];
+}
+
+}  // namespace
+
+float min(float a, float b) {
+  if (std::isnan(a)) return a;
+  if (std::isnan(b)) return b;
+  return b < a ? b : a;
+}
+
+float max(float a, float b) {
+  if (std::isnan(a)) return a;
+  if (std::isnan(b)) return b;
+  return b > a ? b : a;
+}
+
+Range aminmax(std::span<const float> values) {
+  Range r{values[0], values[0]};
+  bool has_nan = false;
+  for (float v : values) {
+    has_nan |= v != v;
+    r.min = v < r.min ? v : r.min;
+    r.max = v > r.max ? v : r.max;
+  }
+  if (has_nan) r.min = r.max = std::numeric_limits<float>::quiet_NaN();
+  return r;
+}
+
+float sum(std::span<const float> values) {
+  const std::int64_t count = static_cast<std::int64_t>(values.size());
+  const std::int64_t vectors = count / kLanes;
+  const std::int64_t groups = vectors / kRows;
+  std::array<Lanes, kRows> partial = cascade(values.data(), groups);
+  for (std::int64_t i = groups * kRows; i < vectors; ++i) add(partial[0], load(values.data() + i * kLanes));
+  for (std::int64_t k = 1; k < kRows; ++k) add(partial[0], partial[k]);
+  float total = 0;
+  for (std::int64_t i = vectors * kLanes; i < count; ++i) total += values[i];
+  for (float lane : partial[0]) total += lane;
+  return total;
+}
+
+std::vector<float> linspace(float lo, float hi, std::int64_t steps) {
+  std::vector<float> result(static_cast<std::size_t>(steps));
+  const float step = (hi - lo) / static_cast<float>(steps - 1);
+  for (std::int64_t i = 0; i < steps; ++i) {
+    result[i] = i < steps / 2 ? std::fma(step, static_cast<float>(i), lo)
+                              : std::fma(-step, static_cast<float>(steps - 1 - i), hi);
+  }
+  return result;
+}
+
+std::vector<float> histc(std::span<const float> values, std::int64_t bins, float lo, float hi) {
+  std::vector<float> counts(static_cast<std::size_t>(bins));
+  if (lo == hi && !values.empty()) {
+    const Range own = aminmax(values);
+    lo = own.min;
+    hi = own.max;
+  }
+  if (lo == hi) {
+    lo -= 1;
+    hi += 1;
+  }
+  const float width = hi - lo;
+  for (float v : values) {
+    if (!(v >= lo && v <= hi)) continue;
+    const float position = (v - lo) * static_cast<float>(bins) / width;
+    std::int64_t bin =
+        position >= 0 && position < static_cast<float>(bins) ? static_cast<std::int64_t>(position) : bins - 1;
+    counts[bin] += 1.0f;
+  }
+  return counts;
+}
+
+std::int32_t to_int32(float value) {
+  if (!(value >= -2147483648.0f && value < 2147483648.0f)) return std::numeric_limits<std::int32_t>::min();
+  return static_cast<std::int32_t>(value);
+}
+
+}  // namespace aoq::torch_math

@@ -1,0 +1,118 @@
+// Depthwise convolution, int8 and f32: AVX2 against the scalar definition, bit for bit.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_s8.h"
+#include "tests/backends/cpu/kernels_test_support.h"
+
+namespace aoq::cpu::test {
+namespace {
+
+ConvDims random_depthwise(Random& random) {
+  ConvDims d = random_conv(random);
+  d.in_c = d.out_c = d.groups = random.between(1, 70);
+  if (random.chance(40)) {
+    std::int64_t spread = 3 - std::min<std::int64_t>(d.kernel_h, 3);
+    d.in_h += spread * d.dilation_h;
+    d.in_w += 5 * d.dilation_w;
+    d.kernel_h = d.kernel_w = 3;
+    d.out_h = conv_output_size({d.in_h, 3, d.stride_h, d.dilation_h, d.pad_top, 3 * d.dilation_h});
+    d.out_w = conv_output_size({d.in_w, 3, d.stride_w, d.dilation_w, d.pad_left, 1});
+  }
+  return d;
+}
+
+void check_s8(const ConvDims& d, Random& random) {
+  EpilogueS8 e;
+  const DType types[] = {DType::u8, DType::i8, DType::f32};
+  e.out_type = types[random.between(0, 2)];
+  e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, e.out_type == DType::i8 ? -128 : 255);
+  if (random.chance(50)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, 7);
+  if (e.out_type == DType::f32) e.bounds = full_bounds(DType::u8, 0);
+  e.has_residual = random.chance(30);
+  e.residual_type = e.out_type == DType::f32 ? DType::f32 : DType::u8;
+  e.residual_multiplier = 0.3f;
+  e.activation.kind = random.chance(60) ? Activation::none : Activation::hardswish;
+  e.inv_out = 20.0f;
+  DType x_type = random.chance(50) ? DType::u8 : DType::i8;
+  bool is_signed = x_type == DType::i8;
+  bool extreme = random.chance(30);
+  std::vector<std::uint8_t> x =
+      random.bytes(d.batch * d.in_h * d.in_w * d.in_c, extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
+  std::vector<std::uint8_t> weights = random.bytes(d.in_c * d.kernel_h * d.kernel_w, extreme, 0x80, 0x7f);
+  std::vector<float> bias = random.reals(d.in_c + 16, -2000.0f, 2000.0f);
+  std::vector<float> multiplier = random.reals(d.in_c + 16, 0.002f, 0.01f);
+  std::int64_t outputs = d.batch * d.out_h * d.out_w * d.out_c;
+  std::vector<float> residual = random.reals(outputs, -2.0f, 2.0f);
+  Buffer packed(packed_bytes_depthwise_s8(d));
+  pack_depthwise_s8(d, reinterpret_cast<const std::int8_t*>(weights.data()),
+                    {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_s8(d))});
+  CHECK(packed.guards_are_intact());
+  DepthwiseS8Args args;
+  args.x = x.data();
+  args.x_zero_point = static_cast<std::int32_t>(is_signed ? random.between(-128, 127) : random.between(0, 255));
+  args.weights = packed.data();
+  args.epilogue = {.bias = bias.data(), .multiplier = multiplier.data(), .x_scale = 0.7f, .residual = residual.data()};
+  std::vector<std::vector<std::uint8_t>> results;
+  for (std::int64_t variant = 0; variant < 3; ++variant) {
+    DepthwiseS8Plan plan = plan_depthwise_s8(d, x_type, e, variant == 0 ? Isa::reference : Isa::avx2);
+    Buffer out(outputs * (e.out_type == DType::f32 ? 4 : 1));
+    Buffer scratch(plan.scratch_bytes);
+    args.epilogue.out = out.data();
+    std::int64_t middle = variant == 2 ? plan.units / 2 : plan.units;
+    run_depthwise_s8(plan, args, 0, middle, scratch.data());
+    run_depthwise_s8(plan, args, middle, plan.units, scratch.data());
+    CHECK(out.guards_are_intact());
+    CHECK(scratch.guards_are_intact());
+    results.push_back(out.copy());
+  }
+  CHECK(results[1] == results[0]);
+  CHECK(results[2] == results[0]);
+}
+
+void check_f32(const ConvDims& d, Random& random) {
+  EpilogueF32 e;
+  e.has_bias = random.chance(60);
+  e.has_residual = random.chance(30);
+  e.activation.kind = random.chance(50) ? Activation::none : static_cast<Activation>(random.between(1, 8));
+  e.activation.b = 6.0f;
+  std::int64_t outputs = d.batch * d.out_h * d.out_w * d.out_c;
+  std::vector<float> x = random.reals(d.batch * d.in_h * d.in_w * d.in_c, -2.0f, 2.0f);
+  std::vector<float> weights = random.reals(d.in_c * d.kernel_h * d.kernel_w, -1.0f, 1.0f);
+  std::vector<float> bias = random.reals(d.in_c, -1.0f, 1.0f);
+  std::vector<float> residual = random.reals(outputs, -1.0f, 1.0f);
+  Buffer packed(packed_bytes_depthwise_f32(d));
+  pack_depthwise_f32(d, weights.data(), {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_f32(d))});
+  DepthwiseF32Args args = {.x = x.data(), .weights = packed.data(), .bias = bias.data(), .residual = residual.data()};
+  std::vector<float> expected(static_cast<std::size_t>(outputs));
+  args.out = expected.data();
+  DepthwiseF32Plan scalar = plan_depthwise_f32(d, e, Isa::reference);
+  run_depthwise_f32(scalar, args, 0, scalar.units, nullptr);
+  DepthwiseF32Plan plan = plan_depthwise_f32(d, e, Isa::avx2);
+  Buffer out(outputs * 4), scratch(plan.scratch_bytes);
+  args.out = out.as<float>();
+  run_depthwise_f32(plan, args, plan.units / 3, plan.units, scratch.data());
+  run_depthwise_f32(plan, args, 0, plan.units / 3, scratch.data());
+  CHECK(out.guards_are_intact());
+  CHECK(scratch.guards_are_intact());
+  CHECK(same_floats(out.as<float>(), expected.data(), outputs));
+}
+
+}  // namespace
+
+TEST_CASE("int8 depthwise convolution equals the definition") {
+  if (!has_avx2()) return;
+  Random random(21);
+  for (int i = 0; i < 400; ++i) check_s8(random_depthwise(random), random);
+}
+
+TEST_CASE("f32 depthwise convolution equals the definition") {
+  if (!has_avx2()) return;
+  Random random(22);
+  for (int i = 0; i < 400; ++i) check_f32(random_depthwise(random), random);
+}
+
+}  // namespace aoq::cpu::test

@@ -1,0 +1,15 @@
+// Sections whose product part does not exist yet.
+#include "tests/golden/sections.h"
+
+namespace aoq::golden {
+
+const Section kOps{"ops", {}, "the lowered operators are not built yet"};
+const Section kAlgorithms{"algorithms", {}, "the weight algorithms are not built yet"};
+const Section kModels{"models", {}, "importing, preparing and converting models is not built yet"};
+
+std::span<const Section> sections() {
+  static const Section all[] = {kObservers, kPrimitives, kFloats, kOps, kAlgorithms, kModels};
+  return all;
+}
+
+}  // namespace aoq::golden
