@@ -1,5 +1,6 @@
 #include "backends/cpu/backend.h"
 
+#include <charconv>
 #include <map>
 
 #include "ir/bind.h"
@@ -130,22 +131,30 @@ Result<PreparedKernel> CpuBackend::prepare(const PrepareContext& context) const 
   return prepared;
 }
 
-Result<const cpu::LayoutRow*> CpuBackend::layout(std::string_view layout_name) const {
+Result<CpuBackend::Layout> CpuBackend::layout(std::string_view layout_name) const {
+  std::string_view base = layout_name;
+  std::int64_t groups = 1;
+  if (std::size_t suffix = layout_name.find(".g"); suffix != std::string_view::npos) {
+    base = layout_name.substr(0, suffix);
+    const char* end = layout_name.data() + layout_name.size();
+    auto [stop, status] = std::from_chars(layout_name.data() + suffix + 2, end, groups);
+    if (stop != end || status != std::errc() || groups < 2) base = {};
+  }
   for (const cpu::LayoutRow& row : layouts_) {
-    if (row.name == layout_name) return &row;
+    if (row.name == base) return Layout{&row, groups};
   }
   return error(Code::unsupported, "the CPU backend has no layout \"{}\"", layout_name);
 }
 
 Result<std::vector<std::byte>> CpuBackend::pack(const Tensor& plain, std::string_view layout_name) const {
-  AOQ_ASSIGN(const cpu::LayoutRow* row, layout(layout_name));
-  return row->pack(plain);
+  AOQ_ASSIGN(Layout found, layout(layout_name));
+  return found.row->pack(plain, found.groups);
 }
 
 Result<Tensor> CpuBackend::unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                                   std::string_view layout_name) const {
-  AOQ_ASSIGN(const cpu::LayoutRow* row, layout(layout_name));
-  return row->unpack(packed, dtype, shape);
+  AOQ_ASSIGN(Layout found, layout(layout_name));
+  return found.row->unpack({packed, dtype, shape, found.groups});
 }
 
 std::string CpuBackend::preferred_layout(const Node& node, std::size_t operand) const {

@@ -26,7 +26,11 @@ class CpuBackend : public Backend {
   Result<PreparedKernel> prepare_row(const PrepareContext& context) const;
 
  private:
-  Result<const cpu::LayoutRow*> layout(std::string_view layout_name) const;
+  struct Layout {
+    const cpu::LayoutRow* row;
+    std::int64_t groups;
+  };
+  Result<Layout> layout(std::string_view layout_name) const;
 
   cpu::Isa isa_;
   std::span<const cpu::KernelRow> kernels_;

@@ -8,9 +8,9 @@ namespace aoq::cpu {
 #include "backends/cpu/kernels.def"
 #undef AOQ_KERNEL
 
-#define AOQ_LAYOUT(name, pack, unpack)                 \
-  Result<std::vector<std::byte>> pack(const Tensor&); \
-  Result<Tensor> unpack(std::span<const std::byte>, DType, std::span<const std::int64_t>);
+#define AOQ_LAYOUT(name, pack, unpack)                                    \
+  Result<std::vector<std::byte>> pack(const Tensor&, std::int64_t groups); \
+  Result<Tensor> unpack(const PackedConstant&);
 #include "backends/cpu/layouts.def"
 #undef AOQ_LAYOUT
 

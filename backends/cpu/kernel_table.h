@@ -19,10 +19,18 @@ struct KernelRow {
   Result<std::unique_ptr<Kernel>> (*make)(const PrepareContext&) = nullptr;
 };
 
+// A constant in a layout, with its logical type and shape.
+struct PackedConstant {
+  std::span<const std::byte> bytes;
+  DType dtype = DType::f32;
+  std::span<const std::int64_t> shape;
+  std::int64_t groups = 1;
+};
+
 struct LayoutRow {
   std::string_view name;
-  Result<std::vector<std::byte>> (*pack)(const Tensor&) = nullptr;
-  Result<Tensor> (*unpack)(std::span<const std::byte>, DType, std::span<const std::int64_t>) = nullptr;
+  Result<std::vector<std::byte>> (*pack)(const Tensor&, std::int64_t groups) = nullptr;
+  Result<Tensor> (*unpack)(const PackedConstant&) = nullptr;
 };
 
 std::span<const KernelRow> kernel_rows();

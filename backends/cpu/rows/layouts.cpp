@@ -1,0 +1,162 @@
+#include "backends/cpu/rows/layouts.h"
+
+#include <algorithm>
+
+#include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_s8.h"
+
+namespace aoq::cpu {
+namespace {
+
+std::int64_t panel_index(const ConvDims& d, std::int64_t channel, std::int64_t* column) {
+  std::int64_t outputs = d.out_c / d.groups;
+  std::int64_t panels = (outputs + 15) / 16;
+  *column = channel % outputs % 16;
+  return channel / outputs * panels + channel % outputs / 16;
+}
+
+std::int64_t taps_of(const ConvDims& d) {
+  return d.kernel_h * d.kernel_w;
+}
+std::int64_t depth_of(const ConvDims& d) {
+  return taps_of(d) * (d.in_c / d.groups);
+}
+
+// Where element (channel, input channel c of the group, tap) of the plain weight lies in the packed bytes, in elements.
+std::int64_t index_s8(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {
+  std::int64_t column = 0;
+  std::int64_t panel = panel_index(d, channel, &column);
+  std::int64_t k = tap * (d.in_c / d.groups) + c;
+  return panel * ((depth_of(d) + 1) / 2 * 32) + k / 2 * 32 + column * 2 + k % 2;
+}
+
+std::int64_t index_f32(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {
+  std::int64_t column = 0;
+  std::int64_t panel = panel_index(d, channel, &column);
+  return (panel * depth_of(d) + tap * (d.in_c / d.groups) + c) * 16 + column;
+}
+
+std::int64_t index_f32_depthwise(const ConvDims& d, std::int64_t channel, std::int64_t, std::int64_t tap) {
+  return tap * ((d.out_c + 15) / 16 * 16) + channel;
+}
+
+// In s16: every block is 16 sums of 4 bytes, then pairs of taps.
+std::int64_t index_s8_depthwise(const ConvDims& d, std::int64_t channel, std::int64_t, std::int64_t tap) {
+  std::int64_t block = channel / 16;
+  std::int64_t first = block * 16;
+  if (first + 16 > d.out_c && d.out_c >= 16) first = d.out_c - 16;
+  std::int64_t block_size = 32 + (taps_of(d) + 1) / 2 * 32;
+  return block * block_size + 32 + tap / 2 * 32 + (channel - first) * 2 + tap % 2;
+}
+
+struct Layout {
+  DType dtype;
+  std::int64_t (*bytes)(const ConvDims&);
+  void (*pack)(const ConvDims&, const std::byte* plain, std::span<std::byte> packed);
+  std::int64_t (*index)(const ConvDims&, std::int64_t channel, std::int64_t c, std::int64_t tap);
+  std::int64_t stored_bytes;  // of one packed element
+  bool depthwise;
+};
+
+template <typename T, void (*kPack)(const ConvDims&, const T*, std::span<std::byte>)>
+void pack_as(const ConvDims& dims, const std::byte* plain, std::span<std::byte> packed) {
+  kPack(dims, reinterpret_cast<const T*>(plain), packed);
+}
+
+constexpr Layout kS8 = {DType::i8, packed_bytes_conv_s8, pack_as<std::int8_t, pack_conv_s8>, index_s8, 1, false};
+constexpr Layout kS8Depthwise = {
+    DType::i8, packed_bytes_depthwise_s8, pack_as<std::int8_t, pack_depthwise_s8>, index_s8_depthwise, 2, true};
+constexpr Layout kF32 = {DType::f32, packed_bytes_conv_f32, pack_as<float, pack_conv_f32>, index_f32, 4, false};
+constexpr Layout kF32Depthwise = {
+    DType::f32, packed_bytes_depthwise_f32, pack_as<float, pack_depthwise_f32>, index_f32_depthwise, 4, true};
+
+Result<ConvDims> dims_for(const Layout& layout, const PackedConstant& c) {
+  if (c.dtype != layout.dtype) {
+    return error(Code::invalid_argument, "the layout is for {}, the constant is {}", dtype_name(layout.dtype),
+                 dtype_name(c.dtype));
+  }
+  if (layout.depthwise && (c.shape.size() < 2 || c.shape[1] != 1 || c.groups != 1)) {
+    return error(Code::invalid_argument, "the layout does not fit {}", shape_to_string(c.shape));
+  }
+  return dims_of_weight(c.shape, layout.depthwise ? c.shape[0] : c.groups);
+}
+
+Result<std::vector<std::byte>> pack_with(const Layout& layout, const Tensor& plain, std::int64_t groups) {
+  AOQ_ASSIGN(ConvDims dims, dims_for(layout, {{}, plain.dtype(), plain.shape(), groups}));
+  std::vector<std::byte> packed(static_cast<std::size_t>(layout.bytes(dims)));
+  layout.pack(dims, plain.bytes().data(), packed);
+  return packed;
+}
+
+Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
+  AOQ_ASSIGN(ConvDims dims, dims_for(layout, c));
+  if (static_cast<std::int64_t>(c.bytes.size()) != layout.bytes(dims)) {
+    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
+                 layout.bytes(dims));
+  }
+  AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
+  std::byte* out = plain.mutable_bytes().data();
+  auto size = static_cast<std::size_t>(dtype_info(c.dtype).bits / 8);
+  for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
+    for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
+      for (std::int64_t tap = 0; tap < taps_of(dims); ++tap, out += size) {
+        // Little-endian: the low bytes of a widened element are the element.
+        std::int64_t at = layout.index(dims, channel, in, tap) * layout.stored_bytes;
+        std::copy_n(c.bytes.data() + at, size, out);
+      }
+    }
+  }
+  return plain;
+}
+
+}  // namespace
+
+std::string layout_name(std::string_view base, std::int64_t groups) {
+  return groups == 1 ? std::string(base) : fmt::format("{}.g{}", base, groups);
+}
+
+Result<ConvDims> dims_of_weight(std::span<const std::int64_t> shape, std::int64_t groups) {
+  if (shape.size() < 2 || shape.size() > 4) {
+    return error(Code::unsupported, "weight {} has rank {}, the kernels take 2 to 4", shape_to_string(shape),
+                 shape.size());
+  }
+  if (groups < 1 || shape[0] == 0 || shape[1] == 0 || shape[0] % groups != 0) {
+    return error(Code::unsupported, "weight {} does not split into {} groups", shape_to_string(shape), groups);
+  }
+  ConvDims dims;
+  dims.groups = groups;
+  dims.out_c = shape[0];
+  dims.in_c = shape[1] * groups;
+  dims.kernel_h = shape.size() == 4 ? shape[2] : 1;
+  dims.kernel_w = shape.size() >= 3 ? shape.back() : 1;
+  return dims;
+}
+
+Result<std::vector<std::byte>> pack_s8_k2_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8, plain, groups);
+}
+Result<Tensor> unpack_s8_k2_n16(const PackedConstant& packed) {
+  return unpack_with(kS8, packed);
+}
+Result<std::vector<std::byte>> pack_s8_dw(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8Depthwise, plain, groups);
+}
+Result<Tensor> unpack_s8_dw(const PackedConstant& packed) {
+  return unpack_with(kS8Depthwise, packed);
+}
+Result<std::vector<std::byte>> pack_f32_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kF32, plain, groups);
+}
+Result<Tensor> unpack_f32_n16(const PackedConstant& packed) {
+  return unpack_with(kF32, packed);
+}
+Result<std::vector<std::byte>> pack_f32_dw(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kF32Depthwise, plain, groups);
+}
+Result<Tensor> unpack_f32_dw(const PackedConstant& packed) {
+  return unpack_with(kF32Depthwise, packed);
+}
+
+}  // namespace aoq::cpu

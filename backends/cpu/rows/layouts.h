@@ -1,0 +1,34 @@
+// The packed layouts of this backend's constants. A layout's name says everything that the bytes depend on besides the
+// constant's shape: "s8_k2_n16", with ".g4" for four groups; "s8_dw"; "f32_n16"; "f32_dw".
+//
+// A constant of shape [O, I / groups, k...] or [N, K]; kernels/*.h show the bytes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/cpu/kernel_table.h"
+#include "backends/cpu/kernels/conv_dims.h"
+#include "ir/tensor.h"
+
+namespace aoq::cpu {
+
+inline constexpr std::string_view kLayoutS8 = "s8_k2_n16";
+inline constexpr std::string_view kLayoutS8Depthwise = "s8_dw";
+inline constexpr std::string_view kLayoutF32 = "f32_n16";
+inline constexpr std::string_view kLayoutF32Depthwise = "f32_dw";
+
+std::string layout_name(std::string_view base, std::int64_t groups);
+
+#define AOQ_LAYOUT(name, pack, unpack)                                    \
+  Result<std::vector<std::byte>> pack(const Tensor&, std::int64_t groups); \
+  Result<Tensor> unpack(const PackedConstant&);
+#include "backends/cpu/layouts.def"
+#undef AOQ_LAYOUT
+
+// The part of the geometry that packing depends on; unsupported for other ranks or group counts that do not divide.
+Result<ConvDims> dims_of_weight(std::span<const std::int64_t> shape, std::int64_t groups);
+
+}  // namespace aoq::cpu

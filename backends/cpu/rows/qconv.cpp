@@ -1,0 +1,225 @@
+// qconv and qlinear: codes times i8 weights, exact, with the epilogue of ir/epilogue.h.
+#include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/rows/conv_nodes.h"
+#include "backends/cpu/rows/layouts.h"
+#include "backends/cpu/rows/rows.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr std::int64_t kMaxExactProducts = 65792;
+enum Operand : std::size_t { kX, kWeight, kWeightScale, kBias, kResidual, kXScale, kXZeroPoint, kWeightZeroPoint };
+
+// The quantization of the node, scales and bias plain and per channel.
+struct Quantized {
+  EpilogueS8 epilogue;
+  RequantSource source;
+  std::vector<float> bias;
+  std::vector<float> weight_scales;
+  std::int32_t x_zero_point = 0;
+  bool scale_is_operand = false;
+  bool zero_point_is_operand = false;
+};
+
+bool is_clamp_like(Activation a) {
+  return a == Activation::none || a == Activation::clamp;
+}
+
+Status check_weight_zero_point(const Node& node) {
+  if (node.input(kWeightZeroPoint) == nullptr) return {};
+  const Tensor* tensor = constant_tensor(node.input(kWeightZeroPoint));
+  if (tensor == nullptr) return refuse("weight_zero_point is not a constant");
+  for (std::int64_t i = 0; i < tensor->element_count(); ++i) {
+    if (load_integer(tensor->dtype(), tensor->bytes().data(), i) != 0) return refuse("the weight is not symmetric");
+  }
+  return {};
+}
+
+EpilogueS8 epilogue_of(const PrepareContext& context, const ActivationParams& activation) {
+  const Attributes& a = context.attributes;
+  EpilogueS8 e;
+  e.out_type = a.dtype("out_dtype");
+  e.has_residual = context.node.input(kResidual) != nullptr;
+  e.activation = activation;
+  if (e.out_type == DType::f32) return e;
+  float out_scale = real_attribute(a, "out_scale").value_or(1.0f);
+  e.bounds = full_bounds(e.out_type, integer_attribute(a, "out_zero_point").value_or(0));
+  e.inv_out = 1.0f / out_scale;
+  if (e.has_residual) {
+    float residual_scale = real_attribute(a, "residual_scale").value_or(1.0f);
+    e.residual_type = context.inputs[kResidual].dtype;
+    e.residual_zero_point = integer_attribute(a, "residual_zero_point").value_or(0);
+    e.residual_multiplier = is_clamp_like(activation.kind) ? residual_scale / out_scale : residual_scale;
+  }
+  if (activation.kind == Activation::clamp) {
+    e.bounds = narrowed_bounds(e.bounds, activation.a, activation.b, out_scale);
+    e.activation = {};
+  }
+  return e;
+}
+
+Result<Quantized> quantized_of(const PrepareContext& context, std::int64_t channels) {
+  const Attributes& a = context.attributes;
+  AOQ_TRY(check_weight_zero_point(context.node));
+  AOQ_ASSIGN(ActivationParams activation, activation_of(a));
+  Quantized q;
+  q.epilogue = epilogue_of(context, activation);
+  if (q.epilogue.has_residual && (q.epilogue.out_type == DType::f32) != (context.inputs[kResidual].dtype == DType::f32)) {
+    return refuse("the residual is {} and the result {}", dtype_name(context.inputs[kResidual].dtype),
+                  dtype_name(q.epilogue.out_type));
+  }
+  AOQ_ASSIGN(q.bias, float_constants(context, kBias, channels));
+  std::int64_t scales = element_count(context.inputs[kWeightScale]);
+  AOQ_ASSIGN(q.weight_scales, float_constants(context, kWeightScale, scales));
+  q.scale_is_operand = context.node.input(kXScale) != nullptr;
+  q.zero_point_is_operand = context.node.input(kXZeroPoint) != nullptr;
+  q.x_zero_point = integer_attribute(a, "x_zero_point").value_or(0);
+  q.source = {.x_scale = real_attribute(a, "x_scale").value_or(1.0f),
+              .out_scale = real_attribute(a, "out_scale").value_or(1.0f),
+              .out_type = q.epilogue.out_type,
+              .activation = activation.kind};
+  return q;
+}
+
+// The epilogue's arrays in the order of the kernel. With a scale that is an operand and codes as the result they are made
+// at every run, in scratch.
+struct EpilogueArrays {
+  std::vector<float> bias, multiplier;
+  std::int64_t padded = 0;
+  bool at_run = false;
+};
+
+RequantSource source_of(const Quantized& q, float x_scale) {
+  RequantSource source = q.source;
+  source.bias = q.bias;
+  source.weight_scales = q.weight_scales;
+  source.x_scale = x_scale;
+  return source;
+}
+
+EpilogueArrays arrays_of(const Quantized& q, const ConvDims& dims, std::int64_t padded) {
+  EpilogueArrays arrays;
+  arrays.padded = padded;
+  arrays.at_run = q.scale_is_operand && q.epilogue.out_type != DType::f32;
+  auto channels = static_cast<std::size_t>(dims.out_c);
+  std::vector<float> bias(channels), multiplier(channels);
+  prepare_epilogue(source_of(q, q.source.x_scale), bias, multiplier);
+  arrays.bias.resize(static_cast<std::size_t>(padded));
+  arrays.multiplier.resize(static_cast<std::size_t>(padded));
+  if (is_depthwise(dims)) {
+    std::copy(bias.begin(), bias.end(), arrays.bias.begin());
+    std::copy(multiplier.begin(), multiplier.end(), arrays.multiplier.begin());
+  } else {
+    spread_channels(dims, bias, arrays.bias);
+    spread_channels(dims, multiplier, arrays.multiplier);
+  }
+  return arrays;
+}
+
+// Everything of a kernel but its plan.
+struct Prepared {
+  Quantized quantized;
+  EpilogueArrays arrays;
+  const std::byte* weights = nullptr;
+  ConvDims dims;
+  std::uint64_t array_bytes() const {
+    if (!arrays.at_run) return 0;
+    return static_cast<std::uint64_t>(bytes_to_cache_line(2 * (arrays.padded + dims.out_c) * 4));
+  }
+};
+
+// b and m for a scale that is only known now, in `scratch`.
+EpilogueArgs arrays_at_run(const Prepared& p, float x_scale, std::byte* scratch) {
+  auto padded = static_cast<std::size_t>(p.arrays.padded);
+  auto channels = static_cast<std::size_t>(p.dims.out_c);
+  auto* floats = reinterpret_cast<float*>(scratch);
+  std::span<float> bias(floats, padded), multiplier(floats + padded, padded);
+  std::span<float> plain_bias(floats + 2 * padded, channels);
+  std::span<float> plain_multiplier(floats + 2 * padded + channels, channels);
+  prepare_epilogue(source_of(p.quantized, x_scale), plain_bias, plain_multiplier);
+  if (is_depthwise(p.dims)) {
+    std::fill(std::copy(plain_bias.begin(), plain_bias.end(), bias.begin()), bias.end(), 0.0f);
+    std::fill(std::copy(plain_multiplier.begin(), plain_multiplier.end(), multiplier.begin()), multiplier.end(), 0.0f);
+  } else {
+    spread_channels(p.dims, plain_bias, bias);
+    spread_channels(p.dims, plain_multiplier, multiplier);
+  }
+  return {.bias = bias.data(), .multiplier = multiplier.data()};
+}
+
+template <typename Args>
+Args args_of(const Prepared& p, const RunContext& context) {
+  const Quantized& q = p.quantized;
+  float x_scale = q.scale_is_operand ? *input_of<float>(context, kXScale) : q.source.x_scale;
+  Args args;
+  args.x = context.inputs[kX];
+  args.x_zero_point = q.zero_point_is_operand ? *input_of<std::int32_t>(context, kXZeroPoint) : q.x_zero_point;
+  args.weights = p.weights;
+  args.epilogue = p.arrays.at_run ? arrays_at_run(p, x_scale, context.scratch)
+                                  : EpilogueArgs{p.arrays.bias.data(), p.arrays.multiplier.data()};
+  args.epilogue.x_scale = x_scale;
+  args.epilogue.residual = q.epilogue.has_residual ? context.inputs[kResidual] : nullptr;
+  args.epilogue.out = context.outputs[0];
+  return args;
+}
+
+template <typename Plan, typename Args>
+using RunUnits = void (*)(const Plan&, const Args&, std::int64_t, std::int64_t, std::byte*);
+
+template <typename Args, typename Plan>
+KernelResult kernel_of(const PrepareContext& context, Prepared prepared, const Plan& plan, RunUnits<Plan, Args> run) {
+  const ConvDims& d = prepared.dims;
+  std::int64_t products = d.batch * d.out_h * d.out_w * d.out_c * d.kernel_h * d.kernel_w * (d.in_c / d.groups);
+  Split split = split_work(plan.units, products / 8 / std::max<std::int64_t>(plan.units, 1) + 1, context);
+  std::uint64_t first = prepared.array_bytes();
+  auto worker_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(plan.scratch_bytes));
+  KernelNeeds needs{.scratch_bytes = first + worker_bytes * static_cast<std::uint64_t>(split.workers)};
+  return make_kernel(
+      [p = std::move(prepared), plan, run, split, first, worker_bytes](const RunContext& c) -> Status {
+        Args args = args_of<Args>(p, c);
+        run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
+          run(plan, args, begin, end, c.scratch + first + worker_bytes * static_cast<std::uint64_t>(worker));
+        });
+        return {};
+      },
+      needs);
+}
+
+Result<ConvDims> checked_dims(const PrepareContext& context) {
+  AOQ_ASSIGN(ConvDims dims, conv_dims(context));
+  if (context.inputs[kWeight].dtype != DType::i8) {
+    return refuse("the weight is {}, the kernel reads i8", dtype_name(context.inputs[kWeight].dtype));
+  }
+  if (dims.kernel_h * dims.kernel_w * (dims.in_c / dims.groups) > kMaxExactProducts) {
+    return refuse("a result sums more than {} products, the limit of an exact int32 sum", kMaxExactProducts);
+  }
+  return dims;
+}
+
+}  // namespace
+
+KernelResult make_qconv_depthwise(const PrepareContext& context) {
+  Prepared p;
+  AOQ_ASSIGN(p.dims, checked_dims(context));
+  if (!is_depthwise(p.dims)) return refuse("the convolution is not depthwise");
+  AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
+  p.arrays = arrays_of(p.quantized, p.dims, std::max<std::int64_t>(p.dims.out_c, 16));
+  AOQ_ASSIGN(p.weights,
+             packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
+  DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
+  return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_s8);
+}
+
+KernelResult make_qconv(const PrepareContext& context) {
+  Prepared p;
+  AOQ_ASSIGN(p.dims, checked_dims(context));
+  AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
+  p.arrays = arrays_of(p.quantized, p.dims, padded_channels(p.dims));
+  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, layout_name(kLayoutS8, p.dims.groups),
+                                     packed_bytes_conv_s8(p.dims)));
+  ConvS8Plan plan = plan_conv_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_s8);
+}
+
+}  // namespace aoq::cpu
