@@ -67,8 +67,8 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}               // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {        // NOLINT: implicit by design
+  Result(T result) : value_(std::move(result)) {}             // NOLINT: implicit by design
+  Result(Status problem) : status_(std::move(problem)) {      // NOLINT: implicit by design
     if (status_.ok()) status_ = Status(Code::internal, "Result made from an ok Status");
   }
 
