@@ -1,0 +1,61 @@
+#include "passes/pipeline.h"
+
+#include <array>
+
+namespace aoq {
+
+namespace {
+
+Status run_named(Graph& graph, std::span<const std::string> names, PassContext& context, const PipelineOptions& options) {
+  return run_passes(graph, names, context, options.run).status();
+}
+
+Status run_stage(Graph& graph, const char* name, PassContext& context, const PipelineOptions& options) {
+  std::array<std::string, 1> names{name};
+  return run_named(graph, names, context, options);
+}
+
+bool is_before(const Graph& graph, Stage stage) { return static_cast<int>(graph.stage) < static_cast<int>(stage); }
+
+// traced to quantized.
+Status quantize(Graph& graph, PassContext& context, const PipelineOptions& options) {
+  if (is_before(graph, Stage::prepared)) AOQ_TRY(run_stage(graph, "prepare", context, options));
+  if (options.last == Stage::prepared || !is_before(graph, Stage::quantized)) return {};
+  if (context.data != nullptr) AOQ_TRY(run_stage(graph, "calibrate", context, options));
+  return run_stage(graph, "convert", context, options);
+}
+
+}  // namespace
+
+std::span<const std::string> standard_rewrites() {
+  static const std::vector<std::string> kNames{
+      "fold-constants",       "simplify-shapes",  "recognize-gelu",    "recognize-silu",      "recognize-hardswish",
+      "recognize-layer-norm", "recognize-rms-norm", "recognize-softmax", "recognize-one-hot", "recognize-embedding",
+      "fold-batch-norm",      "fuse-bias",        "fuse-residual",     "fuse-activation",     "simplify-shapes",
+      "dce"};
+  return kNames;
+}
+
+std::span<const std::string> lowered_rewrites() {
+  static const std::vector<std::string> kNames{"fold-dq-q", "channels-last", "sink-permutes", "simplify-shapes", "dce"};
+  return kNames;
+}
+
+Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options) {
+  if (options.mode == QuantMode::dynamic_quantization) {
+    return error(Code::unsupported, "dynamic quantization is not built yet; use static with calibration data");
+  }
+  if (options.mode == QuantMode::weight_only) {
+    return error(Code::unsupported, "weight-only quantization is not built yet; use static with calibration data");
+  }
+  if (graph.stage == Stage::lowered) return {};
+  if (graph.stage == Stage::traced) AOQ_TRY(run_named(graph, standard_rewrites(), context, options));
+  if (options.last == Stage::traced) return {};
+  bool quantizes = options.mode == QuantMode::static_quantization;
+  if (quantizes) AOQ_TRY(quantize(graph, context, options));
+  if (options.last != Stage::lowered) return {};
+  AOQ_TRY(run_stage(graph, "lower", context, options));
+  return run_named(graph, lowered_rewrites(), context, options);
+}
+
+}  // namespace aoq

@@ -1,0 +1,23 @@
+// The pipeline: the passes that take an imported graph to `lowered`, in order.
+#pragma once
+
+#include "passes/pass.h"
+#include "passes/quantize/recipe.h"
+
+namespace aoq {
+
+struct PipelineOptions {
+  // Float stays float with QuantMode::none. Static mode needs ranges: those in context.ranges, and with context.data what
+  // running over it adds.
+  QuantMode mode = QuantMode::none;
+  Stage last = Stage::lowered;  // the stage to stop at
+  PassRunOptions run;
+};
+
+// A graph that is past a stage starts behind it. `context` lends what stages need (passes/pass.h).
+Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options);
+
+// What follows lowering: layouts, and the cleaning that they make possible.
+std::span<const std::string> lowered_rewrites();
+
+}  // namespace aoq

@@ -1,0 +1,124 @@
+#include "tools/compiler.h"
+
+#include <map>
+
+#include "formats/json/json.h"
+#include "ir/hash.h"
+#include "runtime/graph_executor.h"
+#include "tools/model_file.h"
+#include "tools/version.h"
+
+namespace aoq::tools {
+
+namespace {
+
+Result<Value*> packed_copy(Graph& graph, const Node& constant, const std::string& layout, const Backend& backend,
+                           Node* before) {
+  const Tensor& plain = constant.attributes().tensor("value");
+  AOQ_ASSIGN(std::vector<std::byte> bytes, backend.pack(plain, layout));
+  AOQ_ASSIGN(Tensor value, Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes));
+  Attributes attributes{
+      {"value", std::move(value)}, {"dtype", plain.dtype()}, {"shape", plain.shape()}, {"layout", layout}};
+  AOQ_ASSIGN(Node * packed, graph.create_like(constant, Op::packed_constant, {}, std::move(attributes), before));
+  return packed->output();
+}
+
+void erase_unread(Graph& graph, Op op) {
+  for (Node* n = graph.first(); n != nullptr;) {
+    Node* next = n->next();
+    if (n->is(op) && n->output()->uses().empty()) graph.erase(n);
+    n = next;
+  }
+}
+
+const char* mode_name(QuantMode mode) {
+  constexpr const char* kNames[] = {"none", "static", "dynamic", "weight-only"};
+  return kNames[static_cast<int>(mode)];
+}
+
+// Free of time stamps and paths: the same inputs give the same bytes.
+Result<AoqProvenance> describe_origin(const CompileOptions& options) {
+  Json json{{"tool", std::string("aoq ") + kVersion},
+            {"source_hash", options.source_hash},
+            {"quantize", mode_name(options.recipe.mode)},
+            {"cpu", options.cpu_class},
+            {"deterministic", options.run.deterministic}};
+  if (options.recipe.mode != QuantMode::none) {
+    AOQ_ASSIGN(json["recipe"], parse_json(print_recipe(options.recipe)));
+    std::string ranges = options.ranges.to_json();
+    json["calibration"] = {{"digest", hash_text(xxh64(std::as_bytes(std::span(ranges))))},
+                           {"samples", options.ranges.samples}};
+  }
+  AoqProvenance provenance;
+  provenance.json = dump_json(json);
+  return provenance;
+}
+
+}  // namespace
+
+Status pack_constants(Graph& graph, const Backend& backend) {
+  std::map<std::pair<const Value*, std::string>, Value*> packed;
+  for (Node* n = graph.first(); n != nullptr; n = n->next()) {
+    for (std::size_t i = 0; i < n->inputs().size(); ++i) {
+      Value* v = n->input(i);
+      if (v == nullptr || !v->def()->is(Op::constant)) continue;
+      std::string layout = backend.preferred_layout(*n, i);
+      if (layout.empty()) continue;
+      Value*& copy = packed[{v, layout}];
+      if (copy == nullptr) {
+        // Beside the plain one, so that it is defined before every reader.
+        Result<Value*> made = packed_copy(graph, *v->def(), layout, backend, v->def());
+        if (!made.ok()) return std::move(made).status().with_context(describe(*n));
+        copy = *made;
+      }
+      graph.set_input(n, i, copy);
+    }
+  }
+  erase_unread(graph, Op::constant);
+  return {};
+}
+
+Status unpack_constants(Graph& graph, const Backend& backend) {
+  for (Node* n = graph.first(); n != nullptr;) {
+    Node* next = n->next();
+    if (n->is(Op::packed_constant)) {
+      const Attributes& a = n->attributes();
+      Result<Tensor> plain =
+          backend.unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout"));
+      if (!plain.ok()) return std::move(plain).status().with_context(describe(*n));
+      AOQ_ASSIGN(Node * made, graph.create_like(*n, Op::constant, {}, {{"value", std::move(*plain)}}, n));
+      graph.replace_uses(n->output(), made->output());
+      graph.erase(n);
+    }
+    n = next;
+  }
+  return {};
+}
+
+Result<Compiled> compile_graph(Graph graph, CompileOptions options) {
+  GraphExecutor executor(model_options(options.run));
+  std::unique_ptr<TargetInfo> target = make_target();
+  PassContext context;
+  context.target = target.get();
+  context.recipe = &options.recipe;
+  context.executor = &executor;
+  context.data = options.data;
+  context.ranges = &options.ranges;
+  PipelineOptions pipeline;
+  pipeline.mode = options.recipe.mode;
+  pipeline.last = options.last;
+  pipeline.run = options.passes;
+  AOQ_TRY(run_pipeline(graph, context, pipeline));
+  if (options.cpu_class != "portable" && graph.stage == Stage::lowered) {
+    AOQ_ASSIGN(std::shared_ptr<const Backend> backend, make_backend(options.cpu_class));
+    AOQ_TRY(pack_constants(graph, *backend));
+  }
+  if (options.run.deterministic) graph.metadata["aoq.deterministic"] = "true";
+  Compiled compiled;
+  AOQ_ASSIGN(compiled.provenance, describe_origin(options));
+  compiled.graph = std::move(graph);
+  compiled.ranges = std::move(options.ranges);
+  return compiled;
+}
+
+}  // namespace aoq::tools

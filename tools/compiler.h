@@ -1,0 +1,39 @@
+// The compiler: a float graph to one that is ready to be written as `.aoq`, for the `aoq` tool, tests and programs that
+// embed it.
+#pragma once
+
+#include <string>
+
+#include "formats/aoq/aoq.h"
+#include "passes/pipeline.h"
+#include "passes/quantize/calibration.h"
+#include "tools/machine.h"
+
+namespace aoq::tools {
+
+struct CompileOptions {
+  Recipe recipe;                    // recipe.mode says whether and how
+  CalibrationData* data = nullptr;  // borrowed
+  Ranges ranges;                    // from earlier runs; calibration adds to them
+  Stage last = Stage::lowered;
+  std::string cpu_class = "portable";
+  RunSettings run;          // of calibration
+  std::string source_hash;  // for provenance
+  PassRunOptions passes;
+};
+
+struct Compiled {
+  Graph graph;
+  AoqProvenance provenance;
+  Ranges ranges;  // what the quantized graph was made from
+};
+
+// A pure function of its arguments. Errors name the pass and the node.
+Result<Compiled> compile_graph(Graph graph, CompileOptions options);
+
+// Puts constants into the layouts that the backend's kernels want. The graph must be lowered.
+Status pack_constants(Graph& graph, const Backend& backend);
+// The opposite: every packed constant becomes a plain one.
+Status unpack_constants(Graph& graph, const Backend& backend);
+
+}  // namespace aoq::tools

@@ -1,0 +1,34 @@
+// Model files of every form to graphs.
+//
+// `.aoqir` is IR text with its larger constants in a `.safetensors` of the same name beside it.
+#pragma once
+
+#include <string>
+
+#include "formats/aoq/aoq.h"
+#include "ir/graph.h"
+
+namespace aoq::tools {
+
+enum class ModelForm { aoq, onnx, text, exported };
+
+struct LoadedModel {
+  Graph graph;
+  ModelForm form = ModelForm::aoq;
+  std::uint64_t file_bytes = 0;  // of the model's files together
+  std::string hash;              // of their contents: "xxh64:0123456789abcdef"
+  AoqSummary summary;            // of an .aoq file
+};
+
+// The form by the beginning of the contents, else by the name's ending.
+Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> bytes);
+
+// Errors name the file. unsupported for forms that are not built yet.
+Result<LoadedModel> load_model(const std::string& path);
+
+// Writes `path` and, where the graph has larger constants, the `.safetensors` beside it first.
+Status write_text_model(const Graph& graph, const std::string& path);
+
+std::string hash_text(std::uint64_t hash);
+
+}  // namespace aoq::tools

@@ -1,0 +1,132 @@
+#include "tools/quantize_flags.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "tools/output_file.h"
+#include "tools/suggest.h"
+
+namespace aoq::tools {
+
+namespace {
+
+constexpr std::pair<const char*, QuantMode> kModes[] = {{"static", QuantMode::static_quantization},
+                                                        {"dynamic", QuantMode::dynamic_quantization},
+                                                        {"weight-only", QuantMode::weight_only},
+                                                        {"none", QuantMode::none}};
+
+// An entry that matches nothing is a typing error, and would silently quantize what was to stay in float.
+Status check_keep_float(const Graph& graph, const std::vector<std::string>& entries) {
+  std::vector<std::string> known;
+  for (const Node* n : graph.nodes()) {
+    if (n->def().has_trait(kStructural)) continue;
+    known.emplace_back(n->def().name);
+    known.insert(known.end(), n->origins.begin(), n->origins.end());
+    if (!n->scope.type.empty()) known.push_back(n->scope.type);
+    for (std::size_t end = n->scope.path.find('.');; end = n->scope.path.find('.', end + 1)) {
+      if (!n->scope.path.empty()) known.push_back(n->scope.path.substr(0, end));
+      if (end == std::string::npos) break;
+    }
+  }
+  for (const std::string& entry : entries) {
+    bool matches = std::find(known.begin(), known.end(), entry) != known.end() || op_from_name(entry).has_value();
+    if (matches) continue;
+    return error(Code::invalid_argument, "--keep-float: the model has no node, module or type \"{}\"{}; `aoq inspect` lists "
+                 "its nodes", entry, did_you_mean(entry, known));
+  }
+  return {};
+}
+
+Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
+  bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
+  if (flags.quantize.empty()) {
+    if (!flags.recipe.empty()) return of_recipe;
+    return has_data ? QuantMode::static_quantization : QuantMode::none;
+  }
+  for (const auto& [name, mode] : kModes) {
+    if (flags.quantize == name) return mode;
+  }
+  return error(Code::internal, "--quantize {}", flags.quantize);
+}
+
+}  // namespace
+
+void QuantizeFlags::declare(Flags& flags) {
+  flags.choice("--quantize", quantize, {"static", "dynamic", "weight-only", "none"},
+               "How (default: static with --calibrate or --ranges, else none)");
+  flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
+  flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
+  flags.text("--recipe", "FILE.json", recipe, "What to quantize, and how (default: the built-in recipe)");
+  flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
+  flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
+  flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");
+  flags.list("--constant", "NAME=FILE.npy", data.constants, "The value of an input without a sample axis; repeatable");
+  tools::declare(flags, run);
+}
+
+Result<Recipe> read_recipe(const QuantizeFlags& flags) {
+  Recipe recipe = default_recipe();
+  if (!flags.recipe.empty()) {
+    AOQ_ASSIGN(std::string text, read_text_file(flags.recipe));
+    Result<Recipe> parsed = parse_recipe(text);
+    if (!parsed.ok()) return error(Code::invalid_data, "{}: {}", flags.recipe, parsed.status().message());
+    recipe = std::move(*parsed);
+  }
+  AOQ_ASSIGN(recipe.mode, wanted_mode(flags, recipe.mode));
+  recipe.keep_float.insert(recipe.keep_float.end(), flags.keep_float.begin(), flags.keep_float.end());
+  bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
+  if (!flags.calibrate.empty() && !flags.ranges.empty()) {
+    return error(Code::invalid_argument, "--calibrate and --ranges exclude each other; `aoq calibrate --merge` joins ranges");
+  }
+  if (recipe.mode == QuantMode::static_quantization && !has_data) {
+    return error(Code::invalid_argument, "static quantization needs --calibrate DATA or --ranges FILE.json");
+  }
+  if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
+    return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");
+  }
+  return recipe;
+}
+
+Result<Ranges> read_ranges(const std::vector<std::string>& paths) {
+  Ranges all;
+  bool is_first = true;
+  for (const std::string& path : paths) {
+    AOQ_ASSIGN(std::string text, read_text_file(path));
+    Result<Ranges> one = Ranges::from_json(text);
+    if (!one.ok()) return error(Code::invalid_data, "{}: {}", path, one.status().message());
+    if (is_first) {
+      all = std::move(*one);
+      is_first = false;
+      continue;
+    }
+    Status merged = all.merge(*one);
+    if (!merged.ok()) return std::move(merged).with_context("merge " + path);
+  }
+  return all;
+}
+
+Result<Compiled> compile_with_flags(Graph graph, const QuantizeFlags& flags, CompileOptions options,
+                                    const Console& console) {
+  AOQ_ASSIGN(options.recipe, read_recipe(flags));
+  AOQ_TRY(check_keep_float(graph, flags.keep_float));
+  AOQ_ASSIGN(options.ranges, read_ranges(flags.ranges));
+  options.run.threads = static_cast<int>(flags.run.threads);
+  options.run.deterministic = flags.run.deterministic;
+  std::optional<DataSet> data;
+  std::optional<CalibrationStream> stream;
+  if (!flags.calibrate.empty()) {
+    DataOptions wanted = flags.data;
+    wanted.input = flags.calibrate;
+    AOQ_ASSIGN(data, DataSet::open(input_ports(graph), wanted));
+    options.data = &stream.emplace(*data, console);
+  }
+  Result<Compiled> compiled = compile_graph(std::move(graph), std::move(options));
+  if (!compiled.ok() && stream && compiled.status().code() == Code::invalid_data) {
+    return std::move(compiled).status().with_context(fmt::format("{}, {}", flags.calibrate, stream->position()));
+  }
+  return compiled;
+}
+
+}  // namespace aoq::tools

@@ -1,0 +1,51 @@
+// Running models on data: what run, eval, compare, bench and inspect share.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "runtime/session.h"
+#include "tools/data.h"
+#include "tools/machine.h"
+#include "tools/model_file.h"
+
+namespace aoq::tools {
+
+struct RunOptions {
+  std::int64_t threads = 0;
+  bool deterministic = false;
+};
+// --threads and --deterministic.
+void declare(Flags& flags, RunOptions& options);
+
+struct OpenModel {
+  Session session;
+  std::uint64_t file_bytes = 0;
+  std::uint32_t format_version = 0;  // of an .aoq file
+  std::string provenance;  // JSON; empty where the file has none
+  double load_ms = 0;
+
+  const Model& model() const { return session.model(); }
+  const Graph& graph() const { return model().graph(); }
+};
+
+// An `.aoq` file is mapped; other forms are compiled in memory, in float. `options` decides threads and backends.
+Result<OpenModel> open_model(const std::string& path, ModelOptions options);
+Result<OpenModel> open_model(const std::string& path, const RunOptions& options);
+ModelOptions to_model_options(const RunOptions& options);
+
+// Loads a model of any form and lowers it in float where it is not lowered yet.
+Result<LoadedModel> load_lowered(const std::string& path);
+
+// Runs every batch in order. The results are valid during the call.
+using BatchDone = std::function<Status(std::int64_t batch, std::span<const TensorView> outputs)>;
+Status run_batches(Session& session, const DataSet& data, const Console& console, const char* what, const BatchDone& done);
+
+std::vector<TensorView> views_of(const std::vector<Tensor>& tensors);
+
+// Input shapes for describing a plan: symbols become 1 or, where the model does not take that, larger numbers. `given`
+// has NAME=2x3 entries that come first.
+Result<PlanInfo> describe_plan(Session& session, const std::vector<std::string>& given, Shapes* shapes = nullptr);
+
+}  // namespace aoq::tools
