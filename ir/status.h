@@ -67,7 +67,7 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}               // NOLINT: implicit by design
+  Result(T initial) : value_(std::move(initial)) {}           // NOLINT: implicit by design
   Result(Status status) : status_(std::move(status)) {        // NOLINT: implicit by design
     if (status_.ok()) status_ = Status(Code::internal, "Result made from an ok Status");
   }
