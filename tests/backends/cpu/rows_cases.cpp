@@ -104,10 +104,10 @@ void set_activation(Draw& draw, Case* c) {
 // ---- convolution and linear
 
 struct Window {
-  Shape kernel, stride, dilation, pads, in, out;
+  Shape kernel, stride, dilation, pads, in;
 };
 
-Window random_window(Draw& draw, std::size_t spatial, bool ceil) {
+Window random_window(Draw& draw, std::size_t spatial) {
   Window w;
   for (std::size_t d = 0; d < spatial; ++d) {
     std::int64_t kernel = draw.one_of<std::int64_t>({1, 1, 2, 3, 3, 5});
@@ -124,7 +124,6 @@ Window random_window(Draw& draw, std::size_t spatial, bool ceil) {
     w.pads.push_back(end);
     w.in.push_back(in);
   }
-  static_cast<void>(ceil);
   return w;
 }
 
@@ -141,7 +140,7 @@ struct ConvShapes {
 
 ConvShapes random_conv(Draw& draw, Case* c) {
   std::size_t spatial = draw.chance(25) ? 1 : 2;
-  Window w = random_window(draw, spatial, false);
+  Window w = random_window(draw, spatial);
   std::int64_t groups = 1, in = 0, out = 0;
   int kind = static_cast<int>(draw.between(0, 9));
   if (kind < 4) {
@@ -197,6 +196,25 @@ void float_dot(Draw& draw, Op op, Case* c, const ConvShapes& shapes) {
   }
   if (draw.chance(30)) c->input(random_tensor(draw, DType::f32, result_shape(op, *c)));
   set_activation(draw, c);
+}
+
+void conv_transpose_case(Draw& draw, Case* c) {
+  std::size_t spatial = draw.chance(25) ? 1 : 2;
+  Window w = random_window(draw, spatial);
+  std::int64_t groups = draw.one_of<std::int64_t>({1, 1, 2});
+  std::int64_t in = groups * draw.one_of<std::int64_t>({1, 3, 8, 16});
+  std::int64_t out = draw.one_of<std::int64_t>({1, 5, 8, 16});
+  for (std::size_t d = 0; d < spatial; ++d) w.in[d] += 2;  // so that the padding leaves something
+  c->attributes.set("groups", groups);
+  c->attributes.set("channels_last", true);
+  c->attributes.set("stride", w.stride);
+  c->attributes.set("dilation", w.dilation);
+  c->attributes.set("pads", w.pads);
+  Shape weight{in, out};
+  weight.insert(weight.end(), w.kernel.begin(), w.kernel.end());
+  c->input(random_tensor(draw, DType::f32, image_shape(draw, w, in)));
+  c->constant(random_tensor(draw, DType::f32, weight));
+  if (draw.chance(60)) c->constant(random_tensor(draw, DType::f32, {out * groups}));
 }
 
 void quantized_dot(Draw& draw, Op op, Case* c, const ConvShapes& shapes) {
@@ -262,7 +280,7 @@ void matmul_case(Draw& draw, Case* c) {
 
 void pool_case(Draw& draw, Op op, Case* c) {
   std::size_t spatial = draw.chance(20) ? 1 : 2;
-  Window w = random_window(draw, spatial, true);
+  Window w = random_window(draw, spatial);
   if (draw.chance(20)) {
     w.kernel = w.in;  // global
     w.stride.assign(spatial, 1);
@@ -641,6 +659,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::linear) return float_dot(draw, op, c, random_linear(draw, c)), true;
   if (op == Op::qconv) return quantized_dot(draw, op, c, random_conv(draw, c)), true;
   if (op == Op::qlinear) return quantized_dot(draw, op, c, random_linear(draw, c)), true;
+  if (op == Op::conv_transpose) return conv_transpose_case(draw, c), true;
   if (op == Op::matmul) return matmul_case(draw, c), true;
   if (is_any(op, {Op::max_pool, Op::avg_pool, Op::qavg_pool})) return pool_case(draw, op, c), true;
   if (op == Op::resize) return resize_case(draw, c), true;
