@@ -80,4 +80,20 @@ Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassCo
   return any;
 }
 
+std::span<const std::string> standard_rewrites() {
+  static const std::vector<std::string> names = {
+      "fold-constants",    "simplify-shapes",      "recognize-one-hot",  "recognize-embedding", "recognize-gelu",
+      "recognize-silu",    "recognize-hardswish",  "recognize-layer-norm", "recognize-rms-norm", "recognize-softmax",
+      "dce",               "fold-batch-norm",      "fuse-bias",          "fuse-residual",       "fuse-activation",
+      "fold-constants",    "simplify-shapes",      "dce"};
+  return names;
+}
+
+std::span<const std::string> lowered_rewrites() {
+  static const std::vector<std::string> names = {
+      "fold-dq-q",       "dce",            "channels-last",   "sink-permutes",  "simplify-shapes",
+      "sink-permutes",   "simplify-shapes", "fold-constants", "fold-dq-q",      "dce"};
+  return names;
+}
+
 }  // namespace aoq

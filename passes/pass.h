@@ -59,5 +59,7 @@ Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassCo
 
 // The rewrites that every graph goes through after import, in order: recognition, folding, fusion, cleaning.
 std::span<const std::string> standard_rewrites();
+// The rewrites that follow `lower`: what is left of stubs, the channels-last layout, cleaning.
+std::span<const std::string> lowered_rewrites();
 
 }  // namespace aoq

@@ -88,6 +88,7 @@ class Lowering {
 
   Result<bool> run() {
     bool changed = false;
+    AOQ_TRY(make_scales_explicit());
     for (Node* n = graph_.first(); n != nullptr;) {
       next_ = n->next();
       AOQ_ASSIGN(bool lowered, lower(n));
@@ -109,6 +110,18 @@ class Lowering {
     if (moves_codes(*n)) return lower_move(n, out);
     if (n->def().has_trait(kElementwise) && n->inputs().size() == 1) return lower_lookup(n, out);
     return false;
+  }
+
+  // The results of integer ops are plain codes: from here on a dequantize states its scale itself.
+  Status make_scales_explicit() {
+    for (Node* n : graph_.nodes()) {
+      Codes c;
+      if (!n->is(Op::dequantize) || n->inputs().size() != 1 || n->attributes().has("scale") || !codes_of(n->output(), &c)) continue;
+      n->set_attribute("scale", static_cast<double>(c.scale));
+      n->set_attribute("zero_point", c.zero_point);
+      AOQ_TRY(graph_.infer(n));
+    }
+    return {};
   }
 
   // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it.

@@ -1,0 +1,280 @@
+#include "formats/aoq/aoq.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <limits>
+
+#include "formats/aoq/layout.h"
+#include "ir/text.h"
+#include "tests/formats/mutate.h"
+
+namespace aoq {
+namespace {
+
+using aoq_layout::Header;
+
+// 64-byte aligned, of exactly the file's size, so that a sanitizer sees an overrun.
+class AlignedFile {
+ public:
+  explicit AlignedFile(std::span<const std::byte> bytes)
+      : tensor_(Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes).value()) {}
+  std::span<const std::byte> bytes() const { return tensor_.bytes(); }
+  std::span<std::byte> mutable_bytes() { return tensor_.mutable_bytes(); }
+
+ private:
+  Tensor tensor_;
+};
+
+Tensor tensor(DType dtype, std::vector<std::int64_t> shape, unsigned char first) {
+  Tensor t = Tensor::make(dtype, std::move(shape)).value();
+  for (std::byte& b : t.mutable_bytes()) b = std::byte{first++};
+  return t;
+}
+
+// Every kind of attribute that the ops here have, symbols, absent inputs, shared and sub-byte constants.
+Graph sample_graph() {
+  Graph g;
+  g.name = "sample";
+  g.stage = Stage::lowered;
+  g.symbols["N"] = {1, 64};
+  g.metadata["licence"] = "Apache-2.0";
+  g.metadata["classes"] = std::string(3000, 'c');
+  Value* x = g.input("x", Type{DType::f32, {Dim::symbol("N"), 4}, std::nullopt});
+  Value* w = g.constant(tensor(DType::f32, {4, 4}, 1), nullptr, "fc.weight");
+  Value* same = g.constant(tensor(DType::f32, {4, 4}, 1), nullptr, "tied.weight");
+  Value* bits = g.constant(tensor(DType::u4, {3, 5}, 9), nullptr, "codes");
+  Value* none = g.constant(tensor(DType::i8, {0, 2}, 0));
+  Node* linear = g.create(Op::linear, {x, w, nullptr, nullptr}, {{"activation", std::string("relu")}}).value();
+  linear->scope = {"encoder.fc", "Linear"};
+  linear->origins = {"/fc/MatMul", "/fc/Add"};
+  linear->requested = "int8";
+  linear->reason = "its weight has 4 rows";
+  Value* y = g.create(Op::linear, {linear->output(), same}).value()->output();
+  Value* z = g.create(Op::reshape, {y}, {{"shape", std::vector<Dim>{Dim::symbol("N") * Dim(4)}}}).value()->output();
+  Value* c = g.create(Op::clamp, {z}, {{"min", -0.0}, {"max", std::numeric_limits<double>::infinity()}}).value()->output();
+  Value* p = g.create(Op::packed_constant, {},
+                      {{"value", tensor(DType::u8, {7}, 3)},
+                       {"dtype", DType::i8},
+                       {"shape", std::vector<std::int64_t>{2, 3}},
+                       {"layout", std::string("rows4")}})
+                 .value()
+                 ->output();
+  REQUIRE(g.output({c, bits, none, p}, {"c", "bits", "none", "p"}).ok());
+  return g;
+}
+
+void check_same(const Graph& a, const Graph& b) {
+  const GraphText x = print_text(a), y = print_text(b);
+  CHECK(x.text == y.text);
+  CHECK(hash_constants(x.constants) == hash_constants(y.constants));
+  CHECK(a.metadata == b.metadata);
+  CHECK(a.symbols == b.symbols);
+  REQUIRE(a.node_count() == b.node_count());
+  const Node* m = b.first();
+  for (const Node* n : a.nodes()) {
+    CHECK(n->scope == m->scope);
+    CHECK(n->origins == m->origins);
+    CHECK(n->requested == m->requested);
+    CHECK(n->reason == m->reason);
+    REQUIRE(n->attributes().size() == m->attributes().size());
+    for (const auto& [name, value] : n->attributes()) {
+      REQUIRE(m->attributes().has(name));
+      CHECK(equal(value, *m->attributes().find(name)));
+    }
+    m = m->next();
+  }
+}
+
+std::vector<std::byte> sample_file(const AoqProvenance& provenance = {}) { return write_aoq(sample_graph(), provenance).value(); }
+
+Status read_status(std::span<const std::byte> file, const AoqLimits& limits = {}) { return read_aoq(file, nullptr, limits).status(); }
+
+Header header_of(std::span<const std::byte> file) {
+  Header header;
+  std::memcpy(&header, file.data(), sizeof header);
+  return header;
+}
+
+// Writes a header and metadata back with hashes that hold, so that damage gets past them.
+void seal(std::span<std::byte> file, Header header) {
+  header.metadata_hash = xxh64(file.subspan(sizeof(Header), header.metadata_size));
+  header.header_hash = hash_of(header);
+  std::memcpy(file.data(), &header, sizeof header);
+}
+
+TEST_CASE("a graph comes back whole, with its weights where they lie") {
+  const AlignedFile file(sample_file());
+  auto owner = std::make_shared<int>(0);
+  std::weak_ptr<int> alive = owner;
+  {
+    Result<Graph> graph = read_aoq(file.bytes(), std::move(owner));
+    INFO(graph.status().message());
+    REQUIRE(graph.ok());
+    check_same(sample_graph(), *graph);
+    for (const Node* n : graph->nodes()) {
+      const Tensor* t = constant_tensor(n->output_count() > 0 ? n->output() : nullptr);
+      if (t == nullptr) continue;
+      CHECK(t->bytes().data() >= file.bytes().data());
+      CHECK(t->bytes().data() <= file.bytes().data() + file.bytes().size());
+      CHECK(reinterpret_cast<std::uintptr_t>(t->bytes().data()) % 64 == 0);
+    }
+    CHECK(!alive.expired());
+  }
+  CHECK(alive.expired());
+  CHECK(verify_aoq(file.bytes()).ok());
+}
+
+TEST_CASE("a file at an odd address is copied") {
+  const std::vector<std::byte> file = sample_file();
+  std::vector<std::byte> shifted(file.size() + 64);
+  for (std::size_t shift : {1, 4, 33}) {
+    std::copy(file.begin(), file.end(), shifted.begin() + static_cast<std::ptrdiff_t>(shift));
+    Result<Graph> graph = read_aoq(std::span(shifted).subspan(shift, file.size()), nullptr);
+    REQUIRE(graph.ok());
+    check_same(sample_graph(), *graph);
+  }
+}
+
+TEST_CASE("the same graph gives the same bytes, also after reading") {
+  const AlignedFile file(sample_file());
+  CHECK(sample_file() == sample_file());
+  const std::vector<std::byte> again = write_aoq(read_aoq(file.bytes(), nullptr).value()).value();
+  CHECK(std::equal(again.begin(), again.end(), file.bytes().begin(), file.bytes().end()));
+}
+
+TEST_CASE("equal bytes are stored once, and provenance travels") {
+  AoqProvenance provenance;
+  provenance.entries = {{"recipe", "default"}, {"tool", "aoq 0.1.0"}};
+  provenance.json = "{\"layers\": []}";
+  Result<AoqSummary> summary = read_aoq_summary(sample_file(provenance));
+  REQUIRE(summary.ok());
+  CHECK(summary->provenance == provenance);
+  CHECK(summary->version == 1);
+  CHECK(summary->segments.size() == 4);
+}
+
+TEST_CASE("a sink's error ends the writing") {
+  int calls = 0;
+  Status status = write_aoq(sample_graph(), {}, [&](std::span<const std::byte>) {
+    return ++calls == 3 ? error(Code::io_error, "disk full") : Status();
+  });
+  CHECK(status.code() == Code::io_error);
+  CHECK(calls == 3);
+}
+
+TEST_CASE("every truncation is refused") { refuse_truncations(sample_file(), [](auto file) { return read_status(file); }); }
+
+TEST_CASE("appended and prepended bytes are refused") {
+  std::vector<std::byte> file = sample_file();
+  file.push_back(std::byte{0});
+  CHECK(read_status(file).code() == Code::invalid_model);
+  file = sample_file();
+  file.insert(file.begin(), std::byte{0});
+  CHECK(read_status(file).code() == Code::invalid_model);
+}
+
+TEST_CASE("every flipped byte is found") {
+  AlignedFile file(sample_file());
+  const std::span<std::byte> bytes = file.mutable_bytes();
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    for (std::byte mask : {std::byte{0x01}, std::byte{0x80}, std::byte{0xff}}) {
+      bytes[i] ^= mask;
+      CAPTURE(i);
+      CHECK(!verify_aoq(bytes).ok());
+      bytes[i] ^= mask;
+    }
+  }
+  CHECK(verify_aoq(bytes).ok());
+}
+
+TEST_CASE("damaged metadata with the right hash is survived") {
+  AlignedFile file(sample_file());
+  const std::span<std::byte> bytes = file.mutable_bytes();
+  const Header header = header_of(bytes);
+  for (std::size_t i = sizeof(Header); i < sizeof(Header) + header.metadata_size; ++i) {
+    const std::byte old = bytes[i];
+    for (int value : {0, 1, 0x7f, 0x80, 0xff, static_cast<int>(old) ^ 1, static_cast<int>(old) + 1}) {
+      bytes[i] = static_cast<std::byte>(value);
+      seal(bytes, header);
+      check_typed(read_status(bytes));
+      check_typed(read_aoq_summary(bytes).status());
+    }
+    bytes[i] = old;
+  }
+  // Whole numbers: counts, indices, offsets.
+  for (std::size_t i = sizeof(Header); i + 4 <= sizeof(Header) + header.metadata_size; i += 4) {
+    std::uint32_t old;
+    std::memcpy(&old, bytes.data() + i, 4);
+    for (std::uint32_t value : {0u, 1u, old + 1, old - 1, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
+      std::memcpy(bytes.data() + i, &value, 4);
+      seal(bytes, header);
+      check_typed(read_status(bytes));
+    }
+    std::memcpy(bytes.data() + i, &old, 4);
+  }
+}
+
+TEST_CASE("every header field is checked") {
+  AlignedFile file(sample_file());
+  const Header good = header_of(file.bytes());
+  auto status_with = [&](auto change) {
+    Header header = good;
+    change(header);
+    header.header_hash = hash_of(header);
+    std::memcpy(file.mutable_bytes().data(), &header, sizeof header);
+    return read_status(file.bytes());
+  };
+  CHECK(status_with([](Header&) {}).ok());
+  CHECK(status_with([](Header& h) { h.magic[0] = 'x'; }).code() == Code::invalid_model);
+  const Status newer = status_with([](Header& h) { h.version = 2; });
+  CHECK(newer.code() == Code::unsupported);
+  CHECK(newer.message().find("update aoq") != std::string::npos);
+  CHECK(status_with([](Header& h) { h.version = 0; }).code() == Code::invalid_model);
+  CHECK(status_with([](Header& h) { h.features = 1; }).code() == Code::unsupported);
+  CHECK(status_with([](Header& h) { h.features = std::uint64_t{1} << 63; }).code() == Code::unsupported);
+  for (std::uint64_t v : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{65}, std::uint64_t{1} << 31,
+                          std::uint64_t{1} << 32, UINT64_MAX, UINT64_MAX - 63}) {
+    CHECK(!status_with([&](Header& h) { h.header_size = static_cast<std::uint32_t>(v); }).ok());
+    CHECK(!status_with([&](Header& h) { h.metadata_offset = v; }).ok());
+    CHECK(!status_with([&](Header& h) { h.metadata_size = v; }).ok());
+    CHECK(!status_with([&](Header& h) { h.metadata_hash = v; }).ok());
+    CHECK(!status_with([&](Header& h) { h.file_size = v; }).ok());
+  }
+}
+
+TEST_CASE("limits are enforced and can be set") {
+  const std::vector<std::byte> file = sample_file();
+  auto refused = [&](auto change) {
+    AoqLimits limits;
+    change(limits);
+    return read_status(file, limits).code() == Code::resource_limit;
+  };
+  CHECK(refused([](AoqLimits& l) { l.metadata_bytes = 100; }));
+  CHECK(refused([](AoqLimits& l) { l.nodes = 3; }));
+  CHECK(refused([](AoqLimits& l) { l.values = 4; }));
+  CHECK(refused([](AoqLimits& l) { l.segments = 2; }));
+  CHECK(refused([](AoqLimits& l) { l.name_bytes = 3; }));
+  Graph long_name = sample_graph();
+  long_name.first()->origins = {std::string(2000, 'n')};
+  CHECK(read_status(write_aoq(long_name).value()).code() == Code::resource_limit);
+}
+
+TEST_CASE("dimensions that would explode are refused quickly") {
+  std::string text;
+  for (int i = 0; i < 50; ++i) text += (i ? "*" : "") + fmt::format("floordiv(a{}+b,1)", i);
+  Result<Dim> dim = Dim::parse(text);
+  CHECK((!dim.ok() || !dim->evaluate({}).ok() || dim->is_constant()));
+}
+
+TEST_CASE("a graph that breaks a rule of the IR is refused") {
+  Graph no_output;
+  no_output.input("x", Type{DType::f32, {1}, std::nullopt});
+  CHECK(read_status(write_aoq(no_output).value()).code() == Code::invalid_model);
+  Graph early = sample_graph();
+  early.stage = Stage::traced;  // packed_constant is for lowered graphs
+  CHECK(read_status(write_aoq(early).value()).code() == Code::invalid_model);
+}
+
+}  // namespace
+}  // namespace aoq
