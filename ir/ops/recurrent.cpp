@@ -27,13 +27,13 @@ constexpr NamedActivation kActivationTable[] = {
 };
 
 // Names are ONNX's ("HardSigmoid") or ours ("hardsigmoid", "leaky_relu").
-Result<GateActivation> find_activation(std::string_view name) {
+Result<NamedActivation> find_activation(std::string_view name) {
   std::string plain_name;
   for (char ch : name) {
     if (ch != '_') plain_name += static_cast<char>(std::tolower(static_cast<unsigned char>(ch)));
   }
   for (const NamedActivation& row : kActivationTable) {
-    if (row.name == plain_name) return row.function;
+    if (row.name == plain_name) return row;
   }
   return error(Code::unsupported, "activation \"{}\" of a recurrent op", name);
 }
@@ -55,8 +55,8 @@ Result<std::vector<GateActivation>> read_activations(const Attributes& attribute
   std::vector<GateActivation> out;
   for (std::size_t i = 0; i < expected; ++i) {
     std::string_view name = form.default_activations[i % form.default_activations.size()];
-    AOQ_ASSIGN(GateActivation function, find_activation(names.empty() ? name : std::string_view(names[i])));
-    out.push_back(function);
+    AOQ_ASSIGN(NamedActivation activation, find_activation(names.empty() ? name : std::string_view(names[i])));
+    out.push_back(activation.function);
   }
   return out;
 }
