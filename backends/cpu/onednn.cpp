@@ -367,8 +367,10 @@ KernelResult linear_kernel(const PrepareContext& context) {
   return unit_kernel(context, std::move(slices), std::move(units), rows * depth * columns / 8 / context.workers + 1);
 }
 
-// oneDNN reports by exceptions; they end here.
+// oneDNN reports by exceptions; they end here. A primitive keeps the number of threads that it was made with, and then
+// starts them whatever the worker's limit is: it must be made with one.
 KernelResult guarded(KernelResult (*make)(const PrepareContext&), const PrepareContext& context) {
+  OneThread one_thread;
   try {
     return make(context);
   } catch (const dnnl::error& e) {
