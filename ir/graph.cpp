@@ -165,6 +165,10 @@ Result<Node*> Graph::create_like(const Node& like, Op op, std::vector<Value*> in
   AOQ_ASSIGN(Node * node, create(op, std::move(inputs), std::move(attributes), before));
   node->scope = like.scope;
   node->origins = like.origins;
+  // What only moves data beside it was not asked for.
+  if (node->def().has_trait(kDataMovement) && !like.def().has_trait(kDataMovement)) return node;
+  node->requested = like.requested;
+  node->reason = like.reason;
   return node;
 }
 

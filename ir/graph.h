@@ -135,7 +135,7 @@ class Graph {
 
   // Makes a node before `before` (null: at the end), with attributes completed and types inferred.
   Result<Node*> create(Op op, std::vector<Value*> inputs, Attributes attributes = {}, Node* before = nullptr);
-  // Same, taking scope and origins of `like`.
+  // Same, taking scope, origins and what was requested of `like`.
   Result<Node*> create_like(const Node& like, Op op, std::vector<Value*> inputs, Attributes attributes = {},
                             Node* before = nullptr);
   // A constant, or a graph input.

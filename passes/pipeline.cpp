@@ -27,20 +27,6 @@ Status quantize(Graph& graph, PassContext& context, const PipelineOptions& optio
 
 }  // namespace
 
-std::span<const std::string> standard_rewrites() {
-  static const std::vector<std::string> kNames{
-      "fold-constants",       "simplify-shapes",  "recognize-gelu",    "recognize-silu",      "recognize-hardswish",
-      "recognize-layer-norm", "recognize-rms-norm", "recognize-softmax", "recognize-one-hot", "recognize-embedding",
-      "fold-batch-norm",      "fuse-bias",        "fuse-residual",     "fuse-activation",     "simplify-shapes",
-      "dce"};
-  return kNames;
-}
-
-std::span<const std::string> lowered_rewrites() {
-  static const std::vector<std::string> kNames{"fold-dq-q", "channels-last", "sink-permutes", "simplify-shapes", "dce"};
-  return kNames;
-}
-
 Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options) {
   if (options.mode == QuantMode::dynamic_quantization) {
     return error(Code::unsupported, "dynamic quantization is not built yet; use static with calibration data");

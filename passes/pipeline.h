@@ -17,7 +17,4 @@ struct PipelineOptions {
 // A graph that is past a stage starts behind it. `context` lends what stages need (passes/pass.h).
 Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options);
 
-// What follows lowering: layouts, and the cleaning that they make possible.
-std::span<const std::string> lowered_rewrites();
-
 }  // namespace aoq

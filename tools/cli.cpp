@@ -93,6 +93,8 @@ Result<Invocation> parse_command(const CommandDef& def, std::span<const std::str
   } catch (const CLI::ExtrasError&) {
     return explain_extras(def, app);
   } catch (const CLI::ParseError& e) {
+    // A mistyped option is often why another one is missing.
+    if (!app.remaining(true).empty()) return explain_extras(def, app);
     return usage_error(def, e.what());
   }
   return invocation;

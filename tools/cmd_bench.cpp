@@ -110,11 +110,11 @@ class Bench : public Command {
     AOQ_TRY(make_inputs(a.opened->session));
     AOQ_TRY(a.warm_up(batch(0)));
     if (!against_.empty()) {
+      double before = resident_megabytes();
       AOQ_TRY(b.open(against_, options));
       AOQ_TRY(check_same_inputs(a.opened->model(), b.opened->model()));
-      double before = resident_megabytes();
       AOQ_TRY(b.warm_up(batch(0)));
-      b.rss_mb -= before - rss_at_start_;
+      b.rss_mb -= before - rss_at_start_;  // as if it were alone
     }
     AOQ_ASSIGN(std::vector<double> ratios, measure(console, a, against_.empty() ? nullptr : &b));
     report(console, a, against_.empty() ? nullptr : &b, ratios, options.pool->size());
@@ -133,7 +133,8 @@ class Bench : public Command {
       return {};
     }
     Shapes shapes;
-    AOQ_TRY(describe_plan(session, batch_shapes(session.model()), &shapes).status());
+    PlanShapes wanted{.given = shapes_, .batch = std::max<std::int64_t>(data_.batch, 1)};
+    AOQ_TRY(describe_plan(session, wanted, &shapes).status());
     std::vector<Tensor> tensors;
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       AOQ_ASSIGN(Tensor t, made_up(session.model().inputs()[i], shapes[i]));
@@ -142,9 +143,6 @@ class Bench : public Command {
     batches_.push_back(std::move(tensors));
     return {};
   }
-
-  // --shape; --batch without data is not a shape of its own.
-  std::vector<std::string> batch_shapes(const Model&) const { return shapes_; }
 
   static Status check_same_inputs(const Model& a, const Model& b) {
     bool same = a.inputs().size() == b.inputs().size();

@@ -27,9 +27,10 @@ class Eval : public Command {
     AOQ_ASSIGN(DataSet data, DataSet::open(input_ports(opened.graph()), data_));
     Result<Metric> metric = Metric::make(metric_, labels, data.total_samples());
     if (!metric.ok()) return std::move(metric).status().with_context(labels_);
-    AOQ_TRY(run_batches(opened.session, data, console, "evaluating", [&](std::int64_t i, std::span<const TensorView> outputs) {
+    BatchDone score = [&](std::int64_t i, std::span<const TensorView> outputs) {
       return metric->add(outputs[0], data.batch_samples(i));
-    }));
+    };
+    AOQ_TRY(run_batches(opened.session, data, console, "evaluating", score));
     double value = metric->value();
     if (console.json) {
       console.document({{"metric", metric_}, {"value", value}, {"samples", data.samples()}});

@@ -51,7 +51,7 @@ class Inspect : public Command {
 
   Status run(Console& console) override {
     AOQ_ASSIGN(OpenModel opened, open_model(model_, run_));
-    Result<PlanInfo> plan = describe_plan(opened.session, shapes_);
+    Result<PlanInfo> plan = describe_plan(opened.session, {.given = shapes_});
     if (!plan.ok() && (!shapes_.empty() || plan.status().code() != Code::invalid_data)) return std::move(plan).status();
     if (!plan.ok()) {
       console.note(fmt::format("aoq inspect: no plan at the shapes tried ({}); give them with --shape", plan.status().message()));

@@ -59,10 +59,11 @@ class Run : public Command {
     }
     AOQ_ASSIGN(DataSet data, DataSet::open(input_ports(opened.graph()), data_));
     std::vector<Joined> joined(outputs.size());
-    AOQ_TRY(run_batches(opened.session, data, console, "running", [&](std::int64_t, std::span<const TensorView> results) {
+    BatchDone join = [&](std::int64_t, std::span<const TensorView> results) -> Status {
       for (std::size_t i = 0; i < joined.size(); ++i) AOQ_TRY(joined[i].add(outputs[i].name, results[i]));
-      return Status();
-    }));
+      return {};
+    };
+    AOQ_TRY(run_batches(opened.session, data, console, "running", join));
     std::vector<NamedTensor> arrays;
     for (std::size_t i = 0; i < joined.size(); ++i) {
       AOQ_ASSIGN(Tensor tensor, joined[i].tensor());

@@ -1,5 +1,6 @@
 #include "tools/runner.h"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 
@@ -45,15 +46,16 @@ Status apply_given(const std::vector<std::string>& given, const std::vector<Port
   return {};
 }
 
-// Every symbol that is not a batch (the first dimension of something) gets `size`.
-Result<Shapes> try_shapes(const Model& model, std::int64_t size) {
+// Symbols that are the first dimension of an input get `batch`, the others `size`, as near as their ranges allow.
+Result<Shapes> try_shapes(const Model& model, std::int64_t batch, std::int64_t size) {
   SymbolValues values;
-  for (const auto& [symbol, range] : model.graph().symbols) values[symbol] = std::clamp(size, range.min, range.max);
+  const std::map<std::string, SymbolRange>& ranges = model.graph().symbols;
+  for (const auto& [symbol, range] : ranges) values[symbol] = std::clamp(size, range.min, range.max);
   for (const Port& port : model.inputs()) {
     if (port.type.shape.empty() || !port.type.shape[0].is_symbol()) continue;
     std::string symbol = port.type.shape[0].to_string();
-    auto range = model.graph().symbols.find(symbol);
-    values[symbol] = range != model.graph().symbols.end() ? std::max<std::int64_t>(1, range->second.min) : 1;
+    auto range = ranges.find(symbol);
+    values[symbol] = range != ranges.end() ? std::clamp(batch, range->second.min, range->second.max) : batch;
   }
   Shapes shapes;
   for (const Port& port : model.inputs()) {
@@ -125,11 +127,11 @@ Status run_batches(Session& session, const DataSet& data, const Console& console
   return {};
 }
 
-Result<PlanInfo> describe_plan(Session& session, const std::vector<std::string>& given, Shapes* chosen) {
+Result<PlanInfo> describe_plan(Session& session, const PlanShapes& wanted, Shapes* chosen) {
   Status first_failure;
   for (std::int64_t size : {1, 8, 32, 64, 128, 224, 256}) {
-    AOQ_ASSIGN(Shapes shapes, try_shapes(session.model(), size));
-    AOQ_TRY(apply_given(given, session.model().inputs(), shapes));
+    AOQ_ASSIGN(Shapes shapes, try_shapes(session.model(), wanted.batch, size));
+    AOQ_TRY(apply_given(wanted.given, session.model().inputs(), shapes));
     Result<PlanInfo> info = session.describe(shapes);
     if (info.ok()) {
       if (chosen != nullptr) *chosen = std::move(shapes);

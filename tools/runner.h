@@ -44,8 +44,12 @@ Status run_batches(Session& session, const DataSet& data, const Console& console
 
 std::vector<TensorView> views_of(const std::vector<Tensor>& tensors);
 
-// Input shapes for describing a plan: symbols become 1 or, where the model does not take that, larger numbers. `given`
-// has NAME=2x3 entries that come first.
-Result<PlanInfo> describe_plan(Session& session, const std::vector<std::string>& given, Shapes* shapes = nullptr);
+// The shapes at which a plan is described: the first dimension of an input is `batch`, other symbols become 1 or, where the
+// model does not take that, larger numbers.
+struct PlanShapes {
+  std::vector<std::string> given;  // NAME=2x3 entries, which come first
+  std::int64_t batch = 1;
+};
+Result<PlanInfo> describe_plan(Session& session, const PlanShapes& wanted, Shapes* chosen = nullptr);
 
 }  // namespace aoq::tools

@@ -14,6 +14,7 @@
 #include "ir/interpreter.h"
 #include "ir/target.h"
 #include "passes/rewrite/common.h"
+#include "passes/rewrite/layout.h"
 
 namespace aoq {
 
@@ -124,32 +125,26 @@ class Lowering {
     return {};
   }
 
-  // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it.
-  Result<bool> accept(Node* n, Node* made, const Target& out) {
+  // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it: then what was made is dead
+  // and dce removes it. Integer convolutions and pools are made channels-last, as targets want them.
+  Result<bool> accept(Node* n, const LayoutNode& made, const Target& out) {
     if (target_ != nullptr) {
-      Status supported = target_->supports(*made);
+      Status supported = target_->supports(*made.node);
       if (!supported.ok()) {
         n->reason = supported.message();
-        erase_unused(made);
         return false;
       }
     }
     if (out.quantize != nullptr) {
       if (next_ == out.quantize) next_ = out.quantize->next();
-      replace_node(graph_, out.quantize, made->output());
+      replace_node(graph_, out.quantize, made.result->output());
       graph_.erase(n);
     } else {
-      replace_node(graph_, n, made->output());
+      replace_node(graph_, n, made.result->output());
     }
     return true;
   }
-
-  void erase_unused(Node* made) {
-    while (made != nullptr && made->output()->uses().empty()) {
-      graph_.erase(made);
-      made = nullptr;
-    }
-  }
+  Result<bool> accept(Node* n, Node* made, const Target& out) { return accept(n, LayoutNode{made, made}, out); }
 
   // ---- conv and linear
 
@@ -200,7 +195,7 @@ class Lowering {
     if (integer_residual) set_in(a, "residual", residual);
     std::vector<Value*> inputs{x.value, w.codes, scale_vector(n, w.scale), n->input(2), integer_residual ? residual.value : nullptr};
     Op op = n->is(Op::conv) ? Op::qconv : Op::qlinear;
-    AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, std::move(inputs), std::move(a), n));
+    AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, op, std::move(inputs), std::move(a)));
     return accept(n, made, out);
   }
 
@@ -291,9 +286,9 @@ class Lowering {
     }
     set_in(a, "x", x);
     set_out(a, out);
-    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::qavg_pool, {x.value}, std::move(a), n));
+    AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, Op::qavg_pool, {x.value}, std::move(a)));
     if (is_mean && !n->attributes().boolean("keepdims")) {
-      AOQ_ASSIGN(made, graph_.create_like(*n, Op::reshape, {made->output()}, {{"shape", n->output()->type().shape}}, n));
+      AOQ_ASSIGN(made.result, graph_.create_like(*n, Op::reshape, {made.result->output()}, {{"shape", n->output()->type().shape}}, n));
     }
     return accept(n, made, out);
   }
@@ -329,10 +324,10 @@ class Lowering {
     }
     std::vector<Value*> inputs = n->inputs();
     inputs[0] = x.value;
-    AOQ_ASSIGN(Node * moved, graph_.create_like(*n, n->op(), std::move(inputs), std::move(a), n));
-    x.value = moved->output();
+    AOQ_ASSIGN(LayoutNode moved, create_channels_last(graph_, n, n->op(), std::move(inputs), std::move(a)));
+    x.value = moved.result->output();
     AOQ_ASSIGN(Value * codes, requantized(n, x, out));
-    return accept(n, codes->def(), out);
+    return accept(n, LayoutNode{moved.node, codes->def()}, out);
   }
 
   Result<bool> lower_concat(Node* n, const Target& out) {

@@ -1,0 +1,200 @@
+#include "tools/op_error.h"
+
+#include <algorithm>
+
+namespace aoq::tools {
+
+namespace {
+
+bool corresponds(const Node& integer, const Node& real) {
+  std::string_view name = integer.def().name, other = real.def().name;
+  if (name == other || (name.starts_with("q") && name.substr(1) == other)) return true;
+  if (integer.is(Op::qavg_pool)) return real.is(Op::reduce_mean);
+  return integer.is(Op::lookup) && real.def().has_trait(kElementwise) && real.inputs().size() == 1;
+}
+
+const Node* find_counterpart(const std::multimap<std::string, const Node*>& by_label, const Node& node) {
+  auto [begin, end] = by_label.equal_range(node.label());
+  for (auto it = begin; it != end; ++it) {
+    if (corresponds(node, *it->second)) return it->second;
+  }
+  return nullptr;
+}
+
+// The operand of the integer op that stands for operand `i` of the float op.
+const Value* operand_for(const Node& integer, const Node& real, std::size_t i) {
+  const char* name = real.def().inputs[i].name;
+  int index = name != nullptr ? integer.def().input_index(name) : -1;
+  return integer.input(index >= 0 ? static_cast<std::size_t>(index) : i);
+}
+
+const double* real_attribute(const Node& n, const std::string& name) {
+  const Attribute* a = n.attributes().find(name);
+  return a != nullptr ? std::get_if<double>(a) : nullptr;
+}
+
+std::int64_t integer_attribute(const Node& n, const std::string& name) {
+  const Attribute* a = n.attributes().find(name);
+  const std::int64_t* value = a != nullptr ? std::get_if<std::int64_t>(a) : nullptr;
+  return value != nullptr ? *value : 0;
+}
+
+}  // namespace
+
+// Scales stand in the attributes of the ops that make or read codes; ops that only move codes pass them on.
+void OpErrors::find_scales(const Graph& graph) {
+  for (const Node* n : graph.nodes()) {
+    std::string prefix = n->is(Op::quantize) ? "" : "out_";
+    if (const double* scale = real_attribute(*n, prefix + "scale"); scale != nullptr && n->output_count() == 1) {
+      scales_[n->output()] = {*scale, integer_attribute(*n, prefix + "zero_point")};
+    }
+    for (std::size_t i = 0; i < n->inputs().size() && i < n->def().inputs.size(); ++i) {
+      if (n->input(i) == nullptr || n->def().inputs[i].name == nullptr) continue;
+      std::string operand = n->def().inputs[i].name;
+      if (n->is(Op::dequantize) && i == 0) operand.clear();
+      std::string key = operand.empty() ? std::string() : operand + "_";
+      if (const double* scale = real_attribute(*n, key + "scale"); scale != nullptr && !n->is(Op::quantize)) {
+        scales_.try_emplace(n->input(i), Scale{*scale, integer_attribute(*n, key + "zero_point")});
+      }
+    }
+  }
+  auto moves = [](const Node* n) {
+    return n->output_count() == 1 && !n->inputs().empty() && n->input(0) != nullptr &&
+           n->output()->type().dtype == n->input(0)->type().dtype && !n->def().has_trait(kLoweredOnly);
+  };
+  for (const Node* n : graph.nodes()) {
+    if (moves(n) && scales_.contains(n->input(0))) scales_.try_emplace(n->output(), scales_[n->input(0)]);
+  }
+  for (const Node* n = graph.last(); n != nullptr; n = n->previous()) {
+    if (moves(n) && scales_.contains(n->output())) scales_.try_emplace(n->input(0), scales_[n->output()]);
+  }
+}
+
+bool OpErrors::is_readable(const Value* value) const {
+  return value->type().dtype == DType::f32 || scales_.contains(value);
+}
+
+Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Executor& executor) {
+  OpErrors errors;
+  errors.find_scales(graph);
+  std::multimap<std::string, const Node*> by_label;
+  for (const Node* n : reference.nodes()) {
+    if (!n->def().has_trait(kStructural)) by_label.emplace(n->label(), n);
+  }
+  for (const Node* n : graph.nodes()) {
+    if (n->is(Op::quantize) && n->inputs().size() == 1 && errors.is_readable(n->output())) {
+      errors.comparisons_.push_back({.node = n, .inputs = {n->input(0)}});
+      continue;
+    }
+    if (!n->def().has_trait(kLoweredOnly) || n->output_count() != 1 || !errors.is_readable(n->output())) continue;
+    const Node* counterpart = find_counterpart(by_label, *n);
+    if (counterpart != nullptr) AOQ_TRY(errors.add(*n, *counterpart, executor));
+  }
+  return errors;
+}
+
+Status OpErrors::add(const Node& node, const Node& reference, Executor& executor) {
+  Comparison c{.node = &node, .single = std::make_unique<Graph>()};
+  Graph& single = *c.single;
+  single.stage = Stage::lowered;
+  std::vector<Value*> operands;
+  for (std::size_t i = 0; i < reference.inputs().size(); ++i) {
+    const Value* own = reference.input(i);
+    const Value* other = own != nullptr ? operand_for(node, reference, i) : nullptr;
+    if (const Tensor* constant = constant_tensor(own)) {
+      operands.push_back(single.constant(*constant));
+    } else if (own == nullptr || other == nullptr) {
+      operands.push_back(nullptr);
+    } else {
+      if (other->def()->is(Op::constant) || !is_readable(other)) return {};
+      Type type{DType::f32, other->type().shape, std::nullopt};
+      operands.push_back(single.input(fmt::format("x{}", i), std::move(type)));
+      c.inputs.push_back(other);
+    }
+  }
+  single.symbols = {};
+  for (const Value* v : c.inputs) {
+    std::vector<std::string> names;
+    for (const Dim& d : v->type().shape) d.collect_symbols(names);
+    for (const std::string& name : names) single.symbols[name] = SymbolRange{0, INT64_MAX};
+  }
+  Attributes attributes = reference.attributes();
+  for (const char* name : {"activation", "activation_min", "activation_max", "channels_last"}) {
+    const Attribute* a = node.attributes().find(name);
+    if (a != nullptr && attributes.has(name)) attributes.set(name, *a);
+  }
+  // An op whose form differs between the two models (another layout, say) cannot be compared.
+  Result<Node*> made = single.create(reference.op(), std::move(operands), std::move(attributes));
+  if (!made.ok() || !single.output({(*made)->output()}, {"y"}).ok()) return {};
+  Result<std::unique_ptr<Executable>> executable = executor.prepare(single);
+  if (!executable.ok()) return {};
+  c.executable = std::move(*executable);
+  comparisons_.push_back(std::move(c));
+  return {};
+}
+
+const Tap& OpErrors::tap() {
+  if (!tap_.values.empty() || comparisons_.empty()) return tap_;
+  for (const Comparison& c : comparisons_) {
+    tap_.values.push_back(c.node->output());
+    tap_.values.insert(tap_.values.end(), c.inputs.begin(), c.inputs.end());
+  }
+  std::sort(tap_.values.begin(), tap_.values.end());
+  tap_.values.erase(std::unique(tap_.values.begin(), tap_.values.end()), tap_.values.end());
+  tap_.callback = [this](const Value& value, TensorView view) -> Status {
+    AOQ_ASSIGN(seen_[&value], to_reals(value, view));
+    return {};
+  };
+  return tap_;
+}
+
+Result<Tensor> OpErrors::to_reals(const Value& value, const TensorView& view) const {
+  AOQ_ASSIGN(Tensor t, Tensor::make(DType::f32, {view.shape.begin(), view.shape.end()}));
+  std::span<float> out = t.mutable_as<float>();
+  if (view.dtype == DType::f32) {
+    std::copy_n(view.data, out.size_bytes(), std::as_writable_bytes(out).data());
+    return t;
+  }
+  const Scale& s = scales_.at(&value);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    std::int64_t code = load_integer(view.dtype, view.data, static_cast<std::int64_t>(i));
+    out[i] = static_cast<float>(static_cast<double>(code - s.zero_point) * s.scale);
+  }
+  return t;
+}
+
+Status OpErrors::finish_batch() {
+  for (Comparison& c : comparisons_) {
+    Status status = compare(c);
+    if (!status.ok()) return std::move(status).with_context(describe(*c.node));
+  }
+  seen_.clear();
+  return {};
+}
+
+Status OpErrors::compare(Comparison& c) {
+  auto found = seen_.find(c.node->output());
+  if (found == seen_.end()) return {};
+  std::vector<Tensor> inputs;
+  for (const Value* v : c.inputs) {
+    auto it = seen_.find(v);
+    if (it == seen_.end()) return {};
+    inputs.push_back(it->second);
+  }
+  if (c.single == nullptr) return c.error.add(inputs[0].view(), found->second.view());
+  AOQ_ASSIGN(std::vector<Tensor> expected, c.executable->run(inputs, Tap{}));
+  bool same_size = expected[0].element_count() == found->second.element_count() && expected[0].dtype() == DType::f32;
+  if (!same_size) return error(Code::internal, "the float op gives {}, the integer op {}", shape_to_string(expected[0].shape()),
+                               shape_to_string(found->second.shape()));
+  c.error.add(expected[0].as<float>(), found->second.as<float>());
+  return {};
+}
+
+std::vector<OpErrors::Entry> OpErrors::entries() const {
+  std::vector<Entry> list;
+  for (const Comparison& c : comparisons_) list.push_back({c.node->label(), c.node->def().name, c.error.sqnr_db()});
+  std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) { return a.sqnr_db < b.sqnr_db; });
+  return list;
+}
+
+}  // namespace aoq::tools

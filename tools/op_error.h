@@ -1,0 +1,60 @@
+// The error that each op of a quantized model introduces by itself.
+//
+// Each integer op is compared with the float op of the reference model that has its name, run on the same inputs: those
+// of the quantized model, as real numbers. So errors of earlier ops do not count, while rounded weights and rounded results
+// do. A quantize op is compared with its own input.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ir/executor.h"
+#include "tools/metrics.h"
+
+namespace aoq::tools {
+
+class OpErrors {
+ public:
+  // Both graphs must stay as long as the object; the reference has plain constants only. `executor` runs single ops.
+  static Result<OpErrors> make(const Graph& reference, const Graph& graph, Executor& executor);
+
+  // For a run of `graph`, followed by finish_batch().
+  const Tap& tap();
+  Status finish_batch();
+
+  struct Entry {
+    std::string name;
+    std::string op;
+    double sqnr_db = 0;
+  };
+  // Worst first.
+  std::vector<Entry> entries() const;
+
+ private:
+  struct Scale {
+    double scale = 1;
+    std::int64_t zero_point = 0;
+  };
+  struct Comparison {
+    const Node* node = nullptr;  // of the quantized graph
+    std::unique_ptr<Graph> single;  // the float op alone; null for quantize
+    std::unique_ptr<Executable> executable;
+    std::vector<const Value*> inputs;  // of the quantized graph, in the order of single's inputs
+    ErrorSum error;
+  };
+
+  void find_scales(const Graph& graph);
+  Status add(const Node& node, const Node& reference, Executor& executor);
+  bool is_readable(const Value* value) const;
+  Result<Tensor> to_reals(const Value& value, const TensorView& view) const;
+  Status compare(Comparison& c);
+
+  std::map<const Value*, Scale> scales_;
+  std::vector<Comparison> comparisons_;
+  Tap tap_;
+  std::map<const Value*, Tensor> seen_;  // as real numbers
+};
+
+}  // namespace aoq::tools
