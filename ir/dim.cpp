@@ -10,6 +10,7 @@ namespace {
 enum Kind { kSymbol, kFloorDiv, kCeilDiv, kMin, kMax };
 constexpr const char* kKindNames[] = {"", "floordiv", "ceildiv", "min", "max"};
 constexpr int kMaxNesting = 64;
+constexpr std::size_t kMaxTerms = 1024;  // of a product
 
 std::int64_t floor_div_value(std::int64_t a, std::int64_t b) {
   std::int64_t q = a / b;
@@ -215,6 +216,10 @@ Dim operator+(const Dim& a, const Dim& b) {
 Dim operator-(const Dim& a, const Dim& b) { return a + b * Dim(-1); }
 
 Dim operator*(const Dim& a, const Dim& b) {
+  // Sums multiply out, so a short text could ask for more terms than there is memory.
+  const std::size_t x_terms = a.terms_ ? a.terms_->size() : 1;
+  const std::size_t y_terms = b.terms_ ? b.terms_->size() : 1;
+  if (x_terms * y_terms > kMaxTerms) return INT64_MAX;  // refused by every consumer, as an overflow is
   std::vector<Dim::Term> out;
   for (const Dim::Term& x : a.terms()) {
     for (const Dim::Term& y : b.terms()) {

@@ -67,8 +67,8 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}               // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {        // NOLINT: implicit by design
+  Result(T result) : value_(std::move(result)) {}             // NOLINT: implicit by design
+  Result(Status problem) : status_(std::move(problem)) {      // NOLINT: implicit by design
     if (status_.ok()) status_ = Status(Code::internal, "Result made from an ok Status");
   }
 
@@ -102,9 +102,10 @@ namespace internal {
 #define AOQ_CONCAT(a, b) AOQ_CONCAT_INNER(a, b)
 
 // Returns the error of an expression that yields a Status.
-#define AOQ_TRY(expression)                                                  \
-  do {                                                                       \
-    if (::aoq::Status aoq_status = (expression); !aoq_status.ok()) return aoq_status; \
+#define AOQ_TRY(expression) AOQ_TRY_INNER(AOQ_CONCAT(aoq_status_, __COUNTER__), expression)
+#define AOQ_TRY_INNER(status, expression)                                         \
+  do {                                                                            \
+    if (::aoq::Status status = (expression); !status.ok()) return status; \
   } while (false)
 
 // AOQ_ASSIGN(auto x, make_x()): declares x from a Result or returns its error.

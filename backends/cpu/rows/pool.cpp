@@ -1,6 +1,8 @@
 // max_pool, avg_pool and qavg_pool over channels-last tensors.
 #include "backends/cpu/kernels/pool.h"
 
+#include <cmath>
+
 #include "backends/cpu/kernels/epilogue_s8.h"
 #include "backends/cpu/rows/conv_nodes.h"
 #include "backends/cpu/rows/rows.h"
@@ -86,6 +88,7 @@ KernelResult make_qavg_pool(const PrepareContext& context) {
   params.x_zero_point = integer_attribute(a, "x_zero_point").value_or(0);
   params.x_scale = static_cast<float>(a.real("x_scale"));
   params.out_scale = static_cast<float>(a.real("out_scale"));
+  if (!std::isfinite(params.x_scale / params.out_scale)) return refuse("the scales are out of the range of f32");
   params.bounds = full_bounds(out, integer_attribute(a, "out_zero_point").value_or(0));
   return pool_kernel(context, params);
 }

@@ -1,4 +1,6 @@
 // qconv and qlinear: codes times i8 weights, exact, with the epilogue of ir/epilogue.h.
+#include <cmath>
+
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/rows/conv_nodes.h"
@@ -98,13 +100,22 @@ RequantSource source_of(const Quantized& q, float x_scale) {
   return source;
 }
 
-EpilogueArrays arrays_of(const Quantized& q, const ConvDims& dims, std::int64_t padded) {
+// Whether every multiplier is usable; where not, the reference says which one is wrong.
+bool is_sound(std::span<const float> bias, std::span<const float> multiplier) {
+  for (std::size_t i = 0; i < bias.size(); ++i) {
+    if (!std::isfinite(bias[i]) || !std::isfinite(multiplier[i]) || !(multiplier[i] > 0.0f)) return false;
+  }
+  return true;
+}
+
+Result<EpilogueArrays> arrays_of(const Quantized& q, const ConvDims& dims, std::int64_t padded) {
   EpilogueArrays arrays;
   arrays.padded = padded;
   arrays.at_run = q.scale_is_operand && q.epilogue.out_type != DType::f32;
   auto channels = static_cast<std::size_t>(dims.out_c);
   std::vector<float> bias(channels), multiplier(channels);
   prepare_epilogue(source_of(q, q.source.x_scale), bias, multiplier);
+  if (!q.scale_is_operand && !is_sound(bias, multiplier)) return refuse("a scale or bias is out of the range of f32");
   arrays.bias.resize(static_cast<std::size_t>(padded));
   arrays.multiplier.resize(static_cast<std::size_t>(padded));
   if (is_depthwise(dims)) {
@@ -122,6 +133,7 @@ struct Prepared {
   Quantized quantized;
   EpilogueArrays arrays;
   const std::byte* weights = nullptr;
+  DType x_type = DType::u8;
   ConvDims dims;
   std::uint64_t array_bytes() const {
     if (!arrays.at_run) return 0;
@@ -130,7 +142,7 @@ struct Prepared {
 };
 
 // b and m for a scale that is only known now, in `scratch`.
-EpilogueArgs arrays_at_run(const Prepared& p, float x_scale, std::byte* scratch) {
+Result<EpilogueArgs> arrays_at_run(const Prepared& p, float x_scale, std::byte* scratch) {
   auto padded = static_cast<std::size_t>(p.arrays.padded);
   auto channels = static_cast<std::size_t>(p.dims.out_c);
   auto* floats = reinterpret_cast<float*>(scratch);
@@ -138,6 +150,9 @@ EpilogueArgs arrays_at_run(const Prepared& p, float x_scale, std::byte* scratch)
   std::span<float> plain_bias(floats + 2 * padded, channels);
   std::span<float> plain_multiplier(floats + 2 * padded + channels, channels);
   prepare_epilogue(source_of(p.quantized, x_scale), plain_bias, plain_multiplier);
+  if (!is_sound(plain_bias, plain_multiplier)) {
+    return error(Code::invalid_data, "x_scale is {}, out of range with these weights", x_scale);
+  }
   if (is_depthwise(p.dims)) {
     std::fill(std::copy(plain_bias.begin(), plain_bias.end(), bias.begin()), bias.end(), 0.0f);
     std::fill(std::copy(plain_multiplier.begin(), plain_multiplier.end(), multiplier.begin()), multiplier.end(), 0.0f);
@@ -145,19 +160,30 @@ EpilogueArgs arrays_at_run(const Prepared& p, float x_scale, std::byte* scratch)
     spread_channels(p.dims, plain_bias, bias);
     spread_channels(p.dims, plain_multiplier, multiplier);
   }
-  return {.bias = bias.data(), .multiplier = multiplier.data()};
+  return EpilogueArgs{.bias = bias.data(), .multiplier = multiplier.data()};
+}
+
+Status check_run_qparams(const Prepared& p, float x_scale, std::int32_t x_zero_point) {
+  std::int32_t lowest = p.x_type == DType::i8 ? -128 : 0;
+  bool in_range = x_zero_point >= lowest && x_zero_point <= lowest + 255;
+  if (in_range && std::isfinite(x_scale) && x_scale > 0.0f) return {};
+  return error(Code::invalid_data, "x_scale is {} and x_zero_point {}, out of range for {}", x_scale, x_zero_point,
+               dtype_name(p.x_type));
 }
 
 template <typename Args>
-Args args_of(const Prepared& p, const RunContext& context) {
+Result<Args> args_of(const Prepared& p, const RunContext& context) {
   const Quantized& q = p.quantized;
   float x_scale = q.scale_is_operand ? *input_of<float>(context, kXScale) : q.source.x_scale;
   Args args;
   args.x = context.inputs[kX];
   args.x_zero_point = q.zero_point_is_operand ? *input_of<std::int32_t>(context, kXZeroPoint) : q.x_zero_point;
   args.weights = p.weights;
-  args.epilogue = p.arrays.at_run ? arrays_at_run(p, x_scale, context.scratch)
-                                  : EpilogueArgs{p.arrays.bias.data(), p.arrays.multiplier.data()};
+  AOQ_TRY(check_run_qparams(p, x_scale, args.x_zero_point));
+  args.epilogue = {p.arrays.bias.data(), p.arrays.multiplier.data()};
+  if (p.arrays.at_run) {
+    AOQ_ASSIGN(args.epilogue, arrays_at_run(p, x_scale, context.scratch));
+  }
   args.epilogue.x_scale = x_scale;
   args.epilogue.residual = q.epilogue.has_residual ? context.inputs[kResidual] : nullptr;
   args.epilogue.out = context.outputs[0];
@@ -177,7 +203,7 @@ KernelResult kernel_of(const PrepareContext& context, Prepared prepared, const P
   KernelNeeds needs{.scratch_bytes = first + worker_bytes * static_cast<std::uint64_t>(split.workers)};
   return make_kernel(
       [p = std::move(prepared), plan, run, split, first, worker_bytes](const RunContext& c) -> Status {
-        Args args = args_of<Args>(p, c);
+        AOQ_ASSIGN(Args args, args_of<Args>(p, c));
         run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
           run(plan, args, begin, end, c.scratch + first + worker_bytes * static_cast<std::uint64_t>(worker));
         });
@@ -203,8 +229,9 @@ KernelResult make_qconv_depthwise(const PrepareContext& context) {
   Prepared p;
   AOQ_ASSIGN(p.dims, checked_dims(context));
   if (!is_depthwise(p.dims)) return refuse("the convolution is not depthwise");
+  p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
-  p.arrays = arrays_of(p.quantized, p.dims, std::max<std::int64_t>(p.dims.out_c, 16));
+  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, std::max<std::int64_t>(p.dims.out_c, 16)));
   AOQ_ASSIGN(p.weights,
              packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
   DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
@@ -214,8 +241,9 @@ KernelResult make_qconv_depthwise(const PrepareContext& context) {
 KernelResult make_qconv(const PrepareContext& context) {
   Prepared p;
   AOQ_ASSIGN(p.dims, checked_dims(context));
+  p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
-  p.arrays = arrays_of(p.quantized, p.dims, padded_channels(p.dims));
+  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, padded_channels(p.dims)));
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, layout_name(kLayoutS8, p.dims.groups),
                                      packed_bytes_conv_s8(p.dims)));
   ConvS8Plan plan = plan_conv_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
