@@ -1,0 +1,553 @@
+// The real binary on tiny models: exit codes, JSON keys, error texts, and that nothing half-written is left.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "formats/json/json.h"
+#include "formats/npy/npy.h"
+#include "tools/cli.h"
+#include "tools/output_file.h"
+
+namespace aoq::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+// y = linear(relu(linear(x))) with a softmax beside it: two integer ops, one that stays in float.
+constexpr const char* kModel = R"(aoqir 1 traced
+symbol N [1, 64]
+%0 = input() {dtype=f32, name="x", shape=[N, 4]}
+%1 = constant() {value=f32[3, 4]{0.5, -0.25, 0.125, 1, -1, 0.75, 0.5, -0.5, 0.25, 0.25, -0.75, 0.5}}
+%2 = constant() {value=f32[3]{0.125, -0.25, 0.5}}
+%3 = linear(%0, %1, %2) {activation="relu"} scope("fc1", "Linear") origins("fc1")
+%4 = constant() {value=f32[3, 3]{1, -0.5, 0.25, 0.5, 0.75, -1, -0.25, 0.5, 1}}
+%5 = linear(%3, %4) scope("fc2", "Linear") origins("fc2")
+%6 = softmax(%5) origins("probabilities")
+output(%6, %5) {names=["p", "y"]}
+)";
+
+constexpr const char* kFixed = R"(aoqir 1 traced
+%0 = input() {dtype=f32, name="x", shape=[2, 4]}
+%1 = input() {dtype=f32, name="gain", shape=[]}
+%2 = mul(%0, %1) origins("scaled")
+output(%2) {names=["y"]}
+)";
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+  Json json() const {
+    Result<Json> parsed = parse_json(out);
+    REQUIRE_MESSAGE(parsed.ok(), out);
+    return *parsed;
+  }
+  bool says(std::string_view text) const { return err.find(text) != std::string::npos; }
+};
+
+// A directory of its own for every test case.
+class Workplace {
+ public:
+  Workplace() {
+    std::string name = (fs::temp_directory_path() / "aoq-cli-XXXXXX").string();
+    REQUIRE(::mkdtemp(name.data()) != nullptr);
+    directory_ = name;
+    write("model.aoqir", kModel);
+    save("data.npz", {{"x", samples(10, 4)}});
+  }
+  ~Workplace() {
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+
+  fs::path path(const std::string& name) const { return directory_ / name; }
+  bool has(const std::string& name) const { return fs::exists(path(name)); }
+  void write(const std::string& name, std::string_view text) const { std::ofstream(path(name), std::ios::binary) << text; }
+  std::string read(const std::string& name) const {
+    std::ifstream file(path(name), std::ios::binary);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  void save(const std::string& name, const std::vector<NamedTensor>& arrays) const {
+    REQUIRE(write_output(path(name), [&](const ByteSink& sink) { return write_npz(arrays, sink); }).ok());
+  }
+  void save(const std::string& name, const Tensor& array) const {
+    std::vector<std::byte> bytes = *write_npy(array);
+    write(name, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+  }
+  // Files that are in no test's plan, such as the unfinished copy of an output.
+  std::size_t partial_files() const {
+    std::size_t count = 0;
+    for (const fs::directory_entry& e : fs::directory_iterator(directory_)) {
+      if (e.path().string().ends_with(".partial")) ++count;
+    }
+    return count;
+  }
+
+  static Tensor samples(std::int64_t rows, std::int64_t columns) {
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < rows * columns; ++i) {
+      values.push_back(static_cast<float>(std::sin(static_cast<double>(i) * 0.7)) * 2.0f);
+    }
+    return *Tensor::from_values<float>(DType::f32, {rows, columns}, values);
+  }
+  static Tensor labels(const std::vector<std::int64_t>& values) {
+    return *Tensor::from_values<std::int64_t>(DType::i64, {static_cast<std::int64_t>(values.size())}, values);
+  }
+
+  Outcome aoq(const std::string& arguments) const {
+    std::string command = "cd '" + directory_.string() + "' && '" AOQ_BINARY "' " + arguments + " >.out 2>.err";
+    int status = std::system(command.c_str());
+    return {WEXITSTATUS(status), read(".out"), read(".err")};
+  }
+  // Compiles the model to int8.aoq.
+  void make_int8() const {
+    Outcome made = aoq("compile model.aoqir -o int8.aoq --calibrate data.npz");
+    REQUIRE_MESSAGE(made.code == 0, made.err);
+  }
+
+ private:
+  fs::path directory_;
+};
+
+bool has_keys(const Json& object, const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) {
+    if (json_find(object, key) == nullptr) {
+      MESSAGE("missing key: " << key);
+      return false;
+    }
+  }
+  return true;
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::stringstream in(text);
+  std::vector<std::string> words;
+  for (std::string word; in >> word;) words.push_back(word);
+  return words;
+}
+
+TEST_CASE("every example of every help parses, and there are at least two") {
+  for (const CommandDef* def : all_commands()) {
+    CHECK_MESSAGE(def->examples.size() >= 2, def->name);
+    std::vector<std::string> help{def->name, "--help"};
+    Result<Invocation> shown = parse_command_line(help);
+    REQUIRE(shown.ok());
+    for (const char* example : def->examples) {
+      CHECK_MESSAGE(shown->text.find(std::string("aoq ") + example) != std::string::npos, example);
+      std::vector<std::string> words = split(example);
+      Result<Invocation> parsed = parse_command_line(words);
+      CHECK_MESSAGE(parsed.ok(), example << ": " << parsed.status().message());
+    }
+  }
+}
+
+TEST_CASE("usage errors are exit 2 and say what was meant") {
+  Workplace w;
+  Outcome command = w.aoq("complie model.aoqir");
+  CHECK(command.code == 2);
+  CHECK(command.says("did you mean \"compile\""));
+  Outcome option = w.aoq("compile model.aoqir -o x.aoq --calibrat data.npz");
+  CHECK(option.code == 2);
+  CHECK(option.says("did you mean \"--calibrate\""));
+  CHECK(w.aoq("compile model.aoqir").says("--output is required"));
+  CHECK(w.aoq("").code == 2);
+  Outcome choice = w.aoq("compile model.aoqir -o x.aoq --quantize statc");
+  CHECK(choice.code == 2);
+  CHECK(choice.says("did you mean \"static\""));
+  CHECK(w.aoq("run model.aoqir --input data.npz -o o.npz --threads 0").code == 2);
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --quantize static").says("needs --calibrate"));
+  Outcome json = w.aoq("compile --json");
+  CHECK(json.code == 2);
+  CHECK(json.json()["error"]["code"] == "invalid_argument");
+  CHECK(w.aoq("--help").code == 0);
+  CHECK(w.aoq("--version").out.starts_with("aoq "));
+  CHECK(w.aoq("help compile").out.find("Examples:") != std::string::npos);
+}
+
+TEST_CASE("what is not built yet is exit 4") {
+  Workplace w;
+  w.write("model.pt2", "PK");
+  CHECK(w.aoq("compile model.pt2 -o x.aoq").code == 4);
+  CHECK(w.aoq("compile model.pt2 -o x.aoq").says("not built yet"));
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --target cuda").code == 4);
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --tuning t.json").code == 4);
+  CHECK(w.aoq("tune model.aoqir -o t.json").code == 4);
+  CHECK(!w.has("x.aoq"));
+}
+
+TEST_CASE("compile in float and in int8") {
+  Workplace w;
+  Outcome real = w.aoq("compile model.aoqir -o float.aoq --json");
+  REQUIRE_MESSAGE(real.code == 0, real.err);
+  Json document = real.json();
+  CHECK(has_keys(document, {"ops", "float_because", "input_bytes", "output_bytes", "seconds"}));
+  CHECK(document["ops"]["int8"] == 0);
+  CHECK(document["ops"]["float32"] == 3);
+  CHECK(document["output_bytes"] == fs::file_size(w.path("float.aoq")));
+  Outcome int8 = w.aoq("compile model.aoqir -o int8.aoq --calibrate data.npz --report report.html --json");
+  REQUIRE_MESSAGE(int8.code == 0, int8.err);
+  document = int8.json();
+  CHECK(document["ops"]["int8"] == 2);
+  REQUIRE(document["float_because"].size() == 1);
+  CHECK(document["float_because"][0]["op"] == "softmax");
+  CHECK(document["float_because"][0]["name"] == "probabilities");
+  CHECK(document["float_because"][0]["reason"].get<std::string>().size() > 5);
+  CHECK(w.read("report.html").find("probabilities") != std::string::npos);
+}
+
+TEST_CASE("the same inputs give the same bytes") {
+  Workplace w;
+  w.make_int8();
+  CHECK(w.aoq("compile model.aoqir -o again.aoq --calibrate data.npz").code == 0);
+  CHECK(w.read("int8.aoq") == w.read("again.aoq"));
+}
+
+TEST_CASE("ranges replace calibration data") {
+  Workplace w;
+  w.make_int8();
+  Outcome calibrated = w.aoq("calibrate model.aoqir --input data.npz -o r.json --json");
+  REQUIRE_MESSAGE(calibrated.code == 0, calibrated.err);
+  CHECK(calibrated.json()["samples"] == 10);
+  Outcome compiled = w.aoq("compile model.aoqir -o ranges.aoq --ranges r.json --json");
+  REQUIRE_MESSAGE(compiled.code == 0, compiled.err);
+  CHECK(w.read("ranges.aoq") == w.read("int8.aoq"));
+  Outcome merged = w.aoq("calibrate --merge r.json r.json -o both.json --json");
+  REQUIRE_MESSAGE(merged.code == 0, merged.err);
+  CHECK(merged.json()["samples"] == 20);
+  CHECK(w.aoq("calibrate model.aoqir --merge r.json -o x.json").code == 2);
+  w.write("broken.json", "{\"observers\": 1");
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --ranges broken.json").code == 3);
+}
+
+TEST_CASE("keep-float leaves ops in float and knows its names") {
+  Workplace w;
+  Outcome kept = w.aoq("compile model.aoqir -o x.aoq --calibrate data.npz --keep-float fc2 --json");
+  REQUIRE_MESSAGE(kept.code == 0, kept.err);
+  CHECK(kept.json()["ops"]["int8"] == 1);
+  Outcome unknown = w.aoq("compile model.aoqir -o y.aoq --calibrate data.npz --keep-float probabilites");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.says("did you mean \"probabilities\""));
+  CHECK(!w.has("y.aoq"));
+}
+
+TEST_CASE("strict writes nothing when an op would run in float") {
+  Workplace w;
+  // A weight that is an input cannot be quantized, yet the recipe asks for it.
+  w.write("open.aoqir", R"(aoqir 1 traced
+symbol N [1, 64]
+%0 = input() {dtype=f32, name="x", shape=[N, 4]}
+%1 = input() {dtype=f32, name="w", shape=[3, 4]}
+%2 = linear(%0, %1) origins("open")
+output(%2) {names=["y"]}
+)");
+  w.save("w.npy", Workplace::samples(3, 4));
+  std::string arguments = "compile open.aoqir -o open.aoq --calibrate data.npz --constant w=w.npy";
+  w.save("data.npz", {{"x", Workplace::samples(10, 4)}});
+  Outcome strict = w.aoq(arguments + " --strict");
+  CHECK(strict.code == 1);
+  CHECK(strict.says("open (linear)"));
+  CHECK(!w.has("open.aoq"));
+  CHECK(w.aoq(arguments).code == 0);
+}
+
+TEST_CASE("NaN in calibration data is exit 3 and named") {
+  Workplace w;
+  Tensor x = Workplace::samples(10, 4);
+  x.mutable_as<float>()[13] = std::nanf("");
+  w.save("nan.npz", {{"x", x}});
+  Outcome bad = w.aoq("compile model.aoqir -o nan.aoq --calibrate nan.npz");
+  CHECK(bad.code == 3);
+  CHECK(bad.says("\"x\""));
+  CHECK(bad.says("nan"));
+  CHECK(bad.says("sample 3"));
+  CHECK(!w.has("nan.aoq"));
+  CHECK(w.partial_files() == 0);
+}
+
+TEST_CASE("data that does not fit is exit 3 and says found and expected") {
+  Workplace w;
+  w.save("other.npz", {{"y", Workplace::samples(2, 4)}});
+  Outcome missing = w.aoq("run model.aoqir --input other.npz -o o.npz");
+  CHECK(missing.code == 3);
+  CHECK(missing.says("input \"x\" is missing"));
+  CHECK(missing.says("\"y\""));
+  w.save("extra.npz", {{"x", Workplace::samples(2, 4)}, {"z", Workplace::samples(2, 4)}});
+  CHECK(w.aoq("run model.aoqir --input extra.npz -o o.npz").says("array \"z\" is for no input"));
+  w.save("wide.npz", {{"x", Workplace::samples(2, 5)}});
+  Outcome wide = w.aoq("run model.aoqir --input wide.npz -o o.npz");
+  CHECK(wide.code == 3);
+  CHECK(wide.says("found f32[2, 5], expected f32[samples, 4]"));
+  w.save("integers.npz", {{"x", Workplace::labels({1, 2, 3})}});
+  CHECK(w.aoq("run model.aoqir --input integers.npz -o o.npz").says("found i64[3]"));
+  CHECK(w.aoq("run model.aoqir --input absent.npz -o o.npz").code == 3);
+  w.write("junk.npz", "junk");
+  CHECK(w.aoq("run model.aoqir --input junk.npz -o o.npz").says("neither .npz nor .npy"));
+  std::string npz = w.read("data.npz");
+  w.write("cut.npz", npz.substr(0, npz.size() / 2));
+  CHECK(w.aoq("run model.aoqir --input cut.npz -o o.npz").code == 3);
+  CHECK(w.aoq("run model.aoqir --input data.npz -o no/such/o.npz").code == 3);
+  CHECK(!w.has("o.npz"));
+}
+
+TEST_CASE("run joins batches, the last one smaller") {
+  Workplace w;
+  REQUIRE(w.aoq("run model.aoqir --input data.npz -o one.npz").code == 0);
+  Outcome four = w.aoq("run model.aoqir --input data.npz --batch 4 -o four.npz --json --threads 2");
+  REQUIRE_MESSAGE(four.code == 0, four.err);
+  CHECK(four.json()["samples"] == 10);
+  CHECK(four.json()["outputs"][1]["shape"] == Json::array({10, 3}));
+  CHECK(w.read("one.npz") == w.read("four.npz"));
+  w.save("x.npy", Workplace::samples(10, 4));
+  CHECK(w.aoq("run model.aoqir --input x.npy -o npy.npz").code == 0);
+  CHECK(w.read("one.npz") == w.read("npy.npz"));
+  CHECK(w.aoq("run model.aoqir --input data.npz --samples 3 -o three.npz --json").json()["samples"] == 3);
+}
+
+TEST_CASE("a fixed first dimension is the batch, and constants have no samples") {
+  Workplace w;
+  w.write("fixed.aoqir", kFixed);
+  std::vector<float> half{0.5f};
+  Tensor gain = *Tensor::from_values<float>(DType::f32, {}, half);
+  w.save("gain.npy", gain);
+  w.save("whole.npz", {{"x", Workplace::samples(4, 4)}, {"gain", gain}});
+  CHECK(w.aoq("run fixed.aoqir --input whole.npz -o a.npz").code == 0);
+  w.save("x.npy", Workplace::samples(4, 4));
+  CHECK(w.aoq("run fixed.aoqir --input x.npy --constant gain=gain.npy -o b.npz").code == 0);
+  CHECK(w.read("a.npz") == w.read("b.npz"));
+  CHECK(w.aoq("run fixed.aoqir --input x.npy -o c.npz").code == 3);
+  CHECK(w.aoq("run fixed.aoqir --input x.npy --constant gian=gain.npy -o c.npz").says("did you mean \"gain\""));
+  CHECK(w.aoq("run fixed.aoqir --input whole.npz --batch 4 -o c.npz").code == 2);
+  w.save("odd.npy", Workplace::samples(5, 4));
+  Outcome odd = w.aoq("run fixed.aoqir --input odd.npy --constant gain=gain.npy -o c.npz");
+  CHECK(odd.code == 3);
+  CHECK(odd.says("no whole number of batches of 2"));
+  CHECK(!w.has("c.npz"));
+}
+
+TEST_CASE("eval measures against labels") {
+  Workplace w;
+  w.save("y.npy", Workplace::labels({0, 1, 2, 0, 1, 2, 0, 1, 2, 0}));
+  Outcome top1 = w.aoq("eval model.aoqir --input data.npz --labels y.npy --metric top1 --json");
+  REQUIRE_MESSAGE(top1.code == 0, top1.err);
+  Json document = top1.json();
+  CHECK(has_keys(document, {"metric", "value", "samples"}));
+  CHECK(document["samples"] == 10);
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --metric top5 --json").json()["value"] == 1.0);
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --batch 3 --json").json()["value"] == document["value"]);
+  Outcome below = w.aoq("eval model.aoqir --input data.npz --labels y.npy --at-least 1.1 --json");
+  CHECK(below.code == 1);
+  CHECK(below.json()["metric"] == "top1");
+  w.save("short.npy", Workplace::labels({0, 1}));
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels short.npy").code == 3);
+  w.save("large.npy", Workplace::labels({0, 1, 2, 0, 1, 2, 0, 1, 2, 7}));
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels large.npy").says("element 9 is 7, expected 0 to 2"));
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --metric top2").code == 2);
+}
+
+TEST_CASE("compare reports the error of outputs and of ops") {
+  Workplace w;
+  w.make_int8();
+  w.save("y.npy", Workplace::labels({0, 1, 2, 0, 1, 2, 0, 1, 2, 0}));
+  Outcome both = w.aoq("compare model.aoqir int8.aoq --input data.npz --labels y.npy --metric top1 --per-op --json");
+  REQUIRE_MESSAGE(both.code == 0, both.err);
+  Json document = both.json();
+  REQUIRE(has_keys(document, {"outputs", "metric", "ops"}));
+  REQUIRE(document["outputs"].size() == 2);
+  CHECK(has_keys(document["outputs"][0], {"name", "sqnr_db", "cosine", "max_abs", "mean_abs", "agreement"}));
+  CHECK(document["outputs"][1]["sqnr_db"].get<double>() > 20);
+  CHECK(document["outputs"][1]["sqnr_db"].get<double>() < 90);
+  CHECK(has_keys(document["metric"], {"name", "a", "b"}));
+  REQUIRE(document["ops"].size() >= 2);
+  CHECK(has_keys(document["ops"][0], {"name", "op", "sqnr_db"}));
+  CHECK(document["ops"][0]["sqnr_db"].get<double>() <= document["ops"][1]["sqnr_db"].get<double>());
+  Json same = w.aoq("compare model.aoqir model.aoqir --input data.npz --json").json();
+  CHECK(same["outputs"][0]["sqnr_db"] == 999.0);
+  CHECK(same["outputs"][0]["agreement"] == 1.0);
+  CHECK(!same.contains("ops"));
+  CHECK(w.aoq("compare model.aoqir int8.aoq --input data.npz --min-sqnr 200").code == 1);
+  CHECK(w.aoq("compare model.aoqir int8.aoq --input data.npz --metric top1").code == 2);
+}
+
+TEST_CASE("bench has all its keys and takes turns") {
+  Workplace w;
+  w.make_int8();
+  Outcome alone = w.aoq("bench int8.aoq --seconds 0.05 --threads 1 --json");
+  REQUIRE_MESSAGE(alone.code == 0, alone.err);
+  std::vector<std::string> keys{"median_ms", "min_ms", "p90_ms",  "runs",        "threads",
+                                "isa",       "load_ms", "rss_mb", "ratio_median"};
+  CHECK(has_keys(alone.json(), keys));
+  CHECK(alone.json()["threads"] == 1);
+  Json pair = w.aoq("bench int8.aoq --against model.aoqir --input data.npz --seconds 0.05 --json").json();
+  CHECK(has_keys(pair, keys));
+  CHECK(pair["against"]["runs"] == pair["runs"]);
+  CHECK(pair["ratio_median"].get<double>() > 0);
+  CHECK(w.aoq("bench int8.aoq --seconds 0").code == 2);
+}
+
+TEST_CASE("inspect lists every op with what was asked and what runs") {
+  Workplace w;
+  w.make_int8();
+  Outcome shown = w.aoq("inspect int8.aoq --json");
+  REQUIRE_MESSAGE(shown.code == 0, shown.err);
+  Json document = shown.json();
+  CHECK(has_keys(document, {"format_version", "inputs", "outputs", "ops", "weights_bytes", "arena_bytes", "provenance"}));
+  CHECK(document["inputs"][0] == Json({{"name", "x"}, {"dtype", "f32"}, {"shape", {"N", 4}}}));
+  CHECK(has_keys(document["ops"][0], {"name", "op", "requested", "runs", "reason", "kernel"}));
+  std::int64_t int8 = 0;
+  for (const Json& op : document["ops"]) {
+    if (op["runs"] == "int8") ++int8;
+    CHECK(!op["kernel"].get<std::string>().empty());
+    if (op["op"] == "qlinear") CHECK(op["requested"] == "int8");
+    if (op["runs"] == "float32") CHECK(!op["reason"].get<std::string>().empty());
+  }
+  CHECK(int8 == 2);
+  CHECK(document["provenance"]["quantize"] == "static");
+  CHECK(document["provenance"]["recipe"]["name"] == "default");
+  CHECK(w.aoq("inspect int8.aoq").out.find("fc1") != std::string::npos);
+  CHECK(w.aoq("inspect model.aoqir --json").code == 0);
+}
+
+TEST_CASE("packing for this machine gives the same numbers") {
+  Workplace w;
+  w.make_int8();
+  Outcome native = w.aoq("compile model.aoqir -o native.aoq --calibrate data.npz --cpu native");
+  REQUIRE_MESSAGE(native.code == 0, native.err);
+  CHECK(w.aoq("compare int8.aoq native.aoq --input data.npz --max-abs 0").code == 0);
+  CHECK(w.aoq("verify native.aoq").code == 0);
+  CHECK(w.aoq("compare native.aoq native.aoq --input data.npz --per-op").code == 0);
+}
+
+TEST_CASE("verify is silent when fine and finds damage") {
+  Workplace w;
+  w.make_int8();
+  Outcome fine = w.aoq("verify int8.aoq");
+  CHECK(fine.code == 0);
+  CHECK(fine.out.empty());
+  CHECK(fine.err.empty());
+  CHECK(w.aoq("verify int8.aoq --json").json()["ok"] == true);
+  std::string file = w.read("int8.aoq");
+  w.write("cut.aoq", file.substr(0, file.size() - 1));
+  CHECK(w.aoq("verify cut.aoq").code == 3);
+  CHECK(w.aoq("inspect cut.aoq").code == 3);
+  file.back() = static_cast<char>(file.back() ^ 1);
+  w.write("damaged.aoq", file);
+  Outcome damaged = w.aoq("verify damaged.aoq");
+  CHECK(damaged.code == 3);
+  CHECK(damaged.says("damaged.aoq"));
+  CHECK(w.aoq("verify absent.aoq").code == 3);
+}
+
+TEST_CASE("import writes the IR of every stage, and it reads back") {
+  Workplace w;
+  w.make_int8();
+  for (const char* stage : {"traced", "prepared", "quantized", "lowered"}) {
+    std::string file = std::string(stage) + ".aoqir";
+    std::string data = std::string_view(stage) == "prepared" || std::string_view(stage) == "traced" ? "" : " --calibrate data.npz";
+    Outcome imported = w.aoq("import model.aoqir -o " + file + " --stage " + stage + data + " --json");
+    REQUIRE_MESSAGE(imported.code == 0, imported.err);
+    CHECK(imported.json()["stage"] == stage);
+    CHECK(w.read(file).starts_with(std::string("aoqir 1 ") + stage));
+  }
+  CHECK(w.aoq("compare int8.aoq lowered.aoqir --input data.npz --max-abs 0").code == 0);
+  CHECK(w.aoq("import int8.aoq -o back.aoqir").code == 0);
+  CHECK(w.aoq("compare int8.aoq back.aoqir --input data.npz --max-abs 0").code == 0);
+}
+
+TEST_CASE("larger constants lie in a safetensors file beside the text") {
+  Workplace w;
+  std::string values = "1";
+  for (int i = 1; i < 40; ++i) values += ", " + std::to_string(i % 7);
+  w.write("long.aoqir", "aoqir 1 traced\n%0 = input() {dtype=f32, name=\"x\", shape=[40]}\n%1 = constant() {value=f32[40]{" +
+                            values + "}} origins(\"table\")\n%2 = add(%0, %1)\noutput(%2) {names=[\"y\"]}\n");
+  REQUIRE(w.aoq("import long.aoqir -o out.aoqir").code == 0);
+  CHECK(w.has("out.safetensors"));
+  CHECK(w.aoq("inspect out.aoqir").code == 0);
+  fs::remove(w.path("out.safetensors"));
+  Outcome missing = w.aoq("inspect out.aoqir");
+  CHECK(missing.code == 3);
+  CHECK(missing.says("out.safetensors"));
+}
+
+TEST_CASE("opt runs passes and names them") {
+  Workplace w;
+  CHECK(w.aoq("opt --list").out.find("dce") != std::string::npos);
+  CHECK(w.aoq("opt --list --json").json().size() > 5);
+  Outcome text = w.aoq("opt model.aoqir --passes dce,fold-constants --print-after dce");
+  CHECK(text.code == 0);
+  CHECK(text.out.starts_with("aoqir 1 traced"));
+  CHECK(text.says("// after dce"));
+  CHECK(w.aoq("opt model.aoqir --passes standard -o o.aoqir").code == 0);
+  CHECK(w.has("o.aoqir"));
+  Json partial = w.aoq("opt model.aoqir --passes dce,fold-constants,fuse-bias --skip dce --stop-after 1 --json").json();
+  REQUIRE(partial["passes"].size() == 1);
+  CHECK(partial["passes"][0]["name"] == "fold-constants");
+  Outcome unknown = w.aoq("opt model.aoqir --passes fold-constant");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.says("did you mean \"fold-constants\""));
+  w.write("bad.aoqir", "aoqir 1 traced\n%0 = reluu(%1)\n");
+  Outcome bad = w.aoq("opt bad.aoqir --passes dce");
+  CHECK(bad.code == 3);
+  CHECK(bad.says("line 2"));
+  CHECK(bad.says("did you mean relu"));
+}
+
+TEST_CASE("doctor tells the class, features and threads") {
+  Workplace w;
+  Json document = w.aoq("doctor --json").json();
+  CHECK(has_keys(document, {"isa", "features", "onednn", "cuda", "threads"}));
+  CHECK(document["threads"].get<int>() >= 1);
+}
+
+TEST_CASE("files that are no model are exit 3") {
+  Workplace w;
+  w.write("text.txt", "hello");
+  CHECK(w.aoq("inspect text.txt").says("no model that aoq knows"));
+  w.write("junk.onnx", "\xff\xff\xff");
+  CHECK(w.aoq("compile junk.onnx -o x.aoq").code == 3);
+  w.write("empty.aoq", "");
+  CHECK(w.aoq("inspect empty.aoq").code == 3);
+  CHECK(w.aoq("inspect absent.onnx").code == 3);
+  CHECK(!w.has("x.aoq"));
+}
+
+TEST_CASE("stdout that is full is an error") {
+  Workplace w;
+  if (!fs::exists("/dev/full")) return;
+  std::string command = std::string("'" AOQ_BINARY "' doctor >/dev/full 2>/dev/null");
+  CHECK(WEXITSTATUS(std::system(command.c_str())) == 3);
+}
+
+TEST_CASE("an interrupt is exit 130 and leaves no file") {
+  Workplace w;
+  w.make_int8();
+  std::string model = w.path("int8.aoq").string();
+  pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (::freopen("/dev/null", "w", stderr) == nullptr) ::_exit(9);
+    ::execl(AOQ_BINARY, "aoq", "bench", model.c_str(), "--seconds", "60", static_cast<char*>(nullptr));
+    ::_exit(9);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(child, SIGINT);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 130);
+  CHECK(w.partial_files() == 0);
+}
+
+}  // namespace
+}  // namespace aoq::tools
