@@ -77,7 +77,7 @@ TEST_CASE("taps see values, and can stop a run") {
   CHECK(seen == 2);
   CHECK(floats(out[0]) == Floats{0, 2});
   CHECK(floats(out[1]) == Floats{-1, 2});
-  tap.see = [](const Value&, TensorView) { return error(Code::interrupted, "enough"); };
+  tap.callback = [](const Value&, TensorView) { return error(Code::interrupted, "enough"); };
   CHECK(e->run(in, tap).status().code() == Code::interrupted);
 }
 
