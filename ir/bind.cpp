@@ -1,93 +1,72 @@
 #include "ir/bind.h"
 
-#include <algorithm>
-
 namespace aoq {
 
 namespace {
 
-struct Expected {
-  std::string name;
-  const Type* type;
+struct Input {
+  const std::string& name;
+  const Type& type;
+  const Tensor& tensor;
 };
 
-std::string found_text(const InputShape& found) {
-  return std::string(dtype_name(found.dtype)) + shape_to_string(found.shape);
+Status mismatch(const Input& in, std::string_view expected) {
+  return error(Code::invalid_data, "input \"{}\" is {}{}, expected {}", in.name, dtype_name(in.tensor.dtype()),
+               shape_to_string(in.tensor.shape()), expected);
 }
 
-Status check_signature(const Expected& expected, const InputShape& found) {
-  const Type& type = *expected.type;
-  if (found.dtype == type.dtype && found.shape.size() == type.shape.size()) return {};
-  return error(Code::invalid_data, "input \"{}\" is {}, expected {}", expected.name, found_text(found), to_string(type));
-}
-
-Status bind_dimension(const Graph& graph, const Expected& expected, const InputShape& found, std::size_t d,
-                      SymbolValues& values) {
-  const Dim& dim = expected.type->shape[d];
-  std::string symbol = dim.to_string();
-  std::int64_t size = found.shape[d];
-  auto [it, inserted] = values.try_emplace(symbol, size);
-  if (!inserted && it->second != size) {
-    return error(Code::invalid_data, "input \"{}\" is {}, expected {} with {} = {} as another input has it", expected.name,
-                 found_text(found), to_string(*expected.type), symbol, it->second);
-  }
-  auto range = graph.symbols.find(symbol);
-  if (range != graph.symbols.end() && (size < range->second.min || size > range->second.max)) {
-    return error(Code::invalid_data, "input \"{}\" is {}: {} is {}, expected {} to {}", expected.name, found_text(found),
-                 symbol, size, range->second.min, range->second.max);
+Status solve_bare_symbols(const Input& in, SymbolValues& values) {
+  for (std::size_t d = 0; d < in.type.shape.size(); ++d) {
+    if (!in.type.shape[d].is_symbol()) continue;
+    auto [it, inserted] = values.try_emplace(in.type.shape[d].to_string(), in.tensor.shape()[d]);
+    if (inserted || it->second == in.tensor.shape()[d]) continue;
+    return mismatch(
+        in, fmt::format("{} where {} is {}, as another dimension says", to_string(in.type), it->first, it->second));
   }
   return {};
 }
 
-Status check_dimensions(const Expected& expected, const InputShape& found, const SymbolValues& values) {
-  for (std::size_t d = 0; d < found.shape.size(); ++d) {
-    AOQ_ASSIGN(std::int64_t size, expected.type->shape[d].evaluate(values));
-    if (size != found.shape[d]) {
-      return error(Code::invalid_data, "input \"{}\" is {}, expected {}", expected.name, found_text(found),
-                   to_string(*expected.type));
-    }
+Status check_dimensions(const Input& in, const SymbolValues& values) {
+  for (std::size_t d = 0; d < in.type.shape.size(); ++d) {
+    Result<std::int64_t> expected = in.type.shape[d].evaluate(values);
+    if (!expected.ok()) return std::move(expected).status().with_context(fmt::format("input \"{}\"", in.name));
+    if (*expected == in.tensor.shape()[d]) continue;
+    return mismatch(in, fmt::format("{}, which has {} in dimension {}", to_string(in.type), *expected, d));
+  }
+  return {};
+}
+
+Status check_ranges(const Graph& graph, const SymbolValues& values) {
+  for (const auto& [name, value] : values) {
+    auto it = graph.symbols.find(name);
+    SymbolRange range = it == graph.symbols.end() ? SymbolRange{} : it->second;
+    if (value >= range.min && value <= range.max) continue;
+    return error(Code::invalid_data, "dimension {} is {}, expected a value in [{}, {}]", name, value, range.min,
+                 range.max);
   }
   return {};
 }
 
 }  // namespace
 
-Result<SymbolValues> bind_symbols(const Graph& graph, std::span<const InputShape> inputs) {
-  std::vector<Expected> expected;
-  for (const Node* n : graph.input_nodes()) expected.push_back({n->attributes().string("name"), &n->output()->type()});
-  if (expected.size() != inputs.size()) {
-    return error(Code::invalid_data, "{} inputs are given, expected {}", inputs.size(), expected.size());
+Result<SymbolValues> bind_symbols(const Graph& graph, std::span<const Tensor> inputs) {
+  std::vector<Node*> nodes = graph.input_nodes();
+  if (nodes.size() != inputs.size()) {
+    return error(Code::invalid_data, "{} inputs are given, expected {}", inputs.size(), nodes.size());
   }
   SymbolValues values;
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    AOQ_TRY(check_signature(expected[i], inputs[i]));
-    for (std::size_t d = 0; d < inputs[i].shape.size(); ++d) {
-      if (expected[i].type->shape[d].is_symbol()) AOQ_TRY(bind_dimension(graph, expected[i], inputs[i], d, values));
-    }
+  std::vector<Input> all;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const Type& type = nodes[i]->output()->type();
+    Input in{nodes[i]->attributes().string("name"), type, inputs[i]};
+    bool fits = inputs[i].dtype() == type.dtype && inputs[i].shape().size() == type.shape.size();
+    if (!fits) return mismatch(in, to_string(type));
+    AOQ_TRY(solve_bare_symbols(in, values));
+    all.push_back(in);
   }
-  for (std::size_t i = 0; i < inputs.size(); ++i) AOQ_TRY(check_dimensions(expected[i], inputs[i], values));
+  for (const Input& in : all) AOQ_TRY(check_dimensions(in, values));
+  AOQ_TRY(check_ranges(graph, values));
   return values;
-}
-
-Result<SymbolValues> bind_symbols(const Graph& graph, std::span<const Tensor> inputs) {
-  std::vector<InputShape> shapes;
-  for (const Tensor& t : inputs) shapes.push_back({t.dtype(), t.shape()});
-  return bind_symbols(graph, shapes);
-}
-
-Result<Attributes> substitute(const Attributes& attributes, const SymbolValues& symbols) {
-  Attributes out = attributes;
-  for (const auto& [name, value] : attributes) {
-    const auto* dims = std::get_if<std::vector<Dim>>(&value);
-    if (dims == nullptr || all_constant(*dims)) continue;
-    std::vector<Dim> numbers;
-    for (const Dim& d : *dims) {
-      AOQ_ASSIGN(std::int64_t v, d.evaluate(symbols));
-      numbers.emplace_back(v);
-    }
-    out.set(name, std::move(numbers));
-  }
-  return out;
 }
 
 }  // namespace aoq

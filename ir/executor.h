@@ -1,4 +1,6 @@
-// Executor: how passes run a graph (calibration, sensitivity), whoever does the running.
+// What passes need to run a graph: folding constants and calibrating observers.
+//
+// Implementations are the reference interpreter (ir/interpreter.h) and the CPU backend; tools hand one in.
 #pragma once
 
 #include <functional>
@@ -7,30 +9,33 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "ir/tensor.h"
 
 namespace aoq {
 
-// Values to be shown while a graph runs. The view is valid during the call only; an error ends the run. Called on the
-// caller's thread, in the order of the nodes.
+// Values to look at while a graph runs. `see` is called once a run for each of `values` that is not null, on the
+// calling thread, in any order, as soon as the value is there; the view is valid during the call only. An error stops
+// the run and is what run() returns.
 struct Tap {
   std::vector<const Value*> values;
-  std::function<Status(const Value&, TensorView)> callback;
+  std::function<Status(const Value&, TensorView)> see = nullptr;  // null: nobody looks
 };
 
-// A graph made ready to run. Used by one thread at a time.
+// A graph made ready to run. Its graph must outlive it and stay unchanged. run() is called by one thread at a time.
 class Executable {
  public:
   virtual ~Executable() = default;
-  // Inputs in the order of the graph's input nodes; results in the order of the output node's operands. invalid_data
-  // where an input does not fit.
-  virtual Result<std::vector<Tensor>> run(std::span<const Tensor> inputs, const Tap& tap) = 0;
+  // One tensor per graph input, in the order of Graph::input_nodes; gives the operands of the output node. invalid_data
+  // when an input does not fit the model, or for what an op finds wrong with its data.
+  virtual Result<std::vector<Tensor>> run(std::span<const Tensor> inputs, const Tap& tap = {}) = 0;
 };
 
+// Stateless apart from its configuration; prepare() may be called from several threads.
 class Executor {
  public:
   virtual ~Executor() = default;
-  // The graph must stay unchanged and alive as long as the result. Thread-safe.
-  virtual Result<std::unique_ptr<Executable>> prepare(const Graph& graph) = 0;
+  // unsupported when the executor has no code for a node.
+  virtual Result<std::unique_ptr<Executable>> prepare(const Graph& graph) const = 0;
 };
 
 }  // namespace aoq

@@ -9,124 +9,156 @@ namespace aoq {
 
 namespace {
 
-// A present input without elements still has an address: null means absent.
-constexpr std::byte kNothing[8] = {};
+// The reading end of tensors without elements: present inputs have data.
+alignas(64) constexpr std::byte kNothing[64] = {};
 
-TensorView present(const Tensor& t) {
-  TensorView v = t.view();
-  if (v.data == nullptr) v.data = kNothing;
-  return v;
+Type concrete_type(const Tensor& tensor, const Type& declared) {
+  Type type{tensor.dtype(), {}, declared.quantization};
+  for (std::int64_t d : tensor.shape()) type.shape.emplace_back(d);
+  return type;
 }
 
-Type concrete(const Type& type, const std::vector<std::int64_t>& shape) {
-  return Type{type.dtype, {shape.begin(), shape.end()}, type.quantization};
-}
-
-// Inputs null where absent.
-Result<std::vector<Tensor>> evaluate(const Node& node, std::span<const Tensor* const> inputs, const SymbolValues& symbols) {
-  const OpDef& def = node.def();
-  if (def.reference == nullptr) return error(Code::unsupported, "the op has no reference implementation");
-  AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols));
-  std::vector<TensorView> views(inputs.size());
-  std::vector<Type> types(inputs.size());
-  std::vector<const Type*> type_pointers(inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i] == nullptr) continue;
-    views[i] = present(*inputs[i]);
-    types[i] = concrete(node.input(i)->type(), inputs[i]->shape());
-    type_pointers[i] = &types[i];
+Result<Attributes> substitute(const Attributes& attributes, const SymbolValues& symbols) {
+  Attributes out = attributes;
+  for (const auto& [name, value] : attributes) {
+    const auto* dims = std::get_if<std::vector<Dim>>(&value);
+    if (dims == nullptr || all_constant(*dims)) continue;
+    std::vector<Dim> numbers;
+    for (const Dim& d : *dims) {
+      AOQ_ASSIGN(std::int64_t number, d.evaluate(symbols));
+      numbers.emplace_back(number);
+    }
+    out.set(name, std::move(numbers));
   }
-  AOQ_ASSIGN(std::vector<Type> results, def.infer(InferContext{node.op(), type_pointers, attributes}));
+  return out;
+}
+
+// What does not fit concrete shapes is the data's fault: the model was fine with symbols.
+Status as_data_error(const Status& status) {
+  return status.code() == Code::invalid_model ? Status(Code::invalid_data, status.message()) : status;
+}
+
+Result<std::vector<Tensor>> make_outputs(const std::vector<Type>& types) {
   std::vector<Tensor> outputs;
-  for (const Type& t : results) {
-    AOQ_ASSIGN(std::vector<std::int64_t> shape, evaluate(t.shape, symbols));
-    AOQ_ASSIGN(Tensor out, Tensor::make(t.dtype, std::move(shape)));
-    outputs.push_back(std::move(out));
+  for (const Type& t : types) {
+    AOQ_ASSIGN(std::vector<std::int64_t> shape, evaluate(t.shape, {}));
+    AOQ_ASSIGN(Tensor tensor, Tensor::make(t.dtype, std::move(shape)));
+    outputs.push_back(std::move(tensor));
   }
+  return outputs;
+}
+
+Result<std::vector<Tensor>> evaluate_operands(const Node& node, std::span<const Tensor* const> operands,
+                                              const SymbolValues& symbols) {
+  AOQ_CHECK(!node.def().has_trait(kStructural));
+  AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols));
+  std::vector<Type> types(operands.size());
+  std::vector<const Type*> type_pointers(operands.size());
+  std::vector<TensorView> views(operands.size());
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    if (operands[i] == nullptr) continue;
+    types[i] = concrete_type(*operands[i], node.input(i)->type());
+    type_pointers[i] = &types[i];
+    views[i] = operands[i]->view();
+    if (views[i].data == nullptr) views[i].data = kNothing;
+  }
+  Result<std::vector<Type>> results = node.def().infer({node.op(), type_pointers, attributes});
+  if (!results.ok()) return as_data_error(results.status());
+  AOQ_ASSIGN(std::vector<Tensor> outputs, make_outputs(*results));
   std::vector<MutableTensorView> output_views;
   for (Tensor& t : outputs) output_views.push_back(t.mutable_view());
-  AOQ_TRY(def.reference(EvalContext{node.op(), views, output_views, attributes, type_pointers}));
+  AOQ_TRY(node.def().reference({node.op(), views, output_views, attributes, type_pointers}));
   return outputs;
 }
 
 class ReferenceExecutable : public Executable {
  public:
   explicit ReferenceExecutable(const Graph& graph) : graph_(graph) {
-    int at = 0;
     for (const Node* n : graph.nodes()) {
       for (const Value* v : n->inputs()) {
-        if (v != nullptr) last_use_[v] = at;
+        if (v != nullptr) last_user_[v] = n;
       }
-      ++at;
     }
   }
 
   Result<std::vector<Tensor>> run(std::span<const Tensor> inputs, const Tap& tap) override {
-    AOQ_ASSIGN(SymbolValues symbols, bind_symbols(graph_, inputs));
-    std::unordered_map<const Value*, Tensor> values;
+    AOQ_ASSIGN(symbols_, bind_symbols(graph_, inputs));
+    values_.clear();
     std::size_t next_input = 0;
-    int at = 0;
     for (const Node* n : graph_.nodes()) {
-      if (n->is(Op::output)) return results(*n, values);
+      if (n->is(Op::output)) break;
+      std::vector<Tensor> results;
       if (n->is(Op::input)) {
-        values.emplace(n->output(), inputs[next_input++]);
+        results.push_back(inputs[next_input++]);
       } else if (n->is(Op::constant)) {
-        values.emplace(n->output(), n->attributes().tensor("value"));
+        results.push_back(n->attributes().tensor("value"));
       } else {
-        Status s = run_node(*n, values, symbols);
-        if (!s.ok()) return std::move(s).with_context(describe(*n));
+        Result<std::vector<Tensor>> evaluated = evaluate_operands(*n, operands(*n), symbols_);
+        if (!evaluated.ok()) return std::move(evaluated).status().with_context(describe(*n));
+        results = std::move(evaluated).value();
       }
-      AOQ_TRY(show(*n, values, tap));
-      release(*n, values, at++);
+      AOQ_TRY(keep(*n, std::move(results), tap));
     }
-    return error(Code::invalid_model, "graph has no output node");
+    std::vector<Tensor> outputs;
+    for (const Tensor* t : operands(*graph_.output_node())) outputs.push_back(*t);
+    values_.clear();
+    return outputs;
   }
 
  private:
-  static Result<std::vector<Tensor>> results(const Node& n, std::unordered_map<const Value*, Tensor>& values) {
-    std::vector<Tensor> out;
-    for (const Value* v : n.inputs()) out.push_back(values.at(v));
+  std::vector<const Tensor*> operands(const Node& node) const {
+    std::vector<const Tensor*> out;
+    for (const Value* v : node.inputs()) out.push_back(v == nullptr ? nullptr : &values_.at(v));
     return out;
   }
 
-  static Status run_node(const Node& n, std::unordered_map<const Value*, Tensor>& values, const SymbolValues& symbols) {
-    std::vector<const Tensor*> inputs;
-    for (const Value* v : n.inputs()) inputs.push_back(v != nullptr ? &values.at(v) : nullptr);
-    AOQ_ASSIGN(std::vector<Tensor> outputs, evaluate(n, inputs, symbols));
-    for (std::size_t i = 0; i < outputs.size(); ++i) values.emplace(n.output(i), std::move(outputs[i]));
-    return {};
-  }
-
-  static Status show(const Node& n, const std::unordered_map<const Value*, Tensor>& values, const Tap& tap) {
-    if (!tap.callback) return {};
-    for (std::size_t i = 0; i < n.output_count(); ++i) {
-      const Value* v = n.output(i);
-      if (std::find(tap.values.begin(), tap.values.end(), v) == tap.values.end()) continue;
-      AOQ_TRY(tap.callback(*v, present(values.at(v))));
+  Status keep(const Node& node, std::vector<Tensor> results, const Tap& tap) {
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const Value* v = node.output(i);
+      bool is_tapped = tap.see && std::find(tap.values.begin(), tap.values.end(), v) != tap.values.end();
+      if (is_tapped) {
+        TensorView view = results[i].view();
+        if (view.data == nullptr) view.data = kNothing;
+        AOQ_TRY(tap.see(*v, view));
+      }
+      if (last_user_.contains(v)) values_.insert_or_assign(v, std::move(results[i]));
+    }
+    for (const Value* v : node.inputs()) {
+      if (v != nullptr && last_user_.at(v) == &node) values_.erase(v);
     }
     return {};
-  }
-
-  void release(const Node& n, std::unordered_map<const Value*, Tensor>& values, int at) const {
-    for (const Value* v : n.inputs()) {
-      if (v != nullptr && last_use_.at(v) == at) values.erase(v);
-    }
   }
 
   const Graph& graph_;
-  std::unordered_map<const Value*, int> last_use_;
+  std::unordered_map<const Value*, const Node*> last_user_;
+  std::unordered_map<const Value*, Tensor> values_;
+  SymbolValues symbols_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Executable>> ReferenceExecutor::prepare(const Graph& graph) {
+Result<std::unique_ptr<Executable>> ReferenceExecutor::prepare(const Graph& graph) const {
+  if (graph.output_node() == nullptr) return error(Code::invalid_argument, "graph {} has no output node", graph.name);
   return std::unique_ptr<Executable>(std::make_unique<ReferenceExecutable>(graph));
 }
 
-Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tensor> inputs) {
-  std::vector<const Tensor*> pointers;
-  for (std::size_t i = 0; i < inputs.size(); ++i) pointers.push_back(node.input(i) != nullptr ? &inputs[i] : nullptr);
-  return evaluate(node, pointers, {});
+Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tensor> inputs,
+                                          const SymbolValues& symbols) {
+  if (inputs.size() != node.inputs().size()) {
+    return error(Code::invalid_argument, "{} has {} operands, {} tensors are given", describe(node),
+                 node.inputs().size(), inputs.size());
+  }
+  std::vector<const Tensor*> operands;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    operands.push_back(node.inputs()[i] == nullptr ? nullptr : &inputs[i]);
+    if (operands[i] != nullptr && inputs[i].dtype() != node.input(i)->type().dtype) {
+      return error(Code::invalid_argument, "{}: operand {} is {}, expected {}", describe(node), i,
+                   dtype_name(inputs[i].dtype()), dtype_name(node.input(i)->type().dtype));
+    }
+  }
+  Result<std::vector<Tensor>> results = evaluate_operands(node, operands, symbols);
+  if (!results.ok()) return std::move(results).status().with_context(describe(node));
+  return results;
 }
 
 }  // namespace aoq

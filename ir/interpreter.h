@@ -1,18 +1,24 @@
-// The reference interpreter: runs a graph node by node with the op table's reference implementations. Plain loops, no
-// SIMD, no planning: the oracle for passes, kernels and importers.
+// The reference interpreter: runs a graph node by node with the op table's plain loops. It defines what a graph means;
+// everything faster is tested against it.
 #pragma once
+
+#include <span>
+#include <vector>
 
 #include "ir/executor.h"
 
 namespace aoq {
 
+// Runs every op at every stage. A value is freed after its last use. Types are inferred again from the concrete shapes,
+// so a symbol that broadcasting trusted is checked here.
 class ReferenceExecutor : public Executor {
  public:
-  Result<std::unique_ptr<Executable>> prepare(const Graph& graph) override;
+  Result<std::unique_ptr<Executable>> prepare(const Graph& graph) const override;
 };
 
-// Computes one node on concrete inputs (an empty Tensor of shape [0] where an optional input is absent). All its
-// dimensions must be numbers. Structural nodes cannot be evaluated.
-Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tensor> inputs);
+// The results of one node for concrete inputs, one per operand (absent optional ones: any tensor, it is not looked at).
+// `symbols` are the values that dimensions in its attributes need. Not for structural nodes.
+Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tensor> inputs,
+                                          const SymbolValues& symbols = {});
 
 }  // namespace aoq
