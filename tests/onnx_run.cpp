@@ -1,6 +1,7 @@
 // Runs an ONNX model with the reference interpreter, to compare with other runtimes.
 //
 //   onnx_run MODEL IN.npz OUT.npz [SYMBOL=NUMBER ...]     arrays in0, in1, ... to out0, out1, ...
+//   onnx_run --recognize MODEL IN.npz OUT.npz [...]       the same after the rewrites that recognise ops
 //   onnx_run --print MODEL [SYMBOL=NUMBER ...]            the nodes of the imported graph
 //   onnx_run --batch LIST                                 lines of MODEL, IN.npz and OUT.npz, separated by tabs
 //
@@ -15,9 +16,7 @@
 #include "formats/npy/npy.h"
 #include "formats/onnx/importer.h"
 #include "ir/interpreter.h"
-#ifdef AOQ_HAVE_REWRITES
 #include "passes/rewrite/recognize.h"
-#endif
 
 namespace aoq {
 namespace {
@@ -41,8 +40,30 @@ Result<std::vector<Tensor>> read_inputs(const std::string& path) {
   return inputs;
 }
 
-Status run_file(const std::string& model, const std::string& in, const std::string& out, const SymbolValues& bind) {
+// Recognises what can be; says how often each rewrite fired by the ops that are there afterwards.
+Status recognize(Graph& graph) {
+  for (auto rewrite : {recognize_gelu, recognize_silu, recognize_hardswish, recognize_layer_norm, recognize_rms_norm,
+                       recognize_softmax, recognize_one_hot, recognize_embedding}) {
+    AOQ_TRY(rewrite(graph).status());
+    for (Node* n = graph.last(); n != nullptr;) {
+      Node* previous = n->previous();
+      bool is_read = n->is(Op::input) || n->is(Op::output);
+      for (std::size_t i = 0; i < n->output_count(); ++i) is_read = is_read || !n->output(i)->uses().empty();
+      if (!is_read) graph.erase(n);
+      n = previous;
+    }
+  }
+  std::map<std::string, int> counts;
+  for (const Node* n : graph.nodes()) ++counts[n->def().name];
+  for (const auto& [name, count] : counts) fmt::print("{}={} ", name, count);
+  fmt::print("\n");
+  return {};
+}
+
+Status run_file(const std::string& model, const std::string& in, const std::string& out, const SymbolValues& bind,
+                bool recognizes = false) {
   AOQ_ASSIGN(Graph graph, import_file(model, bind));
+  if (recognizes) AOQ_TRY(recognize(graph));
   AOQ_ASSIGN(std::vector<Tensor> inputs, read_inputs(in));
   ReferenceExecutor executor;
   AOQ_ASSIGN(std::unique_ptr<Executable> executable, executor.prepare(graph));
@@ -99,9 +120,14 @@ Status run(int argc, char** argv) {
   std::string_view first = argc > 2 ? argv[1] : "";
   if (first == "--batch") return run_batch(argv[2]);
   bool prints = first == "--print";
+  bool recognizes = first == "--recognize";
+  if (recognizes) {
+    --argc;
+    ++argv;
+  }
   if (!prints && argc < 4) return error(Code::invalid_argument, "usage: onnx_run MODEL IN.npz OUT.npz [SYMBOL=NUMBER ...]");
   AOQ_ASSIGN(SymbolValues bind, parse_bindings(argc, argv, prints ? 3 : 4));
-  return prints ? print_file(argv[2], bind) : run_file(argv[1], argv[2], argv[3], bind);
+  return prints ? print_file(argv[2], bind) : run_file(argv[1], argv[2], argv[3], bind, recognizes);
 }
 
 }  // namespace

@@ -71,8 +71,6 @@ Result<Value*> Importer::materialize(Binding& binding) {
 Result<std::vector<Value*>> Importer::emit(const NodeContext* context, Op op, std::vector<Value*> inputs,
                                            Attributes attributes) {
   if (graph_.node_count() > 4 * options_.limits.max_nodes) return error(Code::resource_limit, "the graph grows too large");
-  const OpDef* volatile def = &op_def(op);
-  if (def == nullptr) return error(Code::unsupported, "not yet: {}", static_cast<int>(op));
   AOQ_ASSIGN(Node * node, graph_.create(op, std::move(inputs), std::move(attributes)));
   if (context) {
     node->scope = context->scope();

@@ -20,7 +20,7 @@
 namespace aoq::onnx {
 
 inline constexpr int kMinOpset = 7;
-inline constexpr int kMaxOpset = 26;
+inline constexpr int kMaxOpset = 28;
 
 // Bytes outside the model file, and what keeps them alive (null: static).
 struct Blob {

@@ -35,6 +35,7 @@ Result<Operands> per_tensor_operands(NodeContext& c, const Qparams& q) {
   }
   AOQ_ASSIGN(out.scale, c.input(q.scale));
   AOQ_ASSIGN(out.scale, c.reshape(out.scale, {}));
+  AOQ_ASSIGN(out.scale, c.cast(out.scale, DType::f32));
   AOQ_ASSIGN(out.zero_point, c.optional_input(q.zero_point));
   if (out.zero_point) {
     AOQ_ASSIGN(out.zero_point, c.reshape(out.zero_point, {}));

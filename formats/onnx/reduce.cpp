@@ -44,7 +44,7 @@ Status reduce_log_sum(NodeContext& c) {
   return c.result(c.emit(Op::log, {sum}));
 }
 
-// Of booleans: all and any.
+// Of booleans: all and any. The least and the largest number stand for them where nothing is reduced.
 template <Op op>
 Status reduce_extreme(NodeContext& c) {
   if (c.type(0).dtype != DType::boolean) return reduce<op>(c);
@@ -54,7 +54,7 @@ Status reduce_extreme(NodeContext& c) {
   bool keepdims = c.integer("keepdims", 1) != 0;
   if (!axes) return c.result(x);
   AOQ_ASSIGN(Value * y, c.emit(op, {wide}, {{"axes", *axes}, {"keepdims", keepdims}}));
-  return c.result(c.cast(y, DType::boolean));
+  return c.result(c.emit(Op::greater, {y, c.scalar(DType::i32, 0)}));
 }
 
 // Over a whole vector of dimensions: how many elements, the largest one, ...

@@ -1,6 +1,7 @@
 // recognize-silu: finds SiLU (swish) spelled out.
 //
 //   before   x * sigmoid(x)
+//   before   x * sigmoid(x * 1)     Paddle's swish with its beta
 //   after    silu(x)
 //
 // Correct by the definition of silu. The sigmoid must have no other reader.
@@ -11,10 +12,18 @@ namespace aoq {
 
 namespace {
 
+Value* without_factor_one(Value* v) {
+  const Node* mul = match::own_node_of(v, Op::mul);
+  auto w = mul ? match::with_scalar(*mul) : std::nullopt;
+  return w && w->scalar == 1.0 ? w->other : v;
+}
+
 Value* silu_argument(const Node& mul) {
   for (std::size_t i = 0; i < 2; ++i) {
     const Node* sigmoid = match::own_node_of(mul.input(i), Op::sigmoid);
-    if (sigmoid != nullptr && sigmoid->input(0) == mul.input(1 - i)) return mul.input(1 - i);
+    if (sigmoid == nullptr) continue;
+    Value* x = mul.input(1 - i);
+    if (sigmoid->input(0) == x || without_factor_one(sigmoid->input(0)) == x) return x;
   }
   return nullptr;
 }
