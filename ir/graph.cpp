@@ -50,6 +50,8 @@ Graph Graph::clone() const {
     m->op_ = n->op_;
     m->scope = n->scope;
     m->origins = n->origins;
+    m->requested = n->requested;
+    m->reason = n->reason;
     m->attributes_ = n->attributes_;
     for (std::size_t i = 0; i < n->inputs_.size(); ++i) {
       Value* v = n->inputs_[i] ? mapped.at(n->inputs_[i]) : nullptr;

@@ -21,13 +21,21 @@ constexpr std::uint64_t kSearchBudget = 20'000'000;
 constexpr std::uint64_t kMaxPairs = 50'000'000;
 
 
+// Buffers that are equal keep the order of their numbers.
+template <class F>
+void sort_stably(Order& order, const F& before) {
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    if (before(a, b)) return true;
+    return !before(b, a) && a < b;
+  });
+}
+
 // For every buffer those that are alive at the same time; empty when there are too many.
 std::vector<Order> neighbours_of(std::span<const ArenaBuffer> buffers) {
   std::vector<Order> neighbours(buffers.size());
   Order by_start(buffers.size());
   std::iota(by_start.begin(), by_start.end(), 0);
-  std::stable_sort(by_start.begin(), by_start.end(),
-                   [&](auto a, auto b) { return buffers[a].first_step < buffers[b].first_step; });
+  sort_stably(by_start, [&](auto a, auto b) { return buffers[a].first_step < buffers[b].first_step; });
   Order alive;
   std::uint64_t pairs = 0;
   for (std::uint32_t b : by_start) {
@@ -109,7 +117,7 @@ std::vector<Order> fixed_orders(std::span<const ArenaBuffer> buffers) {
   std::vector<Order> orders;
   auto add = [&](auto before) {
     orders.push_back(order);
-    std::stable_sort(orders.back().begin(), orders.back().end(), before);
+    sort_stably(orders.back(), before);
   };
   add([&](auto a, auto b) { return buffers[a].bytes > buffers[b].bytes; });
   add([&](auto a, auto b) {

@@ -38,8 +38,11 @@ Status reference(const EvalContext& c) {
       keys[i] = key_of(x, in.base(l) + static_cast<std::int64_t>(i) * in.stride);
     }
     std::iota(order.begin(), order.end(), std::int64_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-      return comes_first(keys[static_cast<std::size_t>(a)], keys[static_cast<std::size_t>(b)], largest);
+    std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+      const Key& x_key = keys[static_cast<std::size_t>(a)];
+      const Key& y_key = keys[static_cast<std::size_t>(b)];
+      if (comes_first(x_key, y_key, largest)) return true;
+      return !comes_first(y_key, x_key, largest) && a < b;
     });
     for (std::int64_t i = 0; i < k; ++i) {
       std::int64_t from = order[static_cast<std::size_t>(i)];
