@@ -2,13 +2,24 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace aoq {
 
 namespace {
 
-Status in_node(const Node& node, Status status) { return std::move(status).with_context(describe(node)); }
+Status in_node(const Node& node, Status status) {
+  return status.ok() ? Status() : std::move(status).with_context(describe(node));
+}
+
+struct UseHash {
+  std::size_t operator()(const Use& use) const {
+    return std::hash<const Node*>()(use.user) * 31 + static_cast<std::size_t>(use.operand);
+  }
+};
+// Every entry of the use lists of the values defined so far.
+using Uses = std::unordered_map<Use, const Value*, UseHash>;
 
 // What each stage forbids. An op with the trait may not appear.
 struct StageRule {
@@ -35,15 +46,13 @@ Status check_stage(const Graph& graph, const Node& node) {
   return {};
 }
 
-Status check_uses(const Node& node, const std::unordered_set<const Value*>& defined) {
+Status check_uses(const Node& node, const std::unordered_set<const Value*>& defined, const Uses& uses) {
   for (std::size_t i = 0; i < node.inputs().size(); ++i) {
     const Value* v = node.inputs()[i];
     if (v == nullptr) continue;
     if (!defined.contains(v)) return error(Code::invalid_model, "input {} is used before it is defined", i);
-    Use use{const_cast<Node*>(&node), static_cast<int>(i)};
-    if (std::find(v->uses().begin(), v->uses().end(), use) == v->uses().end()) {
-      return error(Code::internal, "input {} is missing in the use list", i);
-    }
+    auto use = uses.find(Use{const_cast<Node*>(&node), static_cast<int>(i)});
+    if (use == uses.end() || use->second != v) return error(Code::internal, "input {} is missing in the use list", i);
   }
   return {};
 }
@@ -96,11 +105,15 @@ Status check_structure(const Graph& graph) {
 Status verify(const Graph& graph) {
   AOQ_TRY(check_structure(graph));
   std::unordered_set<const Value*> defined;
+  Uses uses;
   for (const Node* n : graph.nodes()) {
     AOQ_TRY(in_node(*n, check_stage(graph, *n)));
-    AOQ_TRY(in_node(*n, check_uses(*n, defined)));
+    AOQ_TRY(in_node(*n, check_uses(*n, defined, uses)));
     AOQ_TRY(in_node(*n, check_types(graph, *n)));
-    for (std::size_t i = 0; i < n->output_count(); ++i) defined.insert(n->output(i));
+    for (std::size_t i = 0; i < n->output_count(); ++i) {
+      defined.insert(n->output(i));
+      for (const Use& use : n->output(i)->uses()) uses.emplace(use, n->output(i));
+    }
   }
   return {};
 }

@@ -134,7 +134,8 @@ KernelResult unit_kernel(const PrepareContext& context, std::vector<std::unique_
   KernelNeeds needs{.scratch_bytes = scratch * static_cast<std::uint64_t>(split.workers),
                     .in_place_input = has_residual ? 3 : -1};
   return make_kernel(
-      [slices = std::move(slices), units = std::move(units), split, scratch, has_residual](const RunContext& c) -> Status {
+      [slices = std::move(slices), units = std::move(units), split, scratch,
+       has_residual](const RunContext& c) -> Status {
         std::atomic<bool> failed = false;
         run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
           OneThread one_thread;
@@ -242,8 +243,8 @@ Result<Slice> conv_band(const ConvDims& d, const Band& band, const Constants& co
   Memory::desc any(constants.weights.get_dims(), kF32, Memory::format_tag::any);
   std::int64_t right = (d.out_w - 1) * d.stride_w + d.dilation_w * (d.kernel_w - 1) + 1 - d.in_w - d.pad_left;
   dnnl::convolution_forward::primitive_desc description(
-      engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, any, bias_desc(constants), y,
-      {d.stride_h, d.stride_w}, {d.dilation_h - 1, d.dilation_w - 1}, {band.pad_top, d.pad_left},
+      engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, x, any, bias_desc(constants),
+      y, {d.stride_h, d.stride_w}, {d.dilation_h - 1, d.dilation_w - 1}, {band.pad_top, d.pad_left},
       {band.pad_bottom, right}, attributes, true);
   if (description.get(true) == nullptr) return refuse("oneDNN has no implementation for this convolution");
   return make_slice_of(description, constants);
@@ -297,7 +298,8 @@ KernelResult conv_transpose_kernel(const PrepareContext& context) {
   const std::vector<std::int64_t>& w = context.inputs[1].shape;
   const std::vector<std::int64_t>& y = context.outputs[0].shape;
   std::size_t spatial = x.size() - 2;
-  if (spatial > 2 || element_count(x) == 0 || element_count(y) == 0) return refuse("the kernel takes one or two dimensions");
+  if (spatial > 2 || element_count(x) == 0 || element_count(y) == 0)
+    return refuse("the kernel takes one or two dimensions");
   HeightWidth stride = window_attribute(a, "stride", spatial, 1);
   HeightWidth dilation = window_attribute(a, "dilation", spatial, 1);
   HeightWidth pads = window_attribute(a, "pads", spatial, 0);
@@ -365,8 +367,10 @@ KernelResult linear_kernel(const PrepareContext& context) {
   return unit_kernel(context, std::move(slices), std::move(units), rows * depth * columns / 8 / context.workers + 1);
 }
 
-// oneDNN reports by exceptions; they end here.
+// oneDNN reports by exceptions; they end here. A primitive keeps the number of threads that it was made with, and then
+// starts them whatever the worker's limit is: it must be made with one.
 KernelResult guarded(KernelResult (*make)(const PrepareContext&), const PrepareContext& context) {
+  OneThread one_thread;
   try {
     return make(context);
   } catch (const dnnl::error& e) {
@@ -377,6 +381,14 @@ KernelResult guarded(KernelResult (*make)(const PrepareContext&), const PrepareC
 }  // namespace
 
 KernelResult make_conv_onednn(const PrepareContext& context) {
+  return guarded(conv_kernel, context);
+}
+
+KernelResult make_conv_narrow_onednn(const PrepareContext& context) {
+  AOQ_ASSIGN(ConvDims d, conv_dims(context));
+  std::int64_t outputs = d.out_c / d.groups;
+  bool is_narrow = is_depthwise(d) || d.in_c / d.groups <= 16 || (outputs < 64 && outputs % 16 != 0);
+  if (!is_narrow) return refuse("our own kernel is as fast for this many channels");
   return guarded(conv_kernel, context);
 }
 

@@ -32,17 +32,28 @@ struct Layer {
   std::int64_t size, in, out, kernel, stride, groups;  // size 0: a linear of `kernel` rows
 };
 constexpr Layer kLayers[] = {
-    {"stem 7x7 s2 3>64 @224", 224, 3, 64, 7, 2, 1},    {"3x3 64 @56", 56, 64, 64, 3, 1, 1},
-    {"3x3 128 @28", 28, 128, 128, 3, 1, 1},            {"3x3 256 @14", 14, 256, 256, 3, 1, 1},
-    {"3x3 512 @7", 7, 512, 512, 3, 1, 1},              {"3x3 s2 128 @56", 56, 128, 128, 3, 2, 1},
-    {"1x1 64>256 @56", 56, 64, 256, 1, 1, 1},          {"1x1 256>64 @56", 56, 256, 64, 1, 1, 1},
-    {"1x1 1024>256 @14", 14, 1024, 256, 1, 1, 1},      {"1x1 512>2048 @7", 7, 512, 2048, 1, 1, 1},
-    {"stem 3x3 s2 3>32 @224", 224, 3, 32, 3, 2, 1},    {"1x1 16>96 @112", 112, 16, 96, 1, 1, 1},
-    {"1x1 96>24 @56", 56, 96, 24, 1, 1, 1},            {"1x1 384>64 @14", 14, 384, 64, 1, 1, 1},
-    {"1x1 160>960 @7", 7, 160, 960, 1, 1, 1},          {"dw 3x3 32 @112", 112, 32, 32, 3, 1, 32},
-    {"dw 3x3 s2 96 @112", 112, 96, 96, 3, 2, 96},      {"dw 3x3 144 @56", 56, 144, 144, 3, 1, 144},
-    {"dw 3x3 384 @14", 14, 384, 384, 3, 1, 384},       {"dw 3x3 960 @7", 7, 960, 960, 3, 1, 960},
-    {"linear 128x768x768", 0, 768, 768, 128, 1, 1},    {"linear 128x768x3072", 0, 768, 3072, 128, 1, 1},
+    {"stem 7x7 s2 3>64 @224", 224, 3, 64, 7, 2, 1},
+    {"3x3 64 @56", 56, 64, 64, 3, 1, 1},
+    {"3x3 128 @28", 28, 128, 128, 3, 1, 1},
+    {"3x3 256 @14", 14, 256, 256, 3, 1, 1},
+    {"3x3 512 @7", 7, 512, 512, 3, 1, 1},
+    {"3x3 s2 128 @56", 56, 128, 128, 3, 2, 1},
+    {"1x1 64>256 @56", 56, 64, 256, 1, 1, 1},
+    {"1x1 256>64 @56", 56, 256, 64, 1, 1, 1},
+    {"1x1 1024>256 @14", 14, 1024, 256, 1, 1, 1},
+    {"1x1 512>2048 @7", 7, 512, 2048, 1, 1, 1},
+    {"stem 3x3 s2 3>32 @224", 224, 3, 32, 3, 2, 1},
+    {"1x1 16>96 @112", 112, 16, 96, 1, 1, 1},
+    {"1x1 96>24 @56", 56, 96, 24, 1, 1, 1},
+    {"1x1 384>64 @14", 14, 384, 64, 1, 1, 1},
+    {"1x1 160>960 @7", 7, 160, 960, 1, 1, 1},
+    {"dw 3x3 32 @112", 112, 32, 32, 3, 1, 32},
+    {"dw 3x3 s2 96 @112", 112, 96, 96, 3, 2, 96},
+    {"dw 3x3 144 @56", 56, 144, 144, 3, 1, 144},
+    {"dw 3x3 384 @14", 14, 384, 384, 3, 1, 384},
+    {"dw 3x3 960 @7", 7, 960, 960, 3, 1, 960},
+    {"linear 128x768x768", 0, 768, 768, 128, 1, 1},
+    {"linear 128x768x3072", 0, 768, 3072, 128, 1, 1},
     {"linear 32x2048x1000", 0, 2048, 1000, 32, 1, 1},
 };
 
@@ -63,7 +74,8 @@ struct Prepared {
 void measure_layer(const Layer& l, ThreadPool& pool) {
   Graph graph;
   bool linear = l.size == 0;
-  Tensor x = filled(linear ? std::vector<std::int64_t>{l.kernel, l.in} : std::vector<std::int64_t>{1, l.size, l.size, l.in});
+  Tensor x =
+      filled(linear ? std::vector<std::int64_t>{l.kernel, l.in} : std::vector<std::int64_t>{1, l.size, l.size, l.in});
   Tensor w = filled(linear ? std::vector<std::int64_t>{l.out, l.in}
                            : std::vector<std::int64_t>{l.out, l.in / l.groups, l.kernel, l.kernel});
   Value* in = graph.input("x", Type{DType::f32, {x.shape().begin(), x.shape().end()}, std::nullopt});
@@ -75,7 +87,8 @@ void measure_layer(const Layer& l, ThreadPool& pool) {
          {"stride", std::vector<std::int64_t>{l.stride, l.stride}},
          {"pads", std::vector<std::int64_t>(4, l.kernel / 2)}};
   }
-  Node* node = graph.create(linear ? Op::linear : Op::conv, {in, graph.constant(w), graph.constant(filled({l.out}))}, a).value();
+  Node* node =
+      graph.create(linear ? Op::linear : Op::conv, {in, graph.constant(w), graph.constant(filled({l.out}))}, a).value();
   std::vector<ConcreteType> inputs{{DType::f32, x.shape()}, {DType::f32, w.shape()}, {DType::f32, {l.out}}};
   std::vector<ConcreteType> outputs{{DType::f32, {}}};
   for (const Dim& d : node->output()->type().shape) outputs[0].shape.push_back(d.constant());
@@ -97,7 +110,7 @@ void measure_layer(const Layer& l, ThreadPool& pool) {
   const std::byte* pointers[3] = {x.bytes().data(), nullptr, nullptr};
   std::byte* result = y.mutable_bytes().data();
   using Clock = std::chrono::steady_clock;
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 400; ++i) {
     for (Prepared* p : {&own, &other}) {
       auto address = reinterpret_cast<std::uintptr_t>(p->scratch.data());
       std::byte* scratch = p->scratch.data() + (64 - address % 64) % 64;

@@ -170,10 +170,10 @@ PieceFunction comparison_of(Op op) {
 template <typename T>
 PieceFunction integer_of(Op op) {
   static constexpr PieceRow kRows[] = {
-      {Op::add, binary_piece<T, T, wrap_add<T>>},         {Op::sub, binary_piece<T, T, wrap_sub<T>>},
-      {Op::mul, binary_piece<T, T, wrap_mul<T>>},         {Op::minimum, binary_piece<T, T, smaller<T>>},
-      {Op::maximum, binary_piece<T, T, larger<T>>},       {Op::bitwise_and, binary_piece<T, T, bits_and<T>>},
-      {Op::bitwise_or, binary_piece<T, T, bits_or<T>>},   {Op::bitwise_xor, binary_piece<T, T, bits_xor<T>>},
+      {Op::add, binary_piece<T, T, wrap_add<T>>},       {Op::sub, binary_piece<T, T, wrap_sub<T>>},
+      {Op::mul, binary_piece<T, T, wrap_mul<T>>},       {Op::minimum, binary_piece<T, T, smaller<T>>},
+      {Op::maximum, binary_piece<T, T, larger<T>>},     {Op::bitwise_and, binary_piece<T, T, bits_and<T>>},
+      {Op::bitwise_or, binary_piece<T, T, bits_or<T>>}, {Op::bitwise_xor, binary_piece<T, T, bits_xor<T>>},
   };
   for (const PieceRow& row : kRows) {
     if (row.op == op) return row.function;

@@ -72,8 +72,8 @@ KernelResult make_conv_f32(const PrepareContext& context) {
     spread_channels(p.dims, p.bias, padded);
     p.bias = std::move(padded);
   }
-  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, layout_name(kLayoutF32, p.dims.groups),
-                                     packed_bytes_conv_f32(p.dims)));
+  AOQ_ASSIGN(p.weights,
+             packed_input(context, kWeight, layout_name(kLayoutF32, p.dims.groups), packed_bytes_conv_f32(p.dims)));
   ConvF32Plan plan = plan_conv_f32(p.dims, p.epilogue, best_isa());
   return kernel_of<ConvF32Args>(context, std::move(p), plan, run_conv_f32);
 }

@@ -7,8 +7,8 @@
 
 namespace aoq::cpu {
 
-// What can be said without shapes, so also of a node of a graph with symbolic dimensions: unsupported with a reason where
-// no convolution kernel takes it.
+// What can be said without shapes, so also of a node of a graph with symbolic dimensions: unsupported with a reason
+// where no convolution kernel takes it.
 Status check_conv_node(const Node& node);
 // The activation attributes as a kernel takes them.
 Result<ActivationParams> activation_of(const Attributes& attributes);

@@ -22,7 +22,7 @@ inline constexpr std::string_view kLayoutF32Depthwise = "f32_dw";
 
 std::string layout_name(std::string_view base, std::int64_t groups);
 
-#define AOQ_LAYOUT(name, pack, unpack)                                    \
+#define AOQ_LAYOUT(name, pack, unpack)                                     \
   Result<std::vector<std::byte>> pack(const Tensor&, std::int64_t groups); \
   Result<Tensor> unpack(const PackedConstant&);
 #include "backends/cpu/layouts.def"

@@ -281,10 +281,8 @@ KernelResult make_fixed(const PrepareContext& context) {
   const ConcreteType& type = context.outputs[0];
   AOQ_ASSIGN(Tensor value, Tensor::make(type.dtype, type.shape));
   MutableTensorView view = value.mutable_view();
-  AOQ_TRY(context.node.def().reference({.op = context.node.op(),
-                                        .inputs = {},
-                                        .outputs = std::span(&view, 1),
-                                        .attributes = context.attributes}));
+  AOQ_TRY(context.node.def().reference(
+      {.op = context.node.op(), .inputs = {}, .outputs = std::span(&view, 1), .attributes = context.attributes}));
   return make_kernel([value = std::move(value)](const RunContext& c) -> Status {
     std::memcpy(c.outputs[0], value.bytes().data(), value.bytes().size());
     return {};

@@ -12,8 +12,7 @@ namespace aoq::cpu {
 namespace {
 
 std::size_t axis_of(const PrepareContext& context) {
-  return static_cast<std::size_t>(
-      normalized_axis(context.attributes.integer("axis"), context.inputs[0].shape.size()));
+  return static_cast<std::size_t>(normalized_axis(context.attributes.integer("axis"), context.inputs[0].shape.size()));
 }
 
 // Row kernels that need a row of scratch for every worker get it in `spare`.
@@ -43,8 +42,7 @@ KernelResult make_along_axis(const PrepareContext& context, RowsFunction functio
   AxisRows axis = rows_along_axis(context.inputs[0].shape, axis_of(context));
   Split split = split_work(axis.rows, axis.columns * 4, context);
   Split copy_split = axis.is_last ? Split{} : split_rows(*axis.gather, context);
-  std::uint64_t row_bytes =
-      spare == Spare::row ? static_cast<std::uint64_t>(bytes_to_cache_line(axis.columns * 4)) : 0;
+  std::uint64_t row_bytes = spare == Spare::row ? static_cast<std::uint64_t>(bytes_to_cache_line(axis.columns * 4)) : 0;
   KernelNeeds needs{axis.scratch_bytes + row_bytes * static_cast<std::uint64_t>(split.workers), 0};
   return make_kernel(
       [axis, split, copy_split, row_bytes, function, isa = best_isa()](const RunContext& c) -> Status {
@@ -142,7 +140,8 @@ KernelResult make_batch_norm(const PrepareContext& context) {
   for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = weight[i] / std::sqrt(variance[i] + epsilon);
   // Rows of channels, or rows of one channel's pixels.
   std::int64_t total = element_count(shape);
-  std::int64_t columns = channels_last ? channels : std::max<std::int64_t>(element_count(std::span(shape).subspan(2)), 1);
+  std::int64_t columns =
+      channels_last ? channels : std::max<std::int64_t>(element_count(std::span(shape).subspan(2)), 1);
   Split split = split_work(total / std::max<std::int64_t>(columns, 1), columns / 2 + 2, context);
   return make_kernel(
       [factor = std::move(weight), bias = std::move(bias), mean = std::move(mean), columns, channels, channels_last,

@@ -67,7 +67,8 @@ Result<Quantized> quantized_of(const PrepareContext& context, std::int64_t chann
   AOQ_ASSIGN(ActivationParams activation, activation_of(a));
   Quantized q;
   q.epilogue = epilogue_of(context, activation);
-  if (q.epilogue.has_residual && (q.epilogue.out_type == DType::f32) != (context.inputs[kResidual].dtype == DType::f32)) {
+  if (q.epilogue.has_residual &&
+      (q.epilogue.out_type == DType::f32) != (context.inputs[kResidual].dtype == DType::f32)) {
     return refuse("the residual is {} and the result {}", dtype_name(context.inputs[kResidual].dtype),
                   dtype_name(q.epilogue.out_type));
   }
@@ -84,10 +85,14 @@ Result<Quantized> quantized_of(const PrepareContext& context, std::int64_t chann
   return q;
 }
 
-// The epilogue's arrays in the order of the kernel. With a scale that is an operand and codes as the result they are made
-// at every run, in scratch.
+// The order of the epilogue's arrays: one entry per channel, or the panels of spread_channels.
+enum class ChannelOrder : std::uint8_t { plain, panels };
+
+// The epilogue's arrays in the order of the kernel. With a scale that is an operand and codes as the result they are
+// made at every run, in scratch.
 struct EpilogueArrays {
   std::vector<float> bias, multiplier;
+  ChannelOrder order = ChannelOrder::plain;
   std::int64_t padded = 0;
   bool at_run = false;
 };
@@ -108,23 +113,24 @@ bool is_sound(std::span<const float> bias, std::span<const float> multiplier) {
   return true;
 }
 
-Result<EpilogueArrays> arrays_of(const Quantized& q, const ConvDims& dims, std::int64_t padded) {
+void order_channels(ChannelOrder order, const ConvDims& dims, std::span<const float> values, std::span<float> out) {
+  if (order == ChannelOrder::panels) return spread_channels(dims, values, out);
+  std::fill(std::copy(values.begin(), values.end(), out.begin()), out.end(), 0.0f);
+}
+
+Result<EpilogueArrays> arrays_of(const Quantized& q, const ConvDims& dims, ChannelOrder order) {
   EpilogueArrays arrays;
-  arrays.padded = padded;
+  arrays.order = order;
+  arrays.padded = order == ChannelOrder::panels ? padded_channels(dims) : std::max<std::int64_t>(dims.out_c, 16);
   arrays.at_run = q.scale_is_operand && q.epilogue.out_type != DType::f32;
   auto channels = static_cast<std::size_t>(dims.out_c);
   std::vector<float> bias(channels), multiplier(channels);
   prepare_epilogue(source_of(q, q.source.x_scale), bias, multiplier);
   if (!q.scale_is_operand && !is_sound(bias, multiplier)) return refuse("a scale or bias is out of the range of f32");
-  arrays.bias.resize(static_cast<std::size_t>(padded));
-  arrays.multiplier.resize(static_cast<std::size_t>(padded));
-  if (is_depthwise(dims)) {
-    std::copy(bias.begin(), bias.end(), arrays.bias.begin());
-    std::copy(multiplier.begin(), multiplier.end(), arrays.multiplier.begin());
-  } else {
-    spread_channels(dims, bias, arrays.bias);
-    spread_channels(dims, multiplier, arrays.multiplier);
-  }
+  arrays.bias.resize(static_cast<std::size_t>(arrays.padded));
+  arrays.multiplier.resize(static_cast<std::size_t>(arrays.padded));
+  order_channels(order, dims, bias, arrays.bias);
+  order_channels(order, dims, multiplier, arrays.multiplier);
   return arrays;
 }
 
@@ -153,13 +159,8 @@ Result<EpilogueArgs> arrays_at_run(const Prepared& p, float x_scale, std::byte* 
   if (!is_sound(plain_bias, plain_multiplier)) {
     return error(Code::invalid_data, "x_scale is {}, out of range with these weights", x_scale);
   }
-  if (is_depthwise(p.dims)) {
-    std::fill(std::copy(plain_bias.begin(), plain_bias.end(), bias.begin()), bias.end(), 0.0f);
-    std::fill(std::copy(plain_multiplier.begin(), plain_multiplier.end(), multiplier.begin()), multiplier.end(), 0.0f);
-  } else {
-    spread_channels(p.dims, plain_bias, bias);
-    spread_channels(p.dims, plain_multiplier, multiplier);
-  }
+  order_channels(p.arrays.order, p.dims, plain_bias, bias);
+  order_channels(p.arrays.order, p.dims, plain_multiplier, multiplier);
   return EpilogueArgs{.bias = bias.data(), .multiplier = multiplier.data()};
 }
 
@@ -231,9 +232,8 @@ KernelResult make_qconv_depthwise(const PrepareContext& context) {
   if (!is_depthwise(p.dims)) return refuse("the convolution is not depthwise");
   p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
-  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, std::max<std::int64_t>(p.dims.out_c, 16)));
-  AOQ_ASSIGN(p.weights,
-             packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
+  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, ChannelOrder::plain));
+  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
   DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
   return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_s8);
 }
@@ -243,9 +243,9 @@ KernelResult make_qconv(const PrepareContext& context) {
   AOQ_ASSIGN(p.dims, checked_dims(context));
   p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
-  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, padded_channels(p.dims)));
-  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, layout_name(kLayoutS8, p.dims.groups),
-                                     packed_bytes_conv_s8(p.dims)));
+  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, ChannelOrder::panels));
+  AOQ_ASSIGN(p.weights,
+             packed_input(context, kWeight, layout_name(kLayoutS8, p.dims.groups), packed_bytes_conv_s8(p.dims)));
   ConvS8Plan plan = plan_conv_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_s8);
 }

@@ -35,7 +35,8 @@ Result<QParamSource> qparams_of(const PrepareContext& context) {
   q.zero_point = integer_attribute(a, "zero_point").value_or(0);
   const std::string& granularity = a.string("granularity");
   if (q.is_operand) {
-    if (granularity != "tensor" && granularity != "token") return refuse("the kernel has no {} granularity", granularity);
+    if (granularity != "tensor" && granularity != "token")
+      return refuse("the kernel has no {} granularity", granularity);
     q.per_row = granularity == "token";
     return q;
   }
@@ -136,7 +137,8 @@ KernelResult make_lookup(const PrepareContext& context) {
   const Tensor* table = constant_input(context, 1);
   if (table == nullptr) return refuse("the table is not a constant");
   DType x_type = context.inputs[0].dtype;
-  if (!is_byte(x_type) || table->element_count() != 256) return refuse("the kernel reads u8 and i8 through 256 entries");
+  if (!is_byte(x_type) || table->element_count() != 256)
+    return refuse("the kernel reads u8 and i8 through 256 entries");
   std::int64_t n = element_count(context.inputs[0]);
   Split split = split_elements(n, 1, context);
   // The op's table begins with the lowest code, the kernel's is indexed by the bits.

@@ -1,5 +1,5 @@
-// lstm and gru in f32 with their default activations: the chains of the reference by the linear kernel, so equal bit for
-// bit. One product for all time steps of x, then one for h at every step.
+// lstm and gru in f32 with their default activations: the chains of the reference by the linear kernel, so equal bit
+// for bit. One product for all time steps of x, then one for h at every step.
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/elementwise_f32.h"
 #include "backends/cpu/rows/rows.h"
@@ -86,7 +86,8 @@ Result<Recurrent> prepare(const PrepareContext& context, std::int64_t gates) {
   for (std::int64_t d = 0; d < n.directions; ++d) {
     Direction direction;
     const float* rd = r.data() + d * columns * n.hidden;
-    AOQ_ASSIGN(direction.x, make_product(context, {n.steps * n.batch, n.input, columns}, w.data() + d * columns * n.input));
+    AOQ_ASSIGN(direction.x,
+               make_product(context, {n.steps * n.batch, n.input, columns}, w.data() + d * columns * n.input));
     AOQ_ASSIGN(direction.h, make_product(context, {n.batch, n.hidden, columns}, rd));
     if (gates == 3 && !n.linear_before_reset) {
       AOQ_ASSIGN(direction.candidate,
@@ -199,8 +200,15 @@ Status run_recurrent(const Recurrent& n, StepFunction step, const RunContext& c)
     for (std::int64_t k = 0; k < n.steps; ++k) {
       std::int64_t t = direction.reverse ? n.steps - 1 - k : k;
       direction.h.run(c, h, h_part, at);
-      step(c, {n, direction, n.bias.data() + d * 2 * columns, x_part + t * n.batch * columns, h_part, h, cell,
-               {spare[0], spare[1]}, at});
+      step(c, {n,
+               direction,
+               n.bias.data() + d * 2 * columns,
+               x_part + t * n.batch * columns,
+               h_part,
+               h,
+               cell,
+               {spare[0], spare[1]},
+               at});
       std::copy_n(h, state, output_of<float>(c) + (t * n.directions + d) * state);
     }
     std::copy_n(h, state, output_of<float>(c, 1) + d * state);

@@ -72,8 +72,8 @@ Result<std::vector<Stage>> stages_of(const PrepareContext& context) {
     AxisSizes sizes{shape[d], result[d], static_cast<double>(result[d]) / static_cast<double>(shape[d])};
     if (!scales.empty()) sizes.scale = scales[d];
     if (sizes.in == sizes.out && sizes.scale == 1.0) continue;
-    Stage stage{element_count(std::span(shape).first(d)), shape[d], result[d],
-                element_count(std::span(shape).subspan(d + 1)), {}, {}};
+    Stage stage{element_count(std::span(shape).first(d)),       shape[d], result[d],
+                element_count(std::span(shape).subspan(d + 1)), {},       {}};
     for (std::int64_t i = 0; i < sizes.out; ++i) stage.samples.push_back(sample_at(context.attributes, sizes, i));
     stage.split = split_work(stage.outer * stage.out, stage.inner + 4, context);
     stages.push_back(std::move(stage));

@@ -90,12 +90,16 @@ T* output_of(const RunContext& context, std::size_t i = 0) {
 }
 
 std::int64_t element_count(std::span<const std::int64_t> shape);
-inline std::int64_t element_count(const ConcreteType& type) { return element_count(type.shape); }
+inline std::int64_t element_count(const ConcreteType& type) {
+  return element_count(type.shape);
+}
 // In bytes; 0 for types narrower than a byte.
 std::int64_t element_bytes(DType dtype);
 // The axis attribute, counted from the front. It was range-checked by inference.
 std::int64_t normalized_axis(std::int64_t axis, std::size_t rank);
-inline std::int64_t bytes_to_cache_line(std::int64_t bytes) { return (bytes + 63) / 64 * 64; }
+inline std::int64_t bytes_to_cache_line(std::int64_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 // The tensor of an operand that is a plain constant; null otherwise.
 const Tensor* constant_input(const PrepareContext& context, std::size_t i);
@@ -110,7 +114,9 @@ Result<const std::byte*> packed_input(const PrepareContext& context, std::size_t
 std::optional<float> real_attribute(const Attributes& attributes, std::string_view name);
 std::optional<std::int32_t> integer_attribute(const Attributes& attributes, std::string_view name);
 
-inline bool is_byte(DType d) { return d == DType::u8 || d == DType::i8; }
+inline bool is_byte(DType d) {
+  return d == DType::u8 || d == DType::i8;
+}
 
 // "input 0 is f16, the kernel reads f32" unless all present inputs and results are f32.
 Status require_f32(const PrepareContext& context);

@@ -74,9 +74,9 @@ void StridedCopy::run(const std::byte* from, std::byte* to, std::int64_t row_beg
     at_to += index[d] * outer_[d].to_stride;
   }
   for (std::int64_t row = row_begin; row < row_end; ++row) {
-    copy_line({from + at_from * element_bytes_, to + at_to * element_bytes_, last_.size, last_.from_stride,
-               last_.to_stride},
-              element_bytes_);
+    copy_line(
+        {from + at_from * element_bytes_, to + at_to * element_bytes_, last_.size, last_.from_stride, last_.to_stride},
+        element_bytes_);
     for (std::size_t d = outer_count_; d-- > 0;) {
       at_from += outer_[d].from_stride;
       at_to += outer_[d].to_stride;

@@ -25,8 +25,8 @@ namespace {
 
 float special_float(Draw& draw) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  return draw.one_of({0.0f, -0.0f, 1.0f, -1.0f, 0.5f, -0.5f, 2.5f, 1e-40f, -1e-42f, 3e38f, -3e38f, kInfinity, -kInfinity,
-                      std::numeric_limits<float>::quiet_NaN(), 100.0f, -100.0f});
+  return draw.one_of({0.0f, -0.0f, 1.0f, -1.0f, 0.5f, -0.5f, 2.5f, 1e-40f, -1e-42f, 3e38f, -3e38f, kInfinity,
+                      -kInfinity, std::numeric_limits<float>::quiet_NaN(), 100.0f, -100.0f});
 }
 
 float random_float(Draw& draw, Values values) {
@@ -58,8 +58,8 @@ Tensor random_tensor(Draw& draw, DType dtype, Shape shape, Values values) {
 }
 
 Shape random_shape(Draw& draw, std::size_t min_rank, std::size_t max_rank) {
-  auto rank = static_cast<std::size_t>(
-      draw.between(static_cast<std::int64_t>(min_rank), static_cast<std::int64_t>(max_rank)));
+  auto rank =
+      static_cast<std::size_t>(draw.between(static_cast<std::int64_t>(min_rank), static_cast<std::int64_t>(max_rank)));
   Shape shape(rank);
   for (std::int64_t& d : shape) d = draw.chance(15) ? 1 : draw.between(1, rank > 3 ? 5 : 9);
   if (rank > 0 && draw.chance(40)) shape.back() = draw.one_of<std::int64_t>({15, 16, 17, 31, 33, 64, 100});
@@ -314,11 +314,11 @@ void resize_case(Draw& draw, Case* c) {
   c->input(random_tensor(draw, nearest ? draw.one_of({DType::f32, DType::u8, DType::f16}) : DType::f32, x));
   c->attributes.set("sizes", std::move(sizes));
   c->attributes.set("mode", std::string(nearest ? "nearest" : draw.chance(80) ? "linear" : "cubic"));
-  c->attributes.set("coordinates", std::string(draw.one_of<const char*>(
-                                       {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel",
-                                        "half_pixel_symmetric", "tf_half_pixel_for_nn"})));
-  c->attributes.set("nearest", std::string(draw.one_of<const char*>(
-                                   {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"})));
+  c->attributes.set("coordinates", std::string(draw.one_of<const char*>({"half_pixel", "asymmetric", "align_corners",
+                                                                         "pytorch_half_pixel", "half_pixel_symmetric",
+                                                                         "tf_half_pixel_for_nn"})));
+  c->attributes.set(
+      "nearest", std::string(draw.one_of<const char*>({"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"})));
 }
 
 // ---- rows along an axis
@@ -383,7 +383,8 @@ void arg_case(Draw& draw, Case* c) {
 // ---- elementwise
 
 DType any_type(Draw& draw) {
-  return draw.one_of({DType::f32, DType::f32, DType::i64, DType::i32, DType::u8, DType::i8, DType::boolean, DType::f16});
+  return draw.one_of(
+      {DType::f32, DType::f32, DType::i64, DType::i32, DType::u8, DType::i8, DType::boolean, DType::f16});
 }
 
 void unary_case(Draw& draw, Op op, Case* c) {

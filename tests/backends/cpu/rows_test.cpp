@@ -3,16 +3,53 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
+#include <new>
 #include <set>
 
 #include "backends/cpu/backend.h"
+#include "backends/cpu/rows/row.h"
 #include "ir/interpreter.h"
 #include "tests/backends/cpu/rows_cases.h"
+
+// Counts heap allocations while a kernel runs.
+namespace {
+std::atomic<bool> is_counting = false;
+std::atomic<std::int64_t> allocations = 0;
+
+void* count_and_allocate(std::size_t bytes, std::size_t alignment) {
+  if (is_counting.load()) allocations.fetch_add(1);
+  std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, rounded);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  return count_and_allocate(bytes, alignof(std::max_align_t));
+}
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return count_and_allocate(bytes, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
 
 namespace aoq::cpu::test {
 namespace {
@@ -93,9 +130,8 @@ std::int64_t first_difference(const Tensor& expected, const std::byte* found, Ex
     for (float v : expected.as<float>()) magnitude = std::max(magnitude, std::fabs(static_cast<double>(v)));
   }
   for (std::int64_t i = 0; i < expected.element_count(); ++i) {
-    bool same = exactness == Exactness::exact
-                    ? same_element(expected.dtype(), expected.bytes().data(), found, i)
-                    : close_element(expected.bytes().data(), found, i, magnitude);
+    bool same = exactness == Exactness::exact ? same_element(expected.dtype(), expected.bytes().data(), found, i)
+                                              : close_element(expected.bytes().data(), found, i, magnitude);
     if (!same) return i;
   }
   return -1;
@@ -108,7 +144,8 @@ std::string describe_case(const KernelRow& row, const Case& c) {
     text += fmt::format(" {}{}", dtype_name(c.data[i].dtype()), shape_to_string(c.data[i].shape()));
   }
   for (const auto& [name, value] : c.node->attributes()) {
-    if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&value)) text += fmt::format(" {}={}", name, shape_to_string(*ints));
+    if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&value))
+      text += fmt::format(" {}={}", name, shape_to_string(*ints));
     if (const auto* i = std::get_if<std::int64_t>(&value)) text += fmt::format(" {}={}", name, *i);
     if (const auto* b = std::get_if<bool>(&value)) text += fmt::format(" {}={}", name, *b);
     if (const auto* r = std::get_if<double>(&value)) text += fmt::format(" {}={}", name, *r);
@@ -146,7 +183,12 @@ void run_and_compare(const KernelRow& row, const Case& c, const Kernel& kernel, 
     inputs[shared] = pointers[0];
   }
   Guarded scratch(static_cast<std::int64_t>(kernel.scratch_bytes()), 0xff);  // floats of NaN
-  Status status = kernel.run({inputs, pointers, scratch.data(), &pool_of(threads)});
+  ThreadPool& pool = pool_of(threads);
+  allocations = 0;
+  is_counting = true;
+  Status status = kernel.run({inputs, pointers, scratch.data(), &pool});
+  is_counting = false;
+  if (row.exactness == Exactness::exact && status.ok()) CHECK(allocations == 0);
   CHECK_MESSAGE(status.ok() == expected.tensors.ok(), status.message());
   CHECK(scratch.intact());
   for (Guarded& g : outputs) CHECK(g.intact());
@@ -232,7 +274,8 @@ KernelResult make_poison(const PrepareContext&) {
 }
 
 // Runs a graph node by node with the first row that takes each node.
-Result<std::vector<Tensor>> run_graph(const Graph& graph, const CpuBackend& backend, const std::vector<Tensor>& inputs) {
+Result<std::vector<Tensor>> run_graph(const Graph& graph, const CpuBackend& backend,
+                                      const std::vector<Tensor>& inputs) {
   std::map<const Value*, Tensor> values;
   std::size_t next = 0;
   TestStore store;
@@ -296,8 +339,7 @@ Graph lowered_network(Draw& draw) {
               {"out_scale", 0.1},
               {"out_zero_point", std::int64_t{0}}});
   y = create(graph, Op::reshape, {y}, {{"shape", std::vector<Dim>{1, 16}}});
-  y = create(graph, Op::qlinear, {y, weight({10, 16}), scales(10)},
-             {{"x_scale", 0.1}, {"out_dtype", DType::f32}});
+  y = create(graph, Op::qlinear, {y, weight({10, 16}), scales(10)}, {{"x_scale", 0.1}, {"out_dtype", DType::f32}});
   REQUIRE(graph.output({y}, {"y"}).ok());
   return graph;
 }
@@ -313,15 +355,15 @@ TEST_CASE("integer nodes do not use the float rows") {
 
   std::vector<KernelRow> poisoned(kernel_rows().begin(), kernel_rows().end());
   for (KernelRow& row : poisoned) {
-    bool is_float_row = row.op == Op::conv || row.op == Op::linear || row.op == Op::matmul || row.op == Op::dequantize ||
-                        row.op == Op::avg_pool;
+    bool is_float_row = row.op == Op::conv || row.op == Op::linear || row.op == Op::matmul ||
+                        row.op == Op::dequantize || row.op == Op::avg_pool;
     if (is_float_row) row.make = make_poison;
   }
   Result<std::vector<Tensor>> guarded = run_graph(graph, CpuBackend(best_isa(), poisoned), inputs);
   REQUIRE_MESSAGE(guarded.ok(), guarded.status().message());
   CHECK(std::memcmp((*clean)[0].bytes().data(), (*guarded)[0].bytes().data(), (*clean)[0].bytes().size()) == 0);
-  CHECK(first_difference((*ReferenceExecutor().prepare(graph))->run(inputs, {}).value()[0],
-                         (*clean)[0].bytes().data(), Exactness::exact) < 0);
+  CHECK(first_difference((*ReferenceExecutor().prepare(graph))->run(inputs, {}).value()[0], (*clean)[0].bytes().data(),
+                         Exactness::exact) < 0);
 
   // The poison works: a float node meets it.
   Graph float_graph;
