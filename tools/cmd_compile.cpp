@@ -35,6 +35,11 @@ class Compile : public Command {
     if (loaded.form == ModelForm::aoq) {
       return error(Code::invalid_argument, "{}: is compiled already, expected a float model (.onnx or .aoqir)", model_);
     }
+    AOQ_ASSIGN(Recipe recipe, read_recipe(quantize_));
+    if (loaded.graph.stage > Stage::prepared && recipe.mode != QuantMode::none) {
+      return error(Code::invalid_argument, "{}: the graph is {} already; compile it without --quantize, --calibrate and "
+                   "--ranges", model_, stage_name(loaded.graph.stage));
+    }
     CompileOptions options;
     options.cpu_class = cpu_;
     options.source_hash = loaded.hash;

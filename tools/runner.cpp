@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tools/compiler.h"
+#include "tools/suggest.h"
 
 namespace aoq::tools {
 
@@ -36,10 +37,12 @@ Status apply_given(const std::vector<std::string>& given, const std::vector<Port
   for (const std::string& entry : given) {
     std::size_t equals = entry.find('=');
     std::string name = entry.substr(0, equals);
-    std::size_t i = 0;
-    while (i < ports.size() && ports[i].name != name) ++i;
+    std::vector<std::string> known;
+    for (const Port& port : ports) known.push_back(port.name);
+    auto i = static_cast<std::size_t>(std::find(known.begin(), known.end(), name) - known.begin());
     if (equals == std::string::npos || i == ports.size()) {
-      return error(Code::invalid_argument, "--shape: \"{}\" names no input, expected NAME=1x3x224x224", entry);
+      return error(Code::invalid_argument, "--shape {}: names no input{}; expected NAME=1x3x224x224, of {}", entry,
+                   did_you_mean(name, known), fmt::join(known, ", "));
     }
     AOQ_ASSIGN(shapes[i], parse_shape(std::string_view(entry).substr(equals + 1)));
   }

@@ -461,6 +461,11 @@ TEST_CASE("import writes the IR of every stage, and it reads back") {
     CHECK(w.read(file).starts_with(std::string("aoqir 1 ") + stage));
   }
   CHECK(w.aoq("compare int8.aoq lowered.aoqir --input data.npz --max-abs 0").code == 0);
+  CHECK(w.aoq("compile quantized.aoqir -o q.aoq --calibrate data.npz").code == 2);
+  CHECK(w.aoq("compile quantized.aoqir -o q.aoq").code == 0);
+  CHECK(w.aoq("compare int8.aoq q.aoq --input data.npz --max-abs 0").code == 0);
+  CHECK(w.aoq("compile prepared.aoqir -o p.aoq --calibrate data.npz").code == 0);
+  CHECK(w.aoq("compare int8.aoq p.aoq --input data.npz --max-abs 0").code == 0);
   CHECK(w.aoq("import int8.aoq -o back.aoqir").code == 0);
   CHECK(w.aoq("compare int8.aoq back.aoqir --input data.npz --max-abs 0").code == 0);
 }
