@@ -31,10 +31,11 @@ Status bind_dimension(const Graph& graph, const Expected& expected, const InputS
     return error(Code::invalid_data, "input \"{}\" is {}, expected {} with {} = {} as another input has it", expected.name,
                  found_text(found), to_string(*expected.type), symbol, it->second);
   }
-  auto range = graph.symbols.find(symbol);
-  if (range != graph.symbols.end() && (size < range->second.min || size > range->second.max)) {
+  auto declared = graph.symbols.find(symbol);
+  SymbolRange range = declared != graph.symbols.end() ? declared->second : SymbolRange{};
+  if (size < range.min || size > range.max) {
     return error(Code::invalid_data, "input \"{}\" is {}: {} is {}, expected {} to {}", expected.name, found_text(found),
-                 symbol, size, range->second.min, range->second.max);
+                 symbol, size, range.min, range.max);
   }
   return {};
 }
@@ -43,8 +44,8 @@ Status check_dimensions(const Expected& expected, const InputShape& found, const
   for (std::size_t d = 0; d < found.shape.size(); ++d) {
     AOQ_ASSIGN(std::int64_t size, expected.type->shape[d].evaluate(values));
     if (size != found.shape[d]) {
-      return error(Code::invalid_data, "input \"{}\" is {}, expected {}", expected.name, found_text(found),
-                   to_string(*expected.type));
+      return error(Code::invalid_data, "input \"{}\" is {}, expected {}, which has {} in dimension {}", expected.name,
+                   found_text(found), to_string(*expected.type), size, d);
     }
   }
   return {};

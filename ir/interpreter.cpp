@@ -36,7 +36,10 @@ Result<std::vector<Tensor>> evaluate(const Node& node, std::span<const Tensor* c
     types[i] = concrete(node.input(i)->type(), inputs[i]->shape());
     type_pointers[i] = &types[i];
   }
-  AOQ_ASSIGN(std::vector<Type> results, def.infer(InferContext{node.op(), type_pointers, attributes}));
+  // The graph was verified: what does not fit now are the shapes of this run.
+  Result<std::vector<Type>> inferred = def.infer(InferContext{node.op(), type_pointers, attributes});
+  if (!inferred.ok()) return Status(Code::invalid_data, inferred.status().message());
+  const std::vector<Type>& results = *inferred;
   std::vector<Tensor> outputs;
   for (const Type& t : results) {
     AOQ_ASSIGN(std::vector<std::int64_t> shape, evaluate(t.shape, symbols));
