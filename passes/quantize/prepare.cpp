@@ -2,7 +2,7 @@
 //
 //   conv(x, w)   =>   conv(observe(x), w)         and the node is marked `requested = "int8"`
 //
-// What is quantized = legal (the op table) and wanted (the recipe) and offered (the target):
+// What is quantized = legal (the op table) and wanted (the recipe); what the target offers is asked when lowering:
 //
 //  1. Anchors are the weighted ops (conv, linear) with a constant weight and a qconfig. They do the arithmetic that
 //     integers pay for, and every other decision serves them.
@@ -20,7 +20,6 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "ir/target.h"
 #include "passes/quantize/recipe.h"
 #include "passes/rewrite/common.h"
 
@@ -48,8 +47,7 @@ bool is_float_value(const Value* v) { return v->type().dtype == DType::f32 && !v
 
 class Preparation {
  public:
-  Preparation(Graph& graph, const Recipe& recipe, const TargetInfo* target)
-      : graph_(graph), recipe_(recipe), target_(target) {}
+  Preparation(Graph& graph, const Recipe& recipe) : graph_(graph), recipe_(recipe) {}
 
   Status run() {
     find_anchors();
@@ -256,7 +254,6 @@ class Preparation {
 
   Graph& graph_;
   const Recipe& recipe_;
-  const TargetInfo* target_;
   std::map<const Node*, const QConfig*> anchors_;
   std::unordered_set<const Node*> members_;
   std::unordered_set<const Value*> wanted_;
@@ -270,7 +267,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (graph.stage != Stage::traced) {
     return error(Code::invalid_argument, "the graph is {}, expected traced", stage_name(graph.stage));
   }
-  AOQ_TRY(Preparation(graph, *context.recipe, context.target).run());
+  AOQ_TRY(Preparation(graph, *context.recipe).run());
   graph.stage = Stage::prepared;
   return true;
 }
