@@ -83,6 +83,17 @@ class OpenFile {
         !model_->symbols() || !model_->metadata() || !model_->provenance() || !model_->provenance_json()) {
       return broken("a list of the metadata is missing");
     }
+    // The FlatBuffers verifier checks where a list lies, not how its elements are aligned.
+    auto is_aligned_for = [](const auto* list, std::size_t size) {
+      return reinterpret_cast<std::uintptr_t>(list->Data()) % size == 0;
+    };
+    if (!is_aligned_for(model_->integers(), 8) || !is_aligned_for(model_->reals(), 8) ||
+        !is_aligned_for(model_->dims(), 8) || !is_aligned_for(model_->segments(), alignof(fbs::Segment)) ||
+        !is_aligned_for(model_->nodes(), 4) || !is_aligned_for(model_->attributes(), 4) ||
+        !is_aligned_for(model_->tensors(), 4) || !is_aligned_for(model_->symbols(), 8) ||
+        !is_aligned_for(model_->metadata(), 4) || !is_aligned_for(model_->provenance(), 4)) {
+      return broken("a list of the metadata is not aligned");
+    }
     AOQ_TRY(check_limit("nodes", model_->nodes()->size(), limits.nodes));
     AOQ_TRY(check_limit("tensors", model_->tensors()->size(), limits.values));
     return check_limit("segments", model_->segments()->size(), limits.segments);
