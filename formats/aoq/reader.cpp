@@ -85,7 +85,7 @@ class OpenFile {
     }
     // The FlatBuffers verifier checks where a list lies, not how its elements are aligned.
     auto is_aligned_for = [](const auto* list, std::size_t size) {
-      return reinterpret_cast<std::uintptr_t>(list->Data()) % size == 0;
+      return list->size() == 0 || reinterpret_cast<std::uintptr_t>(list->Data()) % size == 0;
     };
     if (!is_aligned_for(model_->integers(), 8) || !is_aligned_for(model_->reals(), 8) ||
         !is_aligned_for(model_->dims(), 8) || !is_aligned_for(model_->segments(), alignof(fbs::Segment)) ||
