@@ -2,10 +2,13 @@
 
 #include "ir/ops/common.h"
 #include "ir/ops/elements.h"
+#include "ir/resize.h"
 
 namespace aoq {
 
 namespace {
+
+using namespace resize;
 
 // What one position of the result reads along one dimension.
 struct Sample {
@@ -13,36 +16,6 @@ struct Sample {
   float weight;
 };
 using Samples = std::vector<Sample>;
-
-struct DimensionSizes {
-  std::int64_t in, out;
-  double scale;
-};
-
-double source_coordinate(std::string_view mode, const DimensionSizes& d, std::int64_t position) {
-  auto x = static_cast<double>(position);
-  auto in = static_cast<double>(d.in);
-  auto out = static_cast<double>(d.out);
-  if (mode == "asymmetric") return x / d.scale;
-  if (mode == "align_corners") return d.out == 1 ? 0.0 : x * (in - 1.0) / (out - 1.0);
-  if (mode == "pytorch_half_pixel") return d.out > 1 ? (x + 0.5) / d.scale - 0.5 : 0.0;
-  if (mode == "tf_half_pixel_for_nn") return (x + 0.5) / d.scale;
-  if (mode == "half_pixel_symmetric") {
-    double adjustment = out / (d.scale * in);
-    return in / 2.0 * (1.0 - adjustment) + (x + 0.5) / d.scale - 0.5;
-  }
-  return (x + 0.5) / d.scale - 0.5;
-}
-
-double round_nearest(std::string_view mode, double x) {
-  if (mode == "floor") return std::floor(x);
-  if (mode == "ceil") return std::ceil(x);
-  return mode == "round_prefer_ceil" ? std::floor(x + 0.5) : std::ceil(x - 0.5);
-}
-
-std::int64_t clamp_index(double x, std::int64_t n) {
-  return static_cast<std::int64_t>(std::clamp(x, 0.0, static_cast<double>(n - 1)));
-}
 
 // Keys' cubic kernel at distances 1 + t, t, 1 - t and 2 - t.
 Samples cubic_samples(double x, double a, std::int64_t n) {
@@ -52,18 +25,18 @@ Samples cubic_samples(double x, double a, std::int64_t n) {
   auto far = [a](double s) { return ((a * s - 5.0 * a) * s + 8.0 * a) * s - 4.0 * a; };
   double weights[] = {far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)};
   Samples samples;
-  for (int i = 0; i < 4; ++i) samples.push_back({clamp_index(base + i - 1, n), static_cast<float>(weights[i])});
+  for (int i = 0; i < 4; ++i) samples.push_back({inside(base + i - 1, n), static_cast<float>(weights[i])});
   return samples;
 }
 
-Samples samples_at(const Attributes& attributes, const DimensionSizes& d, std::int64_t position) {
+Samples samples_at(const Attributes& attributes, const AxisSizes& d, std::int64_t position) {
   const std::string& mode = attributes.string("mode");
-  double x = source_coordinate(attributes.string("coordinates"), d, position);
-  if (mode == "nearest") return {{clamp_index(round_nearest(attributes.string("nearest"), x), d.in), 1.0f}};
+  double x = coordinate(attributes.string("coordinates"), d, position);
+  if (mode == "nearest") return {{inside(to_nearest(attributes.string("nearest"), x), d.in), 1.0f}};
   if (mode == "cubic") return cubic_samples(x, attributes.real("cubic_a"), d.in);
   double base = std::floor(x);
   auto t = static_cast<float>(x - base);
-  return {{clamp_index(base, d.in), 1.0f - t}, {clamp_index(base + 1.0, d.in), t}};
+  return {{inside(base, d.in), 1.0f - t}, {inside(base + 1.0, d.in), t}};
 }
 
 std::vector<Samples> samples_along(const EvalContext& c, std::size_t d) {

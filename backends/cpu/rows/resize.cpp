@@ -4,45 +4,18 @@
 
 #include "backends/cpu/rows/rows.h"
 #include "backends/cpu/rows/strided_copy.h"
+#include "ir/resize.h"
 
 namespace aoq::cpu {
 namespace {
+
+using namespace resize;
 
 // What one position of the result reads along one axis: one element, or two with weights.
 struct Sample {
   std::int64_t first, second;
   float first_weight, second_weight;
 };
-
-struct AxisSizes {
-  std::int64_t in, out;
-  double scale;
-};
-
-double coordinate(std::string_view mode, const AxisSizes& d, std::int64_t position) {
-  auto x = static_cast<double>(position);
-  auto in = static_cast<double>(d.in);
-  auto out = static_cast<double>(d.out);
-  if (mode == "asymmetric") return x / d.scale;
-  if (mode == "align_corners") return d.out == 1 ? 0.0 : x * (in - 1.0) / (out - 1.0);
-  if (mode == "pytorch_half_pixel") return d.out > 1 ? (x + 0.5) / d.scale - 0.5 : 0.0;
-  if (mode == "tf_half_pixel_for_nn") return (x + 0.5) / d.scale;
-  if (mode == "half_pixel_symmetric") {
-    double adjustment = out / (d.scale * in);
-    return in / 2.0 * (1.0 - adjustment) + (x + 0.5) / d.scale - 0.5;
-  }
-  return (x + 0.5) / d.scale - 0.5;
-}
-
-double to_nearest(std::string_view mode, double x) {
-  if (mode == "floor") return std::floor(x);
-  if (mode == "ceil") return std::ceil(x);
-  return mode == "round_prefer_ceil" ? std::floor(x + 0.5) : std::ceil(x - 0.5);
-}
-
-std::int64_t inside(double x, std::int64_t n) {
-  return static_cast<std::int64_t>(std::clamp(x, 0.0, static_cast<double>(n - 1)));
-}
 
 Sample sample_at(const Attributes& attributes, const AxisSizes& d, std::int64_t position) {
   double x = coordinate(attributes.string("coordinates"), d, position);
