@@ -58,12 +58,11 @@ void run_scalar(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t u
 }
 
 std::int64_t scratch_for(const ConvF32Plan& plan) {
-  std::int64_t taps = plan.x_is_matrix || plan.copies_rows ? 1 : plan.dims.kernel_h * plan.dims.kernel_w;
   std::int64_t tiles = ceil_div(plan.row_block, kTilePixels);
   std::int64_t accumulators = tiles * kTilePixels * kPanelChannels * 4;
-  std::int64_t pointers = round_up(tiles * taps * kTilePixels * 8, 64);
-  std::int64_t zeros = round_up(plan.dims.in_c / plan.dims.groups * 4, 64);
-  std::int64_t copies = plan.copies_rows ? round_up(plan.row_block * plan.k * 4 + 64, 64) : 0;
+  std::int64_t pointers = round_up(tiles * plan.runs * kTilePixels * 8, 64);
+  std::int64_t zeros = round_up(plan.k / plan.runs * 4, 64);
+  std::int64_t copies = plan.joins_taps ? round_up(plan.row_block * plan.k * 4, 64) : 0;
   return accumulators + pointers + zeros + copies;
 }
 
@@ -78,9 +77,10 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   plan.rows = dims.batch * dims.out_h * dims.out_w;
   plan.panels = panels_per_group(dims);
   plan.x_is_matrix = input_is_matrix(dims);
-  plan.copies_rows = !plan.x_is_matrix && dims.in_c / dims.groups < kFewChannels;
+  plan.joins_taps = !plan.x_is_matrix && dims.in_c / dims.groups < kFewChannels;
+  if (!plan.x_is_matrix) plan.runs = plan.joins_taps ? dims.kernel_h : dims.kernel_h * dims.kernel_w;
   std::int64_t most = kMaxRowBlock;
-  if (plan.copies_rows) {
+  if (plan.joins_taps) {
     most = std::clamp(kCopyBytes / (4 * plan.k) / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
   }
   ConvBlocks blocks = split_conv(dims, most);

@@ -9,13 +9,9 @@ namespace {
 struct Scratch {
   float* acc;          // [row_block][16]
   const float** rows;  // [tile][tap][6]
-  float* zeros;        // one pixel of padding
-  float* copies;       // [row_block][k], only with copies_rows
+  float* zeros;        // one run of padding
+  float* copies;       // [row_block][k], only with joins_taps
 };
-
-std::int64_t taps_of(const ConvF32Plan& plan) {
-  return plan.x_is_matrix || plan.copies_rows ? 1 : plan.dims.kernel_h * plan.dims.kernel_w;
-}
 
 std::int64_t align_64(std::int64_t n) {
   return (n + 63) / 64 * 64;
@@ -23,16 +19,16 @@ std::int64_t align_64(std::int64_t n) {
 
 Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
   std::int64_t tiles = (plan.row_block + kTileRows - 1) / kTileRows;
-  std::int64_t group_in = plan.dims.in_c / plan.dims.groups;
+  std::int64_t run = plan.k / plan.runs;
   Scratch s;
   s.acc = reinterpret_cast<float*>(memory);
   memory += tiles * kTileRows * 16 * 4;
   s.rows = reinterpret_cast<const float**>(memory);
-  memory += align_64(tiles * taps_of(plan) * kTileRows * 8);
+  memory += align_64(tiles * plan.runs * kTileRows * 8);
   s.zeros = reinterpret_cast<float*>(memory);
-  memory += align_64(group_in * 4);
+  memory += align_64(run * 4);
   s.copies = reinterpret_cast<float*>(memory);
-  zero_floats(s.zeros, group_in);
+  zero_floats(s.zeros, run);
   return s;
 }
 
@@ -66,41 +62,43 @@ void for_each_tap(const ConvDims& d, const float* x, const Pixel& p, Visit visit
   }
 }
 
-// One im2col row. Kernel rows inside the image are one run where taps are neighbours; runs are written as whole
-// vectors, and what is too much the next run or row overwrites.
-void copy_row(const ConvDims& d, const float* x, const Pixel& p, float* out) {
+// The runs of a pixel where a kernel row is one run: in the image where the whole row is, otherwise put together in
+// `copy`, or the zeros.
+void find_joined_runs(const ConvF32Plan& plan, const float* x, const Pixel& p, const float* zeros, float* copy,
+                      const float** to) {
+  const ConvDims& d = plan.dims;
   std::int64_t group_in = d.in_c / d.groups;
-  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
   std::int64_t ix = p.ox * d.stride_w - d.pad_left;
-  bool inside = iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
-  if (!inside || d.dilation_w != 1 || d.groups != 1) {
-    for_each_tap(d, x, p, [&](std::int64_t, const float* from) {
-      for (std::int64_t c = 0; c < group_in; ++c) *out++ = from == nullptr ? 0.0f : from[c];
-    });
-    return;
-  }
-  std::int64_t run = d.kernel_w * d.in_c;
-  const float* from = x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, from += d.dilation_h * d.in_w * d.in_c, out += run) {
-    std::int64_t i = 0;
-    for (; i + 8 <= run; i += 8) store(out + i, load(from + i));
-    if (i < run) store(out + i, load_first(from + i, run - i));
+  bool is_joined = d.groups == 1 && d.dilation_w == 1 && ix >= 0 && ix + d.kernel_w <= d.in_w;
+  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h, to += kTileRows) {
+    const float* row = x + (p.image * d.in_h + iy) * d.in_w * d.in_c;
+    if (iy < 0 || iy >= d.in_h) {
+      *to = zeros;
+    } else if (is_joined) {
+      *to = row + ix * d.in_c;
+    } else {
+      *to = copy;
+      for (std::int64_t kw = 0; kw < d.kernel_w; ++kw) {
+        std::int64_t column = ix + kw * d.dilation_w;
+        bool inside = column >= 0 && column < d.in_w;
+        for (std::int64_t c = 0; c < group_in; ++c) *copy++ = inside ? row[column * d.in_c + c] : 0.0f;
+      }
+    }
   }
 }
 
-// Fills the pointer table of rows [begin, end), and the copies it points to if the plan copies.
+// Fills the pointer table of rows [begin, end), and the copies it points to.
 void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
   const ConvDims& d = plan.dims;
-  std::int64_t taps = taps_of(plan);
   Pixel p = pixel_of(d, begin);
   for (std::int64_t row = begin; row < end; ++row, next_pixel(d, &p)) {
     std::int64_t local = row - begin;
-    const float** to = s.rows + local / kTileRows * taps * kTileRows + local % kTileRows;
+    const float** to = s.rows + local / kTileRows * plan.runs * kTileRows + local % kTileRows;
     if (plan.x_is_matrix) {
       *to = x + row * d.in_c;
-    } else if (plan.copies_rows) {
-      *to = s.copies + local * plan.k;
-      copy_row(d, x, p, s.copies + local * plan.k);
+    } else if (plan.joins_taps) {
+      find_joined_runs(plan, x, p, s.zeros, s.copies + local * plan.k, to);
     } else {
       for_each_tap(d, x, p, [&](std::int64_t tap, const float* from) {
         to[tap * kTileRows] = from == nullptr ? s.zeros : from;
@@ -118,28 +116,10 @@ struct Block {
 
 // All of K for one panel of one row block.
 void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
-  std::int64_t taps = taps_of(plan);
-  std::int64_t run = plan.k / taps;
-  std::int64_t taps_per_block = max_of(kBlockK / max_of(run, 1), 1);
+  std::int64_t run = plan.k / plan.runs;
+  std::int64_t runs_per_block = max_of(kBlockK / max_of(run, 1), 1);
   std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   std::int64_t columns = min_of(group_out - block.panel * 16, 16);
-  const float* weights =
-      reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
-  for (std::int64_t tap = 0; tap < taps; tap += taps_per_block) {
-    for (std::int64_t offset = 0; offset < run; offset += kBlockK) {
-      TileRows x;
-      x.taps = min_of(taps - tap, taps_per_block);
-      x.offset = offset;
-      x.length = min_of(run - offset, kBlockK);
-      x.is_first = tap == 0 && offset == 0;
-      for (std::int64_t row = block.row_begin; row < block.row_end; row += kTileRows) {
-        std::int64_t local = row - block.row_begin;
-        x.rows = s.rows + ((row - block.table_begin) / kTileRows * taps + tap) * kTileRows;
-        MultiplyTileF32 multiply = tile_f32_of(min_of(block.row_end - row, kTileRows), columns);
-        multiply(x, weights + (tap * run + offset) * 16, s.acc + local * 16);
-      }
-    }
-  }
   std::int64_t channel = block.group * group_out + block.panel * 16;
   std::int64_t at = block.row_begin * plan.dims.out_c + channel;
   TargetF32 target = {
@@ -149,7 +129,27 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
       .bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
       .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
       .out = args.out + at};
-  store_tile_f32(plan.epilogue, target, s.acc);
+  bool is_direct = is_clamped(plan.epilogue, columns);
+  const float* weights =
+      reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
+  for (std::int64_t first = 0; first < plan.runs; first += runs_per_block) {
+    for (std::int64_t offset = 0; offset < run; offset += kBlockK) {
+      TileRows x;
+      x.taps = min_of(plan.runs - first, runs_per_block);
+      x.offset = offset;
+      x.length = min_of(run - offset, kBlockK);
+      x.is_first = first == 0 && offset == 0;
+      bool is_last = first + x.taps == plan.runs && offset + x.length == run;
+      for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
+        std::int64_t tile = (block.row_begin + row - block.table_begin) / kTileRows;
+        x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
+        ClampedTarget clamped = clamped_target(plan.epilogue, target, row);
+        MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), columns);
+        multiply(x, weights + (first * run + offset) * 16, s.acc + row * 16, is_direct && is_last ? &clamped : nullptr);
+      }
+    }
+  }
+  if (!is_direct) store_tile_f32(plan.epilogue, target, s.acc);
 }
 
 // Rows that one panel handles before the next panel has its turn. Many, so that a panel's weights are near; but few

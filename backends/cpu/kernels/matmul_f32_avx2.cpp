@@ -59,16 +59,18 @@ struct Panel {
 
 // Rows [begin, begin + count) times a packed panel, into out (of row `begin` and the panel's first column).
 void multiply_rows(const MatmulDims& d, const Panel& panel, const float* a, const TargetF32& target) {
+  bool is_direct = is_clamped(EpilogueF32{}, target.columns) && d.k > 0;
   for (std::int64_t row = 0; row < target.rows; ++row) panel.rows[row] = a + row * d.a_row;
   for (std::int64_t k = 0; k < d.k; k += kBlockK) {
     for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
       TileRows x = {
           .rows = panel.rows + row, .taps = 1, .offset = k, .length = min_of(d.k - k, kBlockK), .is_first = k == 0};
+      ClampedTarget clamped = clamped_target(EpilogueF32{}, target, row);
       MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), target.columns);
-      multiply(x, panel.weights + 16 * k, panel.acc + 16 * row);
+      multiply(x, panel.weights + 16 * k, panel.acc + 16 * row, is_direct && k + kBlockK >= d.k ? &clamped : nullptr);
     }
   }
-  store_tile_f32(EpilogueF32{}, target, panel.acc);
+  if (!is_direct) store_tile_f32(EpilogueF32{}, target, panel.acc);
 }
 
 }  // namespace

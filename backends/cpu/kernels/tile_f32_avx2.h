@@ -1,7 +1,8 @@
 // The f32 micro-kernel: up to 6 rows x 16 columns of fused multiply-adds, for AVX2 translation units only.
 //
 // A row is read through a pointer per tap, so a convolution needs no im2col copy. The sums continue from and go back to
-// an accumulator tile in memory: blocks of K give the same chain of operations as one long loop.
+// an accumulator tile in memory: blocks of K give the same chain of operations as one long loop. Where nothing but a
+// clamp stands behind the sum, the last block's go straight to the output.
 #pragma once
 
 #include "backends/cpu/kernels/activation_avx2.h"
@@ -24,8 +25,50 @@ struct TileRows {
   bool is_first;  // start from +0 instead of the accumulators in memory
 };
 
+// Where a tile's finished sums go, and what is done to them on the way. The pointers are those of its first element,
+// bias of its first channel; absent parts are null. A clamp to infinities changes no value.
+struct ClampedTarget {
+  const float* bias;
+  const float* residual;
+  float* out;
+  std::int64_t pitch;
+  float lo, hi;
+};
+
+// Without a bias none is added as 0: -0 + 0 is +0.
 template <int kRows, int kHalves>
-void multiply_tile_f32(const TileRows& x, const float* w, float* acc) {
+inline void store_clamped(const ClampedTarget& target, __m256 (&sum)[kRows][kHalves]) {
+  if (target.bias != nullptr) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) {
+      __m256 bias = _mm256_loadu_ps(target.bias + 8 * h);
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) sum[r][h] = _mm256_add_ps(sum[r][h], bias);
+    }
+  }
+  if (target.residual != nullptr) {
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) {
+        sum[r][h] = _mm256_add_ps(sum[r][h], _mm256_loadu_ps(target.residual + r * target.pitch + 8 * h));
+      }
+    }
+  }
+  __m256 lo = _mm256_set1_ps(target.lo);
+  __m256 hi = _mm256_set1_ps(target.hi);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) {
+      _mm256_storeu_ps(target.out + r * target.pitch + 8 * h, _mm256_min_ps(hi, _mm256_max_ps(lo, sum[r][h])));
+    }
+  }
+}
+
+// `target` is null while the sums are not finished, or where store_tile_f32 finishes them.
+template <int kRows, int kHalves>
+void multiply_tile_f32(const TileRows& x, const float* w, float* acc, const ClampedTarget* target) {
   __m256 sum[kRows][kHalves];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
@@ -51,6 +94,7 @@ void multiply_tile_f32(const TileRows& x, const float* w, float* acc) {
       }
     }
   }
+  if (target != nullptr) return store_clamped(*target, sum);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -58,7 +102,7 @@ void multiply_tile_f32(const TileRows& x, const float* w, float* acc) {
   }
 }
 
-using MultiplyTileF32 = void (*)(const TileRows&, const float*, float*);
+using MultiplyTileF32 = void (*)(const TileRows&, const float*, float*, const ClampedTarget*);
 
 inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t columns) {
   constexpr MultiplyTileF32 kHalf[] = {multiply_tile_f32<1, 1>, multiply_tile_f32<2, 1>, multiply_tile_f32<3, 1>,
@@ -72,7 +116,7 @@ inline void zero_floats(float* p, std::int64_t n) {
   __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(float));
 }
 
-// Where an accumulator tile goes: the pointers are those of its first element, bias of its first channel.
+// Where accumulators in memory go: the pointers are those of the first element, bias of the first channel.
 struct TargetF32 {
   std::int64_t rows;
   std::int64_t columns;
@@ -82,60 +126,37 @@ struct TargetF32 {
   float* out;
 };
 
-inline F32x8 clamped_or_activated(const EpilogueF32& e, F32x8 y) {
-  if (e.activation.kind == Activation::none) return y;
-  if (e.activation.kind == Activation::clamp) return math::clamp_fn(y, F32x8(e.activation.a), F32x8(e.activation.b));
-  return apply_activation_x8(e.activation, y);
+// Whether the tiles write whole vectors of clamped sums to the target themselves.
+inline bool is_clamped(const EpilogueF32& e, std::int64_t columns) {
+  bool is_plain = e.activation.kind == Activation::none || e.activation.kind == Activation::clamp;
+  return is_plain && (columns == 16 || columns == 8);
 }
 
-// Any columns, any epilogue.
-__attribute__((noinline)) void store_any_tile_f32(const EpilogueF32& e, const TargetF32& target, const float* acc) {
+// Rows from `row` on of a target for which is_clamped() holds.
+inline ClampedTarget clamped_target(const EpilogueF32& e, const TargetF32& target, std::int64_t row) {
+  bool has_clamp = e.activation.kind == Activation::clamp;
+  return {.bias = target.bias,
+          .residual = target.residual == nullptr ? nullptr : target.residual + row * target.pitch,
+          .out = target.out + row * target.pitch,
+          .pitch = target.pitch,
+          .lo = has_clamp ? e.activation.a : -__builtin_inff(),
+          .hi = has_clamp ? e.activation.b : __builtin_inff()};
+}
+
+// Any columns, any activation: sums [rows][16] to the target. Without a bias none is added as 0: -0 + 0 is +0.
+inline void store_tile_f32(const EpilogueF32& e, const TargetF32& target, const float* acc) {
   for (std::int64_t half = 0; half < 2; ++half) {
     std::int64_t columns = target.columns - 8 * half;
     if (columns <= 0) return;
-    F32x8 bias = e.has_bias ? load_first(target.bias + 8 * half, columns) : F32x8(0.0f);
+    F32x8 bias = target.bias != nullptr ? load_first(target.bias + 8 * half, columns) : F32x8(0.0f);
     for (std::int64_t row = 0; row < target.rows; ++row) {
       std::int64_t at = row * target.pitch + 8 * half;
       F32x8 y(_mm256_load_ps(acc + 16 * row + 8 * half));
-      if (e.has_bias) y = y + bias;
-      if (e.has_residual) y = y + load_first(target.residual + at, columns);
-      store_first(target.out + at, clamped_or_activated(e, y), columns);
+      if (target.bias != nullptr) y = y + bias;
+      if (target.residual != nullptr) y = y + load_first(target.residual + at, columns);
+      store_first(target.out + at, apply_activation_x8(e.activation, y), columns);
     }
   }
-}
-
-// Whole panels with nothing or a clamp behind the sum. Without a bias it must not be added as 0: -0 + 0 is +0.
-template <bool kBias, bool kResidual>
-void store_plain_tile_f32(const EpilogueF32& e, const TargetF32& target, const float* acc) {
-  bool has_clamp = e.activation.kind == Activation::clamp;
-  F32x8 lo(has_clamp ? e.activation.a : -__builtin_inff());
-  F32x8 hi(has_clamp ? e.activation.b : __builtin_inff());
-  F32x8 bias[2] = {F32x8(0.0f), F32x8(0.0f)};
-  if (kBias) {
-    bias[0] = load(target.bias);
-    bias[1] = load(target.bias + 8);
-  }
-  for (std::int64_t row = 0; row < target.rows; ++row) {
-    for (std::int64_t half = 0; half < 2; ++half) {
-      std::int64_t at = row * target.pitch + 8 * half;
-      F32x8 y(_mm256_load_ps(acc + 16 * row + 8 * half));
-      if (kBias) y = y + bias[half];
-      if (kResidual) y = y + load(target.residual + at);
-      // A clamp to infinities changes no value.
-      store(target.out + at, F32x8(_mm256_min_ps(hi.v, _mm256_max_ps(lo.v, y.v))));
-    }
-  }
-}
-
-inline void store_tile_f32(const EpilogueF32& e, const TargetF32& target, const float* acc) {
-  bool is_plain = e.activation.kind == Activation::none || e.activation.kind == Activation::clamp;
-  if (target.columns != 16 || !is_plain) return store_any_tile_f32(e, target, acc);
-  if (e.has_bias) {
-    if (e.has_residual) return store_plain_tile_f32<true, true>(e, target, acc);
-    return store_plain_tile_f32<true, false>(e, target, acc);
-  }
-  if (e.has_residual) return store_plain_tile_f32<false, true>(e, target, acc);
-  return store_plain_tile_f32<false, false>(e, target, acc);
 }
 
 }  // namespace
