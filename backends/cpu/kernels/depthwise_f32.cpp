@@ -52,7 +52,7 @@ DepthwiseF32Plan plan_depthwise_f32(const ConvDims& dims, const EpilogueF32& epi
   plan.isa = isa;
   plan.units = dims.batch * dims.out_h;
   if (isa == Isa::reference) return plan;
-  plan.scratch_bytes = round_up(4 * dims.kernel_h * dims.kernel_w * 8 + 32, 64) + round_up(dims.in_c * 4, 64);
+  plan.scratch_bytes = round_up(dims.in_c * 4, 64) + round_up(dims.kernel_h * depthwise_columns(dims) * 8, 64);
   return plan;
 }
 

@@ -22,6 +22,11 @@ struct DepthwiseF32Plan {
   std::int64_t scratch_bytes = 0;
 };
 
+// Columns of the padded input that one output row reads.
+inline std::int64_t depthwise_columns(const ConvDims& d) {
+  return (d.out_w - 1) * d.stride_w + (d.kernel_w - 1) * d.dilation_w + 1;
+}
+
 DepthwiseF32Plan plan_depthwise_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa isa);
 
 std::int64_t packed_bytes_depthwise_f32(const ConvDims& dims);

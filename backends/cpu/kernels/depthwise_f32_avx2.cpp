@@ -1,7 +1,7 @@
-// AVX2 f32 depthwise convolution: 4 pixels x 16 channels, so that a tap's weights serve four pixels.
+// AVX2 f32 depthwise convolution: 4 pixels x 16 channels, so that a tap's weights serve four pixels and, where the
+// kernel's columns are dense, a column of the input serves every pixel that it belongs to.
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/entry_avx2.h"
-#include "backends/cpu/kernels/taps_avx2.h"
 #include "backends/cpu/kernels/tile_f32_avx2.h"
 
 namespace aoq::cpu {
@@ -9,89 +9,201 @@ namespace {
 
 constexpr std::int64_t kPixels = 4;
 
+// What up to four neighbouring pixels read. Kernel row i finds column j of pixel p behind
+// columns[i * pitch + p * stride + j * dilation]; columns in the padding are zeros.
 struct Taps {
-  const float* const* pointers;  // [pixel][count]
-  std::int64_t count;
+  const float* const* columns;
+  std::int64_t pitch;
+  std::int64_t kernel_h, kernel_w;
+  std::int64_t stride, dilation;
   const float* weights;  // of the block's first channel
   std::int64_t weight_pitch;
   std::int64_t channel;
 };
 
-// acc[pixel][16] of kCount pixels and 16 channels.
-template <int kCount>
-void add_taps(const Taps& taps, float* acc) {
-  __m256 sum[kCount][2];
+// Any kernel.
+template <int kCount, int kHalves>
+struct PlainTaps {
+  static void add(const Taps& taps, __m256 (&sum)[kCount][kHalves]) {
+    const float* weights = taps.weights;
+    for (std::int64_t i = 0; i < taps.kernel_h; ++i) {
+      for (std::int64_t j = 0; j < taps.kernel_w; ++j, weights += taps.weight_pitch) {
+        const float* const* column = taps.columns + i * taps.pitch + j * taps.dilation;
+        __m256 w[kHalves];
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) w[h] = _mm256_loadu_ps(weights + 8 * h);
 #pragma GCC unroll 4
-  for (int p = 0; p < kCount; ++p) sum[p][0] = sum[p][1] = _mm256_setzero_ps();
-  const float* weights = taps.weights;
-  for (std::int64_t t = 0; t < taps.count; ++t, weights += taps.weight_pitch) {
-    __m256 w[2] = {_mm256_loadu_ps(weights), _mm256_loadu_ps(weights + 8)};
-#pragma GCC unroll 4
-    for (int p = 0; p < kCount; ++p) {
-      const float* x = taps.pointers[p * taps.count + t] + taps.channel;
-      sum[p][0] = _mm256_fmadd_ps(_mm256_loadu_ps(x), w[0], sum[p][0]);
-      sum[p][1] = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8), w[1], sum[p][1]);
+        for (int p = 0; p < kCount; ++p) {
+          const float* x = column[p * taps.stride] + taps.channel;
+#pragma GCC unroll 2
+          for (int h = 0; h < kHalves; ++h) sum[p][h] = _mm256_fmadd_ps(_mm256_loadu_ps(x + 8 * h), w[h], sum[p][h]);
+        }
+      }
     }
   }
+};
+
+// kWidth dense columns: each is loaded once. A pixel still gets its products from left to right.
+template <int kCount, int kHalves, int kWidth, int kStride>
+struct SharedTaps {
+  static void add(const Taps& taps, __m256 (&sum)[kCount][kHalves]) {
+    constexpr int kColumns = (kCount - 1) * kStride + kWidth;
+    const float* weights = taps.weights;
+    for (std::int64_t i = 0; i < taps.kernel_h; ++i, weights += kWidth * taps.weight_pitch) {
+      const float* const* columns = taps.columns + i * taps.pitch;
+      __m256 w[kWidth][kHalves];
+#pragma GCC unroll 5
+      for (int j = 0; j < kWidth; ++j) {
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) w[j][h] = _mm256_loadu_ps(weights + j * taps.weight_pitch + 8 * h);
+      }
+#pragma GCC unroll 11
+      for (int c = 0; c < kColumns; ++c) {
+        const float* x = columns[c] + taps.channel;
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) {
+          __m256 value = _mm256_loadu_ps(x + 8 * h);
+#pragma GCC unroll 4
+          for (int p = 0; p < kCount; ++p) {
+            int j = c - p * kStride;
+            if (j >= 0 && j < kWidth) sum[p][h] = _mm256_fmadd_ps(value, w[j][h], sum[p][h]);
+          }
+        }
+      }
+    }
+  }
+};
+
+// The whole of kCount pixels and 8 * kHalves channels. `target` is null where store_tile_f32 finishes acc[pixel][16].
+template <int kCount, int kHalves, typename AddTaps>
+void convolve_tile(const Taps& taps, float* acc, const ClampedTarget* target) {
+  __m256 sum[kCount][kHalves];
 #pragma GCC unroll 4
   for (int p = 0; p < kCount; ++p) {
-    _mm256_store_ps(acc + 16 * p, sum[p][0]);
-    _mm256_store_ps(acc + 16 * p + 8, sum[p][1]);
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) sum[p][h] = _mm256_setzero_ps();
+  }
+  AddTaps::add(taps, sum);
+  if (target != nullptr) return store_clamped(*target, sum);
+#pragma GCC unroll 4
+  for (int p = 0; p < kCount; ++p) {
+#pragma GCC unroll 2
+    for (int h = 0; h < kHalves; ++h) _mm256_store_ps(acc + 16 * p + 8 * h, sum[p][h]);
   }
 }
 
-// The same for the last channels: `columns` of 16, the rest of the pixel's memory is not touched.
-void add_taps_of_tail(const Taps& taps, std::int64_t pixels, std::int64_t columns, float* acc) {
-  for (std::int64_t p = 0; p < pixels; ++p) {
+using ConvolveTile = void (*)(const Taps&, float*, const ClampedTarget*);
+
+// By pixels - 1 and halves - 1.
+struct TileTable {
+  ConvolveTile of[kPixels][2];
+};
+
+template <template <int, int> typename AddTaps>
+constexpr TileTable tiles_of() {
+  return {{{convolve_tile<1, 1, AddTaps<1, 1>>, convolve_tile<1, 2, AddTaps<1, 2>>},
+           {convolve_tile<2, 1, AddTaps<2, 1>>, convolve_tile<2, 2, AddTaps<2, 2>>},
+           {convolve_tile<3, 1, AddTaps<3, 1>>, convolve_tile<3, 2, AddTaps<3, 2>>},
+           {convolve_tile<4, 1, AddTaps<4, 1>>, convolve_tile<4, 2, AddTaps<4, 2>>}}};
+}
+
+template <int kCount, int kHalves>
+using Taps3 = SharedTaps<kCount, kHalves, 3, 1>;
+template <int kCount, int kHalves>
+using Taps3Stride2 = SharedTaps<kCount, kHalves, 3, 2>;
+template <int kCount, int kHalves>
+using Taps5 = SharedTaps<kCount, kHalves, 5, 1>;
+template <int kCount, int kHalves>
+using Taps5Stride2 = SharedTaps<kCount, kHalves, 5, 2>;
+
+constexpr TileTable kPlain = tiles_of<PlainTaps>();
+constexpr TileTable kShared3 = tiles_of<Taps3>();
+constexpr TileTable kShared3Stride2 = tiles_of<Taps3Stride2>();
+constexpr TileTable kShared5 = tiles_of<Taps5>();
+constexpr TileTable kShared5Stride2 = tiles_of<Taps5Stride2>();
+
+const TileTable& tiles_for(const ConvDims& d) {
+  if (d.dilation_w != 1 || d.stride_w > 2) return kPlain;
+  if (d.kernel_w == 3) return d.stride_w == 1 ? kShared3 : kShared3Stride2;
+  if (d.kernel_w == 5) return d.stride_w == 1 ? kShared5 : kShared5Stride2;
+  return kPlain;
+}
+
+// Any number of channels up to 16; the rest of a pixel's memory is not touched.
+void convolve_tail(const Taps& taps, const TargetF32& target, float* acc) {
+  for (std::int64_t p = 0; p < target.rows; ++p) {
     F32x8 low(0.0f);
     F32x8 high(0.0f);
     const float* weights = taps.weights;
-    for (std::int64_t t = 0; t < taps.count; ++t, weights += taps.weight_pitch) {
-      const float* x = taps.pointers[p * taps.count + t] + taps.channel;
-      low = fma_of(load_first(x, columns), load(weights), low);
-      if (columns > 8) high = fma_of(load_first(x + 8, columns - 8), load(weights + 8), high);
+    for (std::int64_t i = 0; i < taps.kernel_h; ++i) {
+      for (std::int64_t j = 0; j < taps.kernel_w; ++j, weights += taps.weight_pitch) {
+        const float* x = taps.columns[i * taps.pitch + p * taps.stride + j * taps.dilation] + taps.channel;
+        low = fma_of(load_first(x, target.columns), load(weights), low);
+        if (target.columns > 8) high = fma_of(load_first(x + 8, target.columns - 8), load(weights + 8), high);
+      }
     }
     store(acc + 16 * p, low);
     store(acc + 16 * p + 8, high);
   }
 }
 
-void convolve_block(const DepthwiseF32Plan& plan, const Taps& taps, const TargetF32& target) {
-  using AddTaps = void (*)(const Taps&, float*);
-  constexpr AddTaps kAddTaps[] = {add_taps<1>, add_taps<2>, add_taps<3>, add_taps<4>};
+void convolve_block(const EpilogueF32& epilogue, const TileTable& tiles, const Taps& taps, const TargetF32& target) {
   alignas(32) float acc[kPixels * 16];
-  if (target.columns == 16) {
-    kAddTaps[target.rows - 1](taps, acc);
-  } else {
-    add_taps_of_tail(taps, target.rows, target.columns, acc);
+  if (target.columns != 16 && target.columns != 8) {
+    convolve_tail(taps, target, acc);
+    return store_tile_f32(epilogue, target, acc);
   }
-  store_tile_f32(plan.epilogue, target, acc);
+  ConvolveTile tile = tiles.of[target.rows - 1][target.columns / 8 - 1];
+  if (!is_clamped(epilogue, target.columns)) {
+    tile(taps, acc, nullptr);
+    return store_tile_f32(epilogue, target, acc);
+  }
+  ClampedTarget clamped = clamped_target(epilogue, target, 0);
+  tile(taps, acc, &clamped);
+}
+
+// Pointers to every column that an output row reads, kernel row after kernel row.
+void find_columns(const ConvDims& d, const float* image, const float* zeros, std::int64_t oy, const float** columns) {
+  std::int64_t count = depthwise_columns(d);
+  std::int64_t begin = min_of(max_of(d.pad_left, 0), count);
+  std::int64_t end = max_of(min_of(d.pad_left + d.in_w, count), begin);
+  for (std::int64_t i = 0; i < d.kernel_h; ++i, columns += count) {
+    std::int64_t iy = oy * d.stride_h - d.pad_top + i * d.dilation_h;
+    bool inside = iy >= 0 && iy < d.in_h;
+    const float* row = image + (inside ? iy : 0) * d.in_w * d.in_c;
+    std::int64_t pitch = inside ? d.in_c : 0;
+    if (!inside) row = zeros;
+    for (std::int64_t c = 0; c < begin; ++c) columns[c] = zeros;
+    for (std::int64_t c = begin; c < end; ++c) columns[c] = row + (c - d.pad_left) * pitch;
+    for (std::int64_t c = end; c < count; ++c) columns[c] = zeros;
+  }
 }
 
 void convolve_row(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit, std::byte* scratch) {
   const ConvDims& d = plan.dims;
-  Taps taps;
-  taps.count = d.kernel_h * d.kernel_w;
-  taps.weight_pitch = (d.in_c + 15) / 16 * 16;
-  const auto** pointers = reinterpret_cast<const float**>(scratch);
-  auto* zeros = reinterpret_cast<float*>(scratch + (kPixels * taps.count * 8 + 95) / 64 * 64);
+  const TileTable& tiles = tiles_for(d);
+  auto* zeros = reinterpret_cast<float*>(scratch);
   zero_floats(zeros, d.in_c);
-  TapRow<float> row = {
-      .dims = &d, .image = args.x + unit / d.out_h * d.in_h * d.in_w * d.in_c, .padding = zeros, .oy = unit % d.out_h};
-  taps.pointers = pointers;
+  auto** columns = reinterpret_cast<const float**>(scratch + (d.in_c * 4 + 63) / 64 * 64);
+  find_columns(d, args.x + unit / d.out_h * d.in_h * d.in_w * d.in_c, zeros, unit % d.out_h, columns);
+  Taps taps = {.pitch = depthwise_columns(d),
+               .kernel_h = d.kernel_h,
+               .kernel_w = d.kernel_w,
+               .stride = d.stride_w,
+               .dilation = d.dilation_w,
+               .weight_pitch = (d.in_c + 15) / 16 * 16};
   for (std::int64_t ox = 0; ox < d.out_w; ox += kPixels) {
-    std::int64_t pixels = min_of(d.out_w - ox, kPixels);
-    find_taps_of_pixels(row, ox, pixels, kPixels, taps.count, pointers);
+    taps.columns = columns + ox * d.stride_w;
     for (taps.channel = 0; taps.channel < d.in_c; taps.channel += 16) {
       std::int64_t at = (unit * d.out_w + ox) * d.out_c + taps.channel;
       taps.weights = reinterpret_cast<const float*>(args.weights) + taps.channel;
-      TargetF32 target = {.rows = pixels,
+      TargetF32 target = {.rows = min_of(d.out_w - ox, kPixels),
                           .columns = min_of(d.out_c - taps.channel, 16),
                           .pitch = d.out_c,
                           .bias = plan.epilogue.has_bias ? args.bias + taps.channel : nullptr,
                           .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
                           .out = args.out + at};
-      convolve_block(plan, taps, target);
+      convolve_block(plan.epilogue, tiles, taps, target);
     }
   }
 }

@@ -14,13 +14,14 @@ namespace {
 ConvDims random_depthwise(Random& random) {
   ConvDims d = random_conv(random);
   d.in_c = d.out_c = d.groups = random.between(1, 70);
-  if (random.chance(40)) {
-    std::int64_t spread = 3 - std::min<std::int64_t>(d.kernel_h, 3);
-    d.in_h += spread * d.dilation_h;
-    d.in_w += 5 * d.dilation_w;
-    d.kernel_h = d.kernel_w = 3;
-    d.out_h = conv_output_size({d.in_h, 3, d.stride_h, d.dilation_h, d.pad_top, 3 * d.dilation_h});
-    d.out_w = conv_output_size({d.in_w, 3, d.stride_w, d.dilation_w, d.pad_left, 1});
+  if (random.chance(60)) {  // the widths that have code of their own
+    std::int64_t kernel = random.chance(60) ? 3 : 5;
+    if (random.chance(60)) d.dilation_w = 1;
+    d.in_h += std::max<std::int64_t>(kernel - d.kernel_h, 0) * d.dilation_h;
+    d.in_w += (kernel + 2) * d.dilation_w;
+    d.kernel_h = d.kernel_w = kernel;
+    d.out_h = conv_output_size({d.in_h, kernel, d.stride_h, d.dilation_h, d.pad_top, kernel * d.dilation_h});
+    d.out_w = conv_output_size({d.in_w, kernel, d.stride_w, d.dilation_w, d.pad_left, 1});
   }
   return d;
 }
