@@ -1,4 +1,5 @@
-// Our own f32 convolution and linear rows against oneDNN's on layers of MobileNet and ResNet: row_bench [threads].
+// Our own f32 convolution and linear rows against oneDNN's on layers of MobileNet and ResNet:
+//   row_bench [threads [part of a layer's name]]
 // Interleaved in one process, the best of several runs of each.
 #include <algorithm>
 #include <chrono>
@@ -129,6 +130,9 @@ void measure_layer(const Layer& l, ThreadPool& pool) {
 
 int main(int argc, char** argv) {
   aoq::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 1);
-  for (const aoq::cpu::Layer& layer : aoq::cpu::kLayers) aoq::cpu::measure_layer(layer, pool);
+  std::string_view part = argc > 2 ? argv[2] : "";
+  for (const aoq::cpu::Layer& layer : aoq::cpu::kLayers) {
+    if (std::string_view(layer.name).find(part) != std::string_view::npos) aoq::cpu::measure_layer(layer, pool);
+  }
   return 0;
 }

@@ -62,8 +62,8 @@ std::int64_t scratch_for(const ConvF32Plan& plan) {
   std::int64_t accumulators = tiles * kTilePixels * kPanelChannels * 4;
   std::int64_t pointers = round_up(tiles * plan.runs * kTilePixels * 8, 64);
   std::int64_t zeros = round_up(plan.k / plan.runs * 4, 64);
-  std::int64_t copies = plan.joins_taps ? round_up(plan.row_block * plan.k * 4, 64) : 0;
-  return accumulators + pointers + zeros + copies;
+  std::int64_t joined = round_up(plan.dims.kernel_h * 8, 64) + round_up(plan.row_block * plan.k * 4, 64);
+  return accumulators + pointers + zeros + (plan.joins_taps ? joined : 0);
 }
 
 }  // namespace
@@ -81,7 +81,7 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   if (!plan.x_is_matrix) plan.runs = plan.joins_taps ? dims.kernel_h : dims.kernel_h * dims.kernel_w;
   std::int64_t most = kMaxRowBlock;
   if (plan.joins_taps) {
-    most = std::clamp(kCopyBytes / (4 * plan.k) / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
+    most = std::clamp(kCopyBytes / (4 * std::max<std::int64_t>(plan.k, 1)) / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
   }
   ConvBlocks blocks = split_conv(dims, most);
   plan.row_block = blocks.row_block;

@@ -7,10 +7,11 @@ namespace aoq::cpu {
 namespace {
 
 struct Scratch {
-  float* acc;          // [row_block][16]
-  const float** rows;  // [tile][tap][6]
-  float* zeros;        // one run of padding
-  float* copies;       // [row_block][k], only with joins_taps
+  float* acc;                // [row_block][16]
+  const float** rows;        // [tile][run][6]
+  float* zeros;              // one run of padding
+  const float** image_rows;  // [kernel_h], only with joins_taps
+  float* copies;             // [row_block][k], only with joins_taps
 };
 
 std::int64_t align_64(std::int64_t n) {
@@ -27,6 +28,8 @@ Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
   memory += align_64(tiles * plan.runs * kTileRows * 8);
   s.zeros = reinterpret_cast<float*>(memory);
   memory += align_64(run * 4);
+  s.image_rows = reinterpret_cast<const float**>(memory);
+  if (plan.joins_taps) memory += align_64(plan.dims.kernel_h * 8);
   s.copies = reinterpret_cast<float*>(memory);
   zero_floats(s.zeros, run);
   return s;
@@ -62,28 +65,39 @@ void for_each_tap(const ConvDims& d, const float* x, const Pixel& p, Visit visit
   }
 }
 
+// Where the image's rows start that the output pixels of one row read; null is padding.
+void find_image_rows(const ConvDims& d, const float* x, const Pixel& p, const float** image_rows) {
+  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    bool inside = iy >= 0 && iy < d.in_h;
+    image_rows[kh] = inside ? x + (p.image * d.in_h + iy) * d.in_w * d.in_c : nullptr;
+  }
+}
+
+// One kernel row's values of one group's channels, from image column `ix` on.
+void copy_run(const ConvDims& d, const float* image_row, std::int64_t ix, float* copy) {
+  std::int64_t group_in = d.in_c / d.groups;
+  for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) {
+    bool inside = ix >= 0 && ix < d.in_w;
+    for (std::int64_t c = 0; c < group_in; ++c) *copy++ = inside ? image_row[ix * d.in_c + c] : 0.0f;
+  }
+}
+
 // The runs of a pixel where a kernel row is one run: in the image where the whole row is, otherwise put together in
 // `copy`, or the zeros.
-void find_joined_runs(const ConvF32Plan& plan, const float* x, const Pixel& p, const float* zeros, float* copy,
-                      const float** to) {
+void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, std::int64_t ix, float* copy, const float** to) {
   const ConvDims& d = plan.dims;
-  std::int64_t group_in = d.in_c / d.groups;
-  std::int64_t ix = p.ox * d.stride_w - d.pad_left;
   bool is_joined = d.groups == 1 && d.dilation_w == 1 && ix >= 0 && ix + d.kernel_w <= d.in_w;
-  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h, to += kTileRows) {
-    const float* row = x + (p.image * d.in_h + iy) * d.in_w * d.in_c;
-    if (iy < 0 || iy >= d.in_h) {
-      *to = zeros;
+  std::int64_t run = plan.k / plan.runs;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, to += kTileRows) {
+    const float* image_row = s.image_rows[kh];
+    if (image_row == nullptr) {
+      *to = s.zeros;
     } else if (is_joined) {
-      *to = row + ix * d.in_c;
+      *to = image_row + ix * d.in_c;
     } else {
-      *to = copy;
-      for (std::int64_t kw = 0; kw < d.kernel_w; ++kw) {
-        std::int64_t column = ix + kw * d.dilation_w;
-        bool inside = column >= 0 && column < d.in_w;
-        for (std::int64_t c = 0; c < group_in; ++c) *copy++ = inside ? row[column * d.in_c + c] : 0.0f;
-      }
+      *to = copy + kh * run;
+      copy_run(d, image_row, ix, copy + kh * run);
     }
   }
 }
@@ -98,7 +112,8 @@ void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std:
     if (plan.x_is_matrix) {
       *to = x + row * d.in_c;
     } else if (plan.joins_taps) {
-      find_joined_runs(plan, x, p, s.zeros, s.copies + local * plan.k, to);
+      if (row == begin || p.ox == 0) find_image_rows(d, x, p, s.image_rows);
+      find_joined_runs(plan, s, p.ox * d.stride_w - d.pad_left, s.copies + local * plan.k, to);
     } else {
       for_each_tap(d, x, p, [&](std::int64_t tap, const float* from) {
         to[tap * kTileRows] = from == nullptr ? s.zeros : from;
@@ -133,7 +148,8 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   const float* weights =
       reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
   for (std::int64_t first = 0; first < plan.runs; first += runs_per_block) {
-    for (std::int64_t offset = 0; offset < run; offset += kBlockK) {
+    std::int64_t offset = 0;
+    do {  // once even for an empty run: its sums are zeros
       TileRows x;
       x.taps = min_of(plan.runs - first, runs_per_block);
       x.offset = offset;
@@ -147,7 +163,8 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
         MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), columns);
         multiply(x, weights + (first * run + offset) * 16, s.acc + row * 16, is_direct && is_last ? &clamped : nullptr);
       }
-    }
+      offset += kBlockK;
+    } while (offset < run);
   }
   if (!is_direct) store_tile_f32(plan.epilogue, target, s.acc);
 }
