@@ -387,7 +387,8 @@ KernelResult make_conv_onednn(const PrepareContext& context) {
 KernelResult make_conv_narrow_onednn(const PrepareContext& context) {
   AOQ_ASSIGN(ConvDims d, conv_dims(context));
   std::int64_t outputs = d.out_c / d.groups;
-  bool is_narrow = is_depthwise(d) || d.in_c / d.groups <= 16 || (outputs < 64 && outputs % 16 != 0);
+  std::int64_t products = d.in_c / d.groups * d.kernel_h * d.kernel_w;
+  bool is_narrow = !is_depthwise(d) && (products <= 32 || (outputs < 64 && outputs % 16 != 0));
   if (!is_narrow) return refuse("our own kernel is as fast for this many channels");
   return guarded(conv_kernel, context);
 }
