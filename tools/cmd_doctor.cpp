@@ -16,17 +16,18 @@ class Doctor : public Command {
 
   Status run(Console& console) override {
     MachineInfo m = machine_info();
+    std::string dnnl = onednn();
     if (console.json) {
       console.document({{"isa", m.isa},
                         {"features", m.features},
-                        {"onednn", text_or_null(m.onednn)},
+                        {"onednn", text_or_null(dnnl)},
                         {"cuda", text_or_null(m.cuda)},
                         {"threads", m.threads}});
       return {};
     }
     console.print(format_table({{"kernel class", m.isa},
                                 {"cpu features", fmt::format("{}", fmt::join(m.features, " "))},
-                                {"oneDNN", m.onednn.empty() ? "not built in" : m.onednn},
+                                {"oneDNN", dnnl.empty() ? "not built in" : dnnl},
                                 {"cuda", m.cuda.empty() ? "not built in" : m.cuda},
                                 {"threads", std::to_string(m.threads)}}));
     return {};

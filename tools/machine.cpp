@@ -28,6 +28,8 @@ MachineInfo machine_info() {
   return info;
 }
 
+std::string onednn() { return onednn_version(); }
+
 std::vector<std::string> cpu_classes() {
   std::vector<std::string> names{"portable", "native"};
   for (cpu::Isa isa : kClasses) names.emplace_back(cpu::isa_name(isa));

@@ -13,11 +13,12 @@ namespace aoq::tools {
 struct MachineInfo {
   std::string isa;
   std::vector<std::string> features;
-  std::string onednn;  // its version; empty: not built in
   std::string cuda;    // the device; empty: none
   int threads = 1;     // what this process may use
 };
 MachineInfo machine_info();
+// Its version, or why it cannot be used; empty: not built in. Loads the library.
+std::string onednn();
 
 // The backend of a kernel class ("native": the best this machine has); unsupported where the machine lacks it.
 // Owners of the result: the caller and every model made with it.

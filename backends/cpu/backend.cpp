@@ -3,6 +3,9 @@
 #include <charconv>
 #include <map>
 
+#if defined(AOQ_ONEDNN)
+#include "backends/cpu/onednn_library.h"
+#endif
 #include "ir/bind.h"
 #include "runtime/reference_backend.h"
 
@@ -170,6 +173,14 @@ Status CpuTarget::supports(const Node& lowered) const {
   std::string why;
   for (const Refusal& r : prepared.refused) why += (why.empty() ? "" : "; ") + r.row + ": " + r.reason;
   return error(Code::unsupported, "{}", why.empty() ? fmt::format("{} has no kernel but the reference", lowered.def().name) : why);
+}
+
+std::string onednn_version() {
+#if defined(AOQ_ONEDNN)
+  return cpu::onednn_version();
+#else
+  return "";
+#endif
 }
 
 }  // namespace aoq

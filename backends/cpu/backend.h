@@ -37,6 +37,9 @@ class CpuBackend : public Backend {
   std::span<const cpu::LayoutRow> layouts_;
 };
 
+// The version of the oneDNN that the backend would use, why it cannot be loaded, or nothing where it is not built in.
+std::string onednn_version();
+
 // What passes are told about the CPU: a node is supported when a row other than the reference takes it. Dimensions that
 // are not known yet are tried at a few sizes.
 class CpuTarget : public TargetInfo {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "backends/cpu/onednn_library.h"
 #include "backends/cpu/rows/conv_nodes.h"
 
 // libgomp, which libdnnl runs on. Not through omp.h: nothing of ours is compiled for OpenMP.
@@ -370,6 +371,7 @@ KernelResult linear_kernel(const PrepareContext& context) {
 // oneDNN reports by exceptions; they end here. A primitive keeps the number of threads that it was made with, and then
 // starts them whatever the worker's limit is: it must be made with one.
 KernelResult guarded(KernelResult (*make)(const PrepareContext&), const PrepareContext& context) {
+  AOQ_TRY(load_onednn());
   OneThread one_thread;
   try {
     return make(context);
