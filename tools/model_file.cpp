@@ -70,7 +70,9 @@ class ExternalFiles {
   std::map<std::string, std::shared_ptr<const MappedFile>> files_;
 };
 
-Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile>& file, LoadedModel& model) {
+// Reads one form of model. Fills in model.hash where `hash` says so.
+Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile>& file, ContentHash hash,
+                 LoadedModel& model) {
   ExternalFiles external(path);
   onnx::OnnxOptions options;
   options.owner = file;
@@ -78,11 +80,10 @@ Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile
     return external.fetch(location, offset, length);
   };
   AOQ_ASSIGN(model.graph, onnx::import_onnx(file->bytes(), options));
+  for (const auto& [location, blob] : external.files()) model.file_bytes += blob->bytes().size();
+  if (hash == ContentHash::skip) return {};
   std::string hashes = hash_text(xxh64(file->bytes()));
-  for (const auto& [location, blob] : external.files()) {
-    hashes += hash_text(xxh64(blob->bytes()));
-    model.file_bytes += blob->bytes().size();
-  }
+  for (const auto& [location, blob] : external.files()) hashes += hash_text(xxh64(blob->bytes()));
   model.hash = external.files().empty() ? hashes : hash_text(xxh64(std::as_bytes(std::span(hashes))));
   return {};
 }
@@ -97,7 +98,7 @@ Result<std::map<std::string, Tensor>> read_constants(const std::string& path, st
   return constants;
 }
 
-Status load_text(const std::string& path, std::span<const std::byte> bytes, LoadedModel& model) {
+Status load_text(const std::string& path, std::span<const std::byte> bytes, ContentHash hash, LoadedModel& model) {
   std::string beside = weights_path(path);
   std::error_code ignored;
   std::map<std::string, Tensor> constants;
@@ -111,23 +112,25 @@ Status load_text(const std::string& path, std::span<const std::byte> bytes, Load
   }
   AOQ_ASSIGN(model.graph, std::move(graph));
   AOQ_TRY(verify(model.graph));
+  if (hash == ContentHash::skip) return {};
   std::string hashes = hash_text(xxh64(bytes)) + hash_text(hash_constants(constants));
   model.hash = hash_text(xxh64(std::as_bytes(std::span(hashes))));
   return {};
 }
 
-Status load_aoq(const std::shared_ptr<const MappedFile>& file, LoadedModel& model) {
+Status load_aoq(const std::shared_ptr<const MappedFile>& file, ContentHash hash, LoadedModel& model) {
   AOQ_ASSIGN(model.graph, read_aoq(file->bytes(), file));
   AOQ_ASSIGN(model.summary, read_aoq_summary(file->bytes()));
-  model.hash = hash_text(xxh64(file->bytes()));
+  if (hash == ContentHash::compute) model.hash = hash_text(xxh64(file->bytes()));
   return {};
 }
 
-Status load_form(const std::string& path, const std::shared_ptr<const MappedFile>& file, LoadedModel& model) {
+Status load_form(const std::string& path, const std::shared_ptr<const MappedFile>& file, ContentHash hash,
+                 LoadedModel& model) {
   switch (model.form) {
-    case ModelForm::aoq: return load_aoq(file, model);
-    case ModelForm::onnx: return load_onnx(path, file, model);
-    case ModelForm::text: return load_text(path, file->bytes(), model);
+    case ModelForm::aoq: return load_aoq(file, hash, model);
+    case ModelForm::onnx: return load_onnx(path, file, hash, model);
+    case ModelForm::text: return load_text(path, file->bytes(), hash, model);
     case ModelForm::exported: break;
   }
   return error(Code::unsupported, "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
@@ -149,14 +152,14 @@ Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> by
   return error(Code::invalid_model, "is no model that aoq knows; expected a name that ends in .aoq, .onnx, .pt2 or .aoqir");
 }
 
-Result<LoadedModel> load_model(const std::string& path) {
+Result<LoadedModel> load_model(const std::string& path, ContentHash hash) {
   AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open(path));
   LoadedModel model;
   Result<ModelForm> form = form_of(path, file->bytes());
   if (!form.ok()) return std::move(form).status().with_context(path);
   model.form = *form;
   model.file_bytes = file->bytes().size();
-  Status status = load_form(path, file, model);
+  Status status = load_form(path, file, hash, model);
   if (!status.ok()) return std::move(status).with_context(path);
   return model;
 }

@@ -16,15 +16,18 @@ struct LoadedModel {
   Graph graph;
   ModelForm form = ModelForm::aoq;
   std::uint64_t file_bytes = 0;  // of the model's files together
-  std::string hash;              // of their contents: "xxh64:0123456789abcdef"
+  std::string hash;              // of their contents, where asked for: "xxh64:0123456789abcdef"
   AoqSummary summary;            // of an .aoq file
 };
 
 // The form by the beginning of the contents, else by the name's ending.
 Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> bytes);
 
+// Hashing reads every byte of the weights, which loading alone does not.
+enum class ContentHash { skip, compute };
+
 // Errors name the file. unsupported for forms that are not built yet.
-Result<LoadedModel> load_model(const std::string& path);
+Result<LoadedModel> load_model(const std::string& path, ContentHash hash = ContentHash::skip);
 
 // Writes `path` and, where the graph has larger constants, the `.safetensors` beside it first.
 Status write_text_model(const Graph& graph, const std::string& path);
