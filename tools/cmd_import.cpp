@@ -57,7 +57,7 @@ class Import : public Command {
 
   Result<Recipe> recipe_without_data() const {
     QuantizeFlags flags = quantize_;
-    if (flags.calibrate.empty() && flags.ranges.empty()) flags.calibrate = "-";
+    if (flags.calibrate.empty() && flags.ranges.empty()) flags.calibrate.assign(1, '-');
     return read_recipe(flags);
   }
 

@@ -6,6 +6,8 @@
 #include <new>
 #include <vector>
 
+template class nlohmann::basic_json<>;
+
 namespace aoq {
 namespace {
 

@@ -13,6 +13,9 @@
 #include "ir/status.h"
 #include "ir/type.h"
 
+// Its code is compiled once, in json.cpp.
+extern template class nlohmann::basic_json<>;
+
 namespace aoq {
 
 // Objects keep their keys sorted, so equal values have equal text.
