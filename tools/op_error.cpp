@@ -191,9 +191,13 @@ Status OpErrors::compare(Comparison& c) {
 }
 
 std::vector<OpErrors::Entry> OpErrors::entries() const {
+  std::multimap<double, Entry> worst_first;  // equal ones stay in the graph's order
+  for (const Comparison& c : comparisons_) {
+    double sqnr_db = c.error.sqnr_db();
+    worst_first.insert({sqnr_db, {c.node->label(), c.node->def().name, sqnr_db}});
+  }
   std::vector<Entry> list;
-  for (const Comparison& c : comparisons_) list.push_back({c.node->label(), c.node->def().name, c.error.sqnr_db()});
-  std::stable_sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) { return a.sqnr_db < b.sqnr_db; });
+  for (auto& [sqnr_db, entry] : worst_first) list.push_back(std::move(entry));
   return list;
 }
 

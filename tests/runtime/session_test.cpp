@@ -5,42 +5,13 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <numeric>
 #include <thread>
 
 #include "ir/interpreter.h"
 #include "runtime/graph_executor.h"
 #include "runtime/reference_backend.h"
-
-// Counts what the tests' own threads allocate while a count is on.
-namespace {
-std::atomic<bool> counting{false};
-std::atomic<int> allocations{0};
-
-void* allocate(std::size_t size, std::size_t alignment) {
-  if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1);
-  return std::aligned_alloc(alignment, (std::max<std::size_t>(size, 1) + alignment - 1) / alignment * alignment);
-}
-void* allocate_or_throw(std::size_t size, std::size_t alignment) {
-  if (void* p = allocate(size, alignment)) return p;
-  throw std::bad_alloc();
-}
-}  // namespace
-
-void* operator new(std::size_t size) { return allocate_or_throw(size, 16); }
-void* operator new[](std::size_t size) { return allocate_or_throw(size, 16); }
-void* operator new(std::size_t size, std::align_val_t a) { return allocate_or_throw(size, static_cast<std::size_t>(a)); }
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return allocate(size, 16); }
-void* operator new(std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
-  return allocate(size, static_cast<std::size_t>(a));
-}
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+#include "tests/support/count_allocations.h"
 
 namespace aoq {
 namespace {
@@ -241,15 +212,14 @@ TEST_CASE("a steady run allocates nothing") {
     const MutableTensorView outputs[] = {y.mutable_view(), z.mutable_view()};
     REQUIRE(session.run(views).ok());
     REQUIRE(session.run_into(views, outputs).ok());
-    allocations = 0;
-    counting = true;
+    test::start_counting_allocations();
     bool ok = true;
     for (int i = 0; i < 10; ++i) {
       ok = ok && session.run(views).ok() && session.run(named).ok() && session.run_into(views, outputs).ok();
     }
-    counting = false;
+    std::int64_t allocations = test::stop_counting_allocations();
     CHECK(ok);
-    CHECK(allocations.load() == 0);
+    CHECK(allocations == 0);
   }
 }
 

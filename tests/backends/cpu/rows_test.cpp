@@ -3,53 +3,19 @@
 #include <doctest/doctest.h>
 
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
-#include <new>
 #include <set>
 
 #include "backends/cpu/backend.h"
 #include "backends/cpu/rows/row.h"
 #include "ir/interpreter.h"
 #include "tests/backends/cpu/rows_cases.h"
-
-// Counts heap allocations while a kernel runs.
-namespace {
-std::atomic<bool> is_counting = false;
-std::atomic<std::int64_t> allocations = 0;
-
-void* count_and_allocate(std::size_t bytes, std::size_t alignment) {
-  if (is_counting.load()) allocations.fetch_add(1);
-  std::size_t rounded = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, rounded);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  return count_and_allocate(bytes, alignof(std::max_align_t));
-}
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  return count_and_allocate(bytes, static_cast<std::size_t>(alignment));
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::align_val_t) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-  std::free(memory);
-}
+#include "tests/support/count_allocations.h"
 
 namespace aoq::cpu::test {
 namespace {
@@ -184,10 +150,9 @@ void run_and_compare(const KernelRow& row, const Case& c, const Kernel& kernel, 
   }
   Guarded scratch(static_cast<std::int64_t>(kernel.scratch_bytes()), 0xff);  // floats of NaN
   ThreadPool& pool = pool_of(threads);
-  allocations = 0;
-  is_counting = true;
+  aoq::test::start_counting_allocations();
   Status status = kernel.run({inputs, pointers, scratch.data(), &pool});
-  is_counting = false;
+  std::int64_t allocations = aoq::test::stop_counting_allocations();
   if (row.exactness == Exactness::exact && status.ok()) CHECK(allocations == 0);
   CHECK_MESSAGE(status.ok() == expected.tensors.ok(), status.message());
   CHECK(scratch.intact());
