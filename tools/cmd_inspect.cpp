@@ -1,12 +1,21 @@
 // aoq inspect: what is in a model and how it would run here.
 #include <fmt/format.h>
 
+#include "passes/quantize/equalize.h"
 #include "tools/op_list.h"
 #include "tools/runner.h"
 
 namespace aoq::tools {
 
 namespace {
+
+Json told_metadata(const Graph& graph) {
+  Json told = Json::object();
+  for (const auto& [key, value] : graph.metadata) {
+    if (!holds_channel_factors(key)) told[key] = value;
+  }
+  return told;
+}
 
 Json ports_to_json(const std::vector<Port>& ports) {
   Json list = Json::array();
@@ -78,7 +87,7 @@ class Inspect : public Command {
                       {"packed_bytes", model.packed_bytes()},
                       {"repacked", model.repacked()},
                       {"arena_bytes", arena},
-                      {"metadata", model.graph().metadata},
+                      {"metadata", told_metadata(model.graph())},
                       {"provenance", provenance}});
     return {};
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "passes/quantize/equalize.h"
+
 namespace aoq::tools {
 
 namespace {
@@ -39,6 +41,13 @@ std::int64_t integer_attribute(const Node& n, const std::string& name) {
   return value != nullptr ? *value : 0;
 }
 
+// Of the result of an op that equalization can change.
+std::size_t channel_axis(const Node& n) {
+  const Attribute* last = n.attributes().find("channels_last");
+  bool is_last = !n.is(Op::qconv) || (last != nullptr && std::get<bool>(*last));
+  return is_last && !n.output()->type().shape.empty() ? n.output()->type().shape.size() - 1 : 1;
+}
+
 }  // namespace
 
 // Scales stand in the attributes of the ops that make or read codes; ops that only move codes pass them on.
@@ -46,7 +55,7 @@ void OpErrors::find_scales(const Graph& graph) {
   for (const Node* n : graph.nodes()) {
     std::string prefix = n->is(Op::quantize) ? "" : "out_";
     if (const double* scale = real_attribute(*n, prefix + "scale"); scale != nullptr && n->output_count() == 1) {
-      scales_[n->output()] = {*scale, integer_attribute(*n, prefix + "zero_point")};
+      scales_[n->output()] = {*scale, integer_attribute(*n, prefix + "zero_point"), channel_factors(graph, *n), channel_axis(*n)};
     }
     for (std::size_t i = 0; i < n->inputs().size() && i < n->def().inputs.size(); ++i) {
       if (n->input(i) == nullptr || n->def().inputs[i].name == nullptr) continue;
@@ -54,7 +63,7 @@ void OpErrors::find_scales(const Graph& graph) {
       if (n->is(Op::dequantize) && i == 0) operand.clear();
       std::string key = operand.empty() ? std::string() : operand + "_";
       if (const double* scale = real_attribute(*n, key + "scale"); scale != nullptr && !n->is(Op::quantize)) {
-        scales_.try_emplace(n->input(i), Scale{*scale, integer_attribute(*n, key + "zero_point")});
+        scales_.try_emplace(n->input(i), Scale{*scale, integer_attribute(*n, key + "zero_point"), {}, 0});
       }
     }
   }
@@ -62,8 +71,9 @@ void OpErrors::find_scales(const Graph& graph) {
     return n->output_count() == 1 && !n->inputs().empty() && n->input(0) != nullptr &&
            n->output()->type().dtype == n->input(0)->type().dtype && !n->def().has_trait(kLoweredOnly);
   };
+  // Where channels lie behind an op that moves them is not followed.
   for (const Node* n : graph.nodes()) {
-    if (moves(n) && scales_.contains(n->input(0))) scales_.try_emplace(n->output(), scales_[n->input(0)]);
+    if (moves(n) && scales_.contains(n->input(0)) && scales_[n->input(0)].factors.empty()) scales_.try_emplace(n->output(), scales_[n->input(0)]);
   }
   for (const Node* n = graph.last(); n != nullptr; n = n->previous()) {
     if (moves(n) && scales_.contains(n->output())) scales_.try_emplace(n->input(0), scales_[n->output()]);
@@ -160,6 +170,12 @@ Result<Tensor> OpErrors::to_reals(const Value& value, const TensorView& view) co
     std::int64_t code = load_integer(view.dtype, view.data, static_cast<std::int64_t>(i));
     out[i] = static_cast<float>(static_cast<double>(code - s.zero_point) * s.scale);
   }
+  if (s.factors.empty() || s.axis >= view.shape.size()) return t;
+  auto channels = static_cast<std::size_t>(view.shape[s.axis]);
+  if (s.factors.size() != channels) return t;
+  std::size_t inner = 1;
+  for (std::size_t d = s.axis + 1; d < view.shape.size(); ++d) inner *= static_cast<std::size_t>(view.shape[d]);
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] /= s.factors[i / inner % channels];
   return t;
 }
 

@@ -2,7 +2,7 @@
 //
 // Each integer op is compared with the float op of the reference model that has its name, run on the same inputs: those
 // of the quantized model, as real numbers. So errors of earlier ops do not count, while rounded weights and rounded results
-// do. A quantize op is compared with its own input.
+// do. A quantize op is compared with its own input. Equalized channels are taken back to the reference's size.
 #pragma once
 
 #include <map>
@@ -36,6 +36,8 @@ class OpErrors {
   struct Scale {
     double scale = 1;
     std::int64_t zero_point = 0;
+    std::vector<float> factors;  // of equalization, per channel; empty: none
+    std::size_t axis = 0;        // of the channels
   };
   struct Comparison {
     const Node* node = nullptr;  // of the quantized graph

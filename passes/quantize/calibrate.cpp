@@ -1,8 +1,10 @@
 // calibrate: runs the prepared graph over the data and lets every observer see its values.
 //
-// Memory does not grow with the number of samples: an observer keeps its statistics only, a weighted op the sums of its
+// Memory does not grow with the number of samples: an observer keeps its statistics only, a weighted op those of its
 // input channels.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <unordered_map>
 
 #include "ir/executor.h"
@@ -20,7 +22,7 @@ using namespace rewrite;
 struct Watch {
   Observer* observer = nullptr;
   std::string name;
-  std::vector<std::pair<ChannelMean*, std::size_t>> means;  // with the channel axis
+  std::vector<std::pair<ChannelStatistics*, std::size_t>> channels;  // with the channel axis
 };
 
 Status check_finite(std::span<const float> values, const std::string& name) {
@@ -35,20 +37,31 @@ Status check_finite(std::span<const float> values, const std::string& name) {
   return {};
 }
 
-void add_channels(const TensorView& v, std::size_t axis, ChannelMean* mean) {
-  std::int64_t outer = 1, inner = 1, channels = v.shape[axis];
+void add_channels(const TensorView& v, std::size_t axis, ChannelStatistics* statistics) {
+  std::int64_t outer = 1, inner = 1;
+  auto channels = static_cast<std::size_t>(v.shape[axis]);
   for (std::size_t d = 0; d < axis; ++d) outer *= v.shape[d];
   for (std::size_t d = axis + 1; d < v.shape.size(); ++d) inner *= v.shape[d];
-  mean->sum.resize(static_cast<std::size_t>(channels));
+  if (outer * inner == 0) return;
+  statistics->sum.resize(channels);
+  statistics->min.resize(channels, std::numeric_limits<float>::max());
+  statistics->max.resize(channels, std::numeric_limits<float>::lowest());
   const auto* x = reinterpret_cast<const float*>(v.data);
   for (std::int64_t o = 0; o < outer; ++o) {
-    for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::size_t c = 0; c < channels; ++c) {
       double sum = 0;
-      for (std::int64_t i = 0; i < inner; ++i) sum += static_cast<double>(*x++);
-      mean->sum[static_cast<std::size_t>(c)] += sum;
+      float lo = statistics->min[c], hi = statistics->max[c];
+      for (std::int64_t i = 0; i < inner; ++i, ++x) {
+        sum += static_cast<double>(*x);
+        lo = std::min(lo, *x);
+        hi = std::max(hi, *x);
+      }
+      statistics->sum[c] += sum;
+      statistics->min[c] = lo;
+      statistics->max[c] = hi;
     }
   }
-  mean->count += outer * inner;
+  statistics->count += outer * inner;
 }
 
 class Calibration {
@@ -59,7 +72,9 @@ class Calibration {
     for (const Node* n : graph_.nodes()) {
       if (n->is(Op::observe)) AOQ_TRY(watch_observer(*n));
       bool weighted = is_one_of(*n, {Op::conv, Op::linear}) && n->requested == "int8" && n->reason.empty();
-      if (weighted) watch_channels(*n);
+      if (!weighted) continue;
+      watch_channels(*n, 0, channels_of_input(*n));
+      if (n->input(3) != nullptr) watch_channels(*n, 3, channels_of_residual(*n));
     }
     return {};
   }
@@ -95,12 +110,12 @@ class Calibration {
     return {};
   }
 
-  void watch_channels(const Node& n) {
-    const Value* x = n.input(0);
+  void watch_channels(const Node& n, std::size_t operand, const std::string& name) {
+    const Value* x = n.input(operand);
     if (x->def()->is(Op::observe)) x = x->def()->input(0);
     std::size_t rank = x->type().shape.size();
     std::size_t axis = n.is(Op::linear) || n.attributes().boolean("channels_last") ? rank - 1 : 1;
-    watches_[x].means.emplace_back(&ranges_.channel_means[n.label()], axis);
+    watches_[x].channels.emplace_back(&ranges_.channels[name], axis);
   }
 
   Status check_inputs(const std::vector<Tensor>& batch) const {
@@ -120,7 +135,7 @@ class Calibration {
       AOQ_TRY(check_finite(values, w.name));
       AOQ_TRY(w.observer->observe(view));
     }
-    for (const auto& [mean, axis] : w.means) add_channels(view, axis, mean);
+    for (const auto& [statistics, axis] : w.channels) add_channels(view, axis, statistics);
     return {};
   }
 

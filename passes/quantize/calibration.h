@@ -18,16 +18,21 @@ struct CalibrationData {
   virtual Result<bool> next(std::vector<Tensor>& batch) = 0;
 };
 
-// The mean of each channel of what a weighted op reads, for bias correction.
-struct ChannelMean {
+// Each channel of what a weighted op reads, for bias correction and equalization.
+struct ChannelStatistics {
   std::vector<double> sum;
+  std::vector<float> min, max;
   std::int64_t count = 0;  // elements per channel
 };
+
+// The names in Ranges::channels of what a node reads as its input and as its residual.
+std::string channels_of_input(const Node& reader);
+std::string channels_of_residual(const Node& reader);
 
 // The result of calibration: observer states by name. It can be saved, merged and used again (the ranges file).
 struct Ranges {
   std::map<std::string, std::unique_ptr<Observer>> observers;
-  std::map<std::string, ChannelMean> channel_means;  // by the name of the reading node
+  std::map<std::string, ChannelStatistics> channels;
   std::int64_t samples = 0;
 
   std::string to_json() const;

@@ -3,12 +3,15 @@
 //   observe(x) {observer}    =>   dequantize(quantize(x) {scale, zero_point, dtype})
 //   conv(x, w) to be int8    =>   conv(x, dequantize(w_int8, w_scale) {axis 0}, b')
 //
+// Before that the channels of activations are equalized, where the recipe says so (equalize.h).
+//
 // The graph still means float arithmetic; lowering makes it integer. b' corrects the mean error of each output channel
 // that rounding the weights leaves: b' = b + sum over inputs of (w - dequantize(w_int8)) * mean(x).
 #include <cmath>
 
 #include "ir/epilogue.h"
 #include "passes/quantize/calibration.h"
+#include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
 #include "passes/rewrite/common.h"
 
@@ -18,13 +21,24 @@ namespace {
 
 using namespace rewrite;
 
-Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges) {
+// The scale and zero point of a range, as the observer's own kind of min-max would give them.
+Result<QParams> qparams_of_range(const ObserverSpec& spec, std::pair<float, float> range) {
+  ObserverSpec min_max = spec;
+  min_max.kind = "min_max";
+  AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(min_max));
+  AOQ_TRY(observer->observe(float_tensor({2}, std::vector<float>{range.first, range.second}).view()));
+  return observer->qparams();
+}
+
+Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equalization& equalization) {
   const std::string& name = observe->attributes().string("observer");
   auto it = ranges.observers.find(name);
   if (it == ranges.observers.end()) {
     return error(Code::invalid_data, "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
   }
-  Result<QParams> qparams = it->second->qparams();
+  auto range = equalization.ranges.find(name);
+  Result<QParams> qparams = range == equalization.ranges.end() ? it->second->qparams()
+                                                               : qparams_of_range(it->second->spec(), range->second);
   if (!qparams.ok()) return std::move(qparams).status().with_context(fmt::format("observer \"{}\"", name));
   float scale = qparams->scale[0];
   if (!(scale > 0.0f) || !std::isfinite(scale)) {
@@ -69,7 +83,7 @@ Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& 
 }
 
 // b' - b for every output channel.
-std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const ChannelMean& mean) {
+std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const ChannelStatistics& mean) {
   const std::vector<std::int64_t>& shape = w.codes.shape();
   auto out_channels = static_cast<std::size_t>(shape[0]), in_channels = static_cast<std::size_t>(shape[1]);
   std::size_t spatial = w.error.size() / (out_channels * in_channels);
@@ -90,7 +104,7 @@ std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const 
   return correction;
 }
 
-Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Ranges& ranges) {
+Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
   QConfigMatch match = match_qconfig(recipe, *n);
   if (match.qconfig == nullptr) return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
   Value* weight = n->input(1);
@@ -107,8 +121,8 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Ranges&
   dequantize->origins = {label};
   graph.set_input(n, 1, dequantize->output());
 
-  auto mean = ranges.channel_means.find(n->label());
-  if (!recipe.bias_correction || mean == ranges.channel_means.end()) return {};
+  auto mean = equalization.channels.find(channels_of_input(*n));
+  if (!recipe.bias_correction || mean == equalization.channels.end()) return {};
   std::vector<float> bias = bias_correction(*n, w, mean->second);
   if (bias.empty()) return {};
   std::span<const float> old = float_constant(n->input(2));
@@ -123,14 +137,18 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (graph.stage != Stage::prepared) {
     return error(Code::invalid_argument, "the graph is {}, expected prepared", stage_name(graph.stage));
   }
+  Equalization equalization{.ranges = {}, .channels = context.ranges->channels};
+  if (context.recipe->equalization) {
+    AOQ_ASSIGN(equalization, equalize(graph, *context.recipe, *context.ranges));
+  }
   for (Node* n = graph.first(); n != nullptr;) {
     Node* next = n->next();
     bool is_weighted = is_one_of(*n, {Op::conv, Op::linear}) && n->requested == "int8" && n->reason.empty();
     if (is_weighted) {
-      Status s = convert_weight(graph, n, *context.recipe, *context.ranges);
+      Status s = convert_weight(graph, n, *context.recipe, equalization);
       if (!s.ok()) return std::move(s).with_context(describe(*n));
     }
-    if (n->is(Op::observe)) AOQ_TRY(insert_stubs(graph, n, *context.ranges));
+    if (n->is(Op::observe)) AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));
     n = next;
   }
   graph.stage = Stage::quantized;

@@ -142,7 +142,7 @@ Status check_patterns(const std::vector<QConfigRule>& rules) {
 
 Status check_keys(const Json& json) {
   constexpr std::string_view kKnown[] = {"name",        "mode",       "global",         "object_type", "module_name_regex",
-                                         "module_name", "keep_float", "bias_correction"};
+                                         "module_name", "keep_float", "bias_correction", "equalization"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return error(Code::invalid_argument, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
@@ -167,7 +167,8 @@ std::string print_recipe(const Recipe& recipe) {
             {"module_name_regex", rules_to_json(recipe.module_name_regex)},
             {"module_name", rules_to_json(recipe.module_name)},
             {"keep_float", recipe.keep_float},
-            {"bias_correction", recipe.bias_correction}};
+            {"bias_correction", recipe.bias_correction},
+            {"equalization", recipe.equalization}};
   for (const auto& [text, mode] : kModes) {
     if (mode == recipe.mode) json["mode"] = std::string(text);
   }
@@ -199,6 +200,9 @@ Result<Recipe> parse_recipe(std::string_view text) {
       if (!entry.is_string()) return error(Code::invalid_argument, "recipe: an entry of \"keep_float\" is no name");
       recipe.keep_float.push_back(entry.get<std::string>());
     }
+  }
+  if (json_find(json, "equalization") != nullptr) {
+    AOQ_ASSIGN(recipe.equalization, json_bool(json, "equalization"));
   }
   if (json_find(json, "bias_correction") != nullptr) {
     AOQ_ASSIGN(recipe.bias_correction, json_bool(json, "bias_correction"));

@@ -7,7 +7,8 @@
 //     "module_name_regex": [["encoder\\.layer\\.[0-9]+\\.attention.*", null]],
 //     "module_name": [["classifier", null]],
 //     "keep_float": ["head", "conv_transpose"],
-//     "bias_correction": true
+//     "bias_correction": true,
+//     "equalization": true
 //   }
 //
 // A qconfig is null for "leave in float". Precedence is FX's, lowest to highest: global, object_type, module_name_regex
@@ -46,6 +47,8 @@ struct Recipe {
   // Corrects the mean error that weight rounding leaves in each output channel (Nagel et al. 2019, section 4.2), from
   // the channel means of the calibration data.
   bool bias_correction = true;
+  // Makes the channels of activations between weighted ops equally large (passes/quantize/equalize.h).
+  bool equalization = true;
 };
 
 // Our own recipe: per-channel symmetric int8 weights, per-tensor affine u8 activations from histograms.
