@@ -23,15 +23,20 @@ Result<ActivationParams> activation_of(const Attributes& attributes) {
   return refuse("the kernel has no fused {}", name);
 }
 
-Status check_conv_node(const Node& node) {
-  AOQ_TRY(activation_of(node.attributes()).status());
+namespace {
+
+// unsupported with a reason where no convolution kernel takes the node.
+Status check_conv_node(const Node& node, const Attributes& attributes) {
+  AOQ_TRY(activation_of(attributes).status());
   if (!is_weight(node.input(1))) return refuse("the weight is not a constant");
   if (!node.is(Op::conv) && !node.is(Op::qconv)) return {};
-  if (!node.attributes().boolean("channels_last")) return refuse("the kernel reads channels last");
+  if (!attributes.boolean("channels_last")) return refuse("the kernel reads channels last");
   std::int64_t rank = node.input(0)->type().rank();
   if (rank > 4) return refuse("the kernel has no three-dimensional form");
   return {};
 }
+
+}  // namespace
 
 HeightWidth window_attribute(const Attributes& attributes, std::string_view name, std::size_t spatial_rank,
                              std::int64_t absent) {
@@ -42,7 +47,7 @@ HeightWidth window_attribute(const Attributes& attributes, std::string_view name
 }
 
 Result<ConvDims> conv_dims(const PrepareContext& context) {
-  AOQ_TRY(check_conv_node(context.node));
+  AOQ_TRY(check_conv_node(context.node, context.attributes));
   const std::vector<std::int64_t>& x = context.inputs[0].shape;
   const std::vector<std::int64_t>& weight = context.inputs[1].shape;
   if (context.node.is(Op::linear) || context.node.is(Op::qlinear)) {

@@ -7,13 +7,10 @@
 
 namespace aoq::cpu {
 
-// What can be said without shapes, so also of a node of a graph with symbolic dimensions: unsupported with a reason
-// where no convolution kernel takes it.
-Status check_conv_node(const Node& node);
 // The activation attributes as a kernel takes them.
 Result<ActivationParams> activation_of(const Attributes& attributes);
 
-// The geometry of the node at concrete shapes.
+// The geometry of the node at concrete shapes; unsupported with a reason where no convolution kernel takes it.
 Result<ConvDims> conv_dims(const PrepareContext& context);
 bool is_depthwise(const ConvDims& dims);
 

@@ -186,7 +186,11 @@ Shape result_shape(Op op, const Case& c) {
   return shape;
 }
 
-void float_dot(Draw& draw, Op op, Case* c, const ConvShapes& shapes) {
+void float_dot(Draw& draw, Op op, Case* c, ConvShapes shapes) {
+  if (op == Op::conv && draw.chance(25)) {  // channels first
+    std::rotate(shapes.x.begin() + 1, shapes.x.end() - 1, shapes.x.end());
+    c->attributes.set("channels_last", false);
+  }
   c->input(random_tensor(draw, DType::f32, shapes.x));
   c->constant(random_tensor(draw, DType::f32, shapes.weight));
   if (draw.chance(60)) {
