@@ -27,7 +27,8 @@ bool is_boundary(const Node& n) { return n.def().rule == QuantRule::boundary; }
 std::string default_reason(const Node& n) {
   if (is_boundary(n)) return "turns float numbers into codes or back, at the edge of an integer part";
   if (n.def().rule == QuantRule::float_only) return fmt::format("{} has no integer form", n.def().name);
-  return "not between integer ops: turning its operands into codes and back would cost more than it saves";
+  if (precision_of(n).starts_with("float")) return "what it reads is float: turning it into codes would cost more than it saves";
+  return "computes on integers or booleans, not on activations";
 }
 
 }  // namespace
@@ -72,7 +73,7 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
   for (const Node* n : graph.nodes()) {
     if (n->def().has_trait(kStructural)) continue;
     OpEntry& e = entries[i++];
-    if (e.reason.empty() && (runs_in_float(e) || e.runs == "boundary")) e.reason = default_reason(*n);
+    if (e.reason.empty() && e.runs != "int8") e.reason = default_reason(*n);
   }
   return entries;
 }

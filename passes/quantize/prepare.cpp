@@ -54,7 +54,11 @@ class Preparation {
     grow();
     share();
     for (Node* n : graph_.nodes()) {
-      if (is_integer_node(n)) n->requested = "int8";
+      if (is_integer_node(n)) {
+        n->requested = "int8";
+      } else if (n->reason.empty() && !n->def().has_trait(kStructural)) {
+        n->reason = why_float(*n);
+      }
     }
     return insert_observers();
   }
@@ -126,6 +130,22 @@ class Preparation {
     if (is_one_of(n, {Op::add, Op::mul, Op::avg_pool, Op::concat, Op::max_pool})) return true;
     if (rule == QuantRule::passthrough) return true;
     return n.def().has_trait(kElementwise) && n.inputs().size() == 1 && n.input(0)->type().dtype == DType::f32;
+  }
+
+  // Why a node is none of the integer ones; empty where it has nothing to do with floats.
+  std::string why_float(const Node& n) const {
+    bool has_floats = n.output_count() > 0 && is_float_value(n.output());
+    for (const Value* v : n.inputs()) has_floats = has_floats || (v != nullptr && is_float_value(v));
+    if (!has_floats) return "";
+    QConfigMatch match = match_qconfig(recipe_, n);
+    if (match.qconfig == nullptr) return "left in float by the recipe: " + match.because;
+    if (n.def().rule == QuantRule::float_only) return fmt::format("{} has no integer form", n.def().name);
+    if (n.output_count() != 1 || !may_join(n)) return fmt::format("this {} has no integer form", n.def().name);
+    for (std::size_t i : activation_operands(n)) {
+      if (is_codes(n.input(i)) && is_integer_node(n.input(i)->def())) continue;
+      return "what it reads is float: turning it into codes would cost more than it saves";
+    }
+    return "no integer op reads its result: turning it into codes and back would cost more than it saves";
   }
 
   static bool is_plane_mean(const Node& n) {
