@@ -60,9 +60,9 @@ struct Contender {
   double rss_mb = 0;
   std::vector<double> times;
 
-  Status open(const std::string& model, const ModelOptions& options) {
+  Status open(const std::string& model, const ModelOptions& options, const LoadOptions& load) {
     path = model;
-    AOQ_ASSIGN(opened, open_model(model, options));
+    AOQ_ASSIGN(opened, open_model(model, options, load));
     return {};
   }
   // Makes the plan and the packed weights, which belong to loading, and runs it.
@@ -110,12 +110,12 @@ class Bench : public Command {
     if (!(seconds_ > 0)) return error(Code::invalid_argument, "--seconds is {}, expected a positive number", seconds_);
     ModelOptions options = to_model_options(run_);
     Contender a, b;
-    AOQ_TRY(a.open(model_, options));
+    AOQ_TRY(a.open(model_, options, load_options(model_, run_)));
     AOQ_TRY(make_inputs(*a.opened));
     AOQ_TRY(a.warm_up(batch(0)));
     if (!against_.empty()) {
       double before = resident_megabytes();
-      AOQ_TRY(b.open(against_, options));
+      AOQ_TRY(b.open(against_, options, load_options(against_, run_)));
       AOQ_TRY(check_same_inputs(a.opened->model(), b.opened->model()));
       AOQ_TRY(b.warm_up(batch(0)));
       b.rss_mb -= before - rss_at_start_;  // as if it were alone

@@ -41,7 +41,7 @@ class Calibrate : public Command {
 
  private:
   Result<Ranges> observe(Console& console) {
-    AOQ_ASSIGN(LoadedModel loaded, load_model(model_));
+    AOQ_ASSIGN(LoadedModel loaded, load_model(model_, {.bind = run_.bind}));
     if (loaded.graph.stage == Stage::quantized || loaded.graph.stage == Stage::lowered) {
       return error(Code::invalid_model, "{}: the graph is {} already, expected a float model", model_,
                    stage_name(loaded.graph.stage));

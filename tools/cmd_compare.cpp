@@ -79,8 +79,8 @@ class Compare : public Command {
     }
     if (metric_.empty()) metric_ = "top1";
     ModelOptions options = to_model_options(run_);
-    AOQ_ASSIGN(OpenModel a, open_model(a_, options));
-    AOQ_ASSIGN(OpenModel b, open_model(b_, options));
+    AOQ_ASSIGN(OpenModel a, open_model(a_, options, load_options(a_, run_)));
+    AOQ_ASSIGN(OpenModel b, open_model(b_, options, load_options(b_, run_)));
     AOQ_ASSIGN(pairs_, pair_outputs(a.model(), b.model()));
     AOQ_ASSIGN(order_, match_inputs(a.model(), b.model()));
     AOQ_ASSIGN(DataSet data, DataSet::open(input_ports(a.graph()), data_));

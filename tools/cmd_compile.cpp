@@ -31,7 +31,7 @@ class Compile : public Command {
   Status run(Console& console) override {
     auto start = std::chrono::steady_clock::now();
     AOQ_TRY(check_flags());
-    AOQ_ASSIGN(LoadedModel loaded, load_model(model_, ContentHash::compute));
+    AOQ_ASSIGN(LoadedModel loaded, load_model(model_, {.hash = ContentHash::compute, .bind = quantize_.run.bind}));
     if (loaded.form == ModelForm::aoq) {
       return error(Code::invalid_argument, "{}: is compiled already, expected a float model (.onnx or .aoqir)", model_);
     }

@@ -21,7 +21,7 @@ class Import : public Command {
 
   Status run(Console& console) override {
     AOQ_TRY(check_output(output_));
-    AOQ_ASSIGN(LoadedModel loaded, load_model(model_));
+    AOQ_ASSIGN(LoadedModel loaded, load_model(model_, {.bind = quantize_.run.bind}));
     std::optional<Stage> stage = stage_from_name(stage_);
     AOQ_CHECK(stage.has_value());
     if (loaded.form == ModelForm::aoq) {

@@ -1,5 +1,6 @@
 #include "tools/model_file.h"
 
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -70,8 +71,31 @@ class ExternalFiles {
   std::map<std::string, std::shared_ptr<const MappedFile>> files_;
 };
 
-// Reads one form of model. Fills in model.hash where `hash` says so.
-Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile>& file, ContentHash hash,
+// SYMBOL=N entries.
+Result<SymbolValues> parse_bindings(const std::vector<std::string>& entries) {
+  SymbolValues values;
+  for (const std::string& entry : entries) {
+    std::size_t equals = entry.find('=');
+    std::int64_t value = -1;
+    const char* end = entry.data() + entry.size();
+    bool is_number = equals != std::string::npos && equals > 0 &&
+                     std::from_chars(entry.data() + equals + 1, end, value).ptr == end && equals + 1 < entry.size();
+    if (!is_number || value < 0) {
+      return error(Code::invalid_argument, "--bind {}: expected SYMBOL=N, such as batch=1", entry);
+    }
+    values[entry.substr(0, equals)] = value;
+  }
+  return values;
+}
+
+// The importer's advice, in the words of the command line.
+Status with_bind_flag(Status status) {
+  if (status.message().find("bind its symbols to numbers") == std::string::npos) return status;
+  return Status(status.code(), status.message() + " (--bind SYMBOL=N)");
+}
+
+// Reads one form of model. Fills in model.hash where the options say so.
+Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile>& file, const LoadOptions& load,
                  LoadedModel& model) {
   ExternalFiles external(path);
   onnx::OnnxOptions options;
@@ -79,9 +103,12 @@ Status load_onnx(const std::string& path, const std::shared_ptr<const MappedFile
   options.external_data = [&](std::string_view location, std::uint64_t offset, std::uint64_t length) {
     return external.fetch(location, offset, length);
   };
-  AOQ_ASSIGN(model.graph, onnx::import_onnx(file->bytes(), options));
+  AOQ_ASSIGN(options.bind, parse_bindings(load.bind));
+  Result<Graph> imported = onnx::import_onnx(file->bytes(), options);
+  if (!imported.ok()) return with_bind_flag(std::move(imported).status());
+  model.graph = std::move(*imported);
   for (const auto& [location, blob] : external.files()) model.file_bytes += blob->bytes().size();
-  if (hash == ContentHash::skip) return {};
+  if (load.hash == ContentHash::skip) return {};
   std::string hashes = hash_text(xxh64(file->bytes()));
   for (const auto& [location, blob] : external.files()) hashes += hash_text(xxh64(blob->bytes()));
   model.hash = external.files().empty() ? hashes : hash_text(xxh64(std::as_bytes(std::span(hashes))));
@@ -125,12 +152,16 @@ Status load_aoq(const std::shared_ptr<const MappedFile>& file, ContentHash hash,
   return {};
 }
 
-Status load_form(const std::string& path, const std::shared_ptr<const MappedFile>& file, ContentHash hash,
+Status load_form(const std::string& path, const std::shared_ptr<const MappedFile>& file, const LoadOptions& options,
                  LoadedModel& model) {
+  if (!options.bind.empty() && model.form != ModelForm::onnx) {
+    return error(Code::invalid_argument, "--bind {}: gives numbers to dimensions of an .onnx file; this is another form",
+                 options.bind[0]);
+  }
   switch (model.form) {
-    case ModelForm::aoq: return load_aoq(file, hash, model);
-    case ModelForm::onnx: return load_onnx(path, file, hash, model);
-    case ModelForm::text: return load_text(path, file->bytes(), hash, model);
+    case ModelForm::aoq: return load_aoq(file, options.hash, model);
+    case ModelForm::onnx: return load_onnx(path, file, options, model);
+    case ModelForm::text: return load_text(path, file->bytes(), options.hash, model);
     case ModelForm::exported: break;
   }
   return error(Code::unsupported, "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
@@ -152,14 +183,14 @@ Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> by
   return error(Code::invalid_model, "is no model that aoq knows; expected a name that ends in .aoq, .onnx, .pt2 or .aoqir");
 }
 
-Result<LoadedModel> load_model(const std::string& path, ContentHash hash) {
+Result<LoadedModel> load_model(const std::string& path, const LoadOptions& options) {
   AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open(path));
   LoadedModel model;
   Result<ModelForm> form = form_of(path, file->bytes());
   if (!form.ok()) return std::move(form).status().with_context(path);
   model.form = *form;
   model.file_bytes = file->bytes().size();
-  Status status = load_form(path, file, hash, model);
+  Status status = load_form(path, file, options, model);
   if (!status.ok()) return std::move(status).with_context(path);
   return model;
 }

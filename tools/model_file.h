@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "formats/aoq/aoq.h"
 #include "ir/graph.h"
@@ -26,8 +27,13 @@ Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> by
 // Hashing reads every byte of the weights, which loading alone does not.
 enum class ContentHash { skip, compute };
 
+struct LoadOptions {
+  ContentHash hash = ContentHash::skip;
+  std::vector<std::string> bind = {};  // SYMBOL=N: numbers for symbolic dimensions of an ONNX model
+};
+
 // Errors name the file. unsupported for forms that are not built yet.
-Result<LoadedModel> load_model(const std::string& path, ContentHash hash = ContentHash::skip);
+Result<LoadedModel> load_model(const std::string& path, const LoadOptions& options = {});
 
 // Writes `path` and, where the graph has larger constants, the `.safetensors` beside it first.
 Status write_text_model(const Graph& graph, const std::string& path);

@@ -73,6 +73,7 @@ Result<Shapes> try_shapes(const Model& model, std::int64_t batch, std::int64_t s
 void declare(Flags& flags, RunOptions& options) {
   flags.integer("--threads", "N", options.threads, 1, "Threads (default: what this process may use)");
   flags.flag("--deterministic", options.deterministic, "Use no kernel that is marked inexact");
+  flags.list("--bind", "SYMBOL=N", options.bind, "A number for a symbolic dimension of an .onnx model; repeatable");
 }
 
 ModelOptions to_model_options(const RunOptions& options) {
@@ -80,8 +81,12 @@ ModelOptions to_model_options(const RunOptions& options) {
                         .deterministic = options.deterministic});
 }
 
-Result<LoadedModel> load_lowered(const std::string& path) {
-  AOQ_ASSIGN(LoadedModel loaded, load_model(path));
+LoadOptions load_options(const std::string& path, const RunOptions& options) {
+  return {.bind = path.ends_with(".onnx") ? options.bind : std::vector<std::string>()};
+}
+
+Result<LoadedModel> load_lowered(const std::string& path, const LoadOptions& load) {
+  AOQ_ASSIGN(LoadedModel loaded, load_model(path, load));
   if (loaded.graph.stage == Stage::lowered) return loaded;
   if (loaded.graph.stage == Stage::prepared) {
     return error(Code::invalid_model, "{}: the graph is prepared and has observers, expected one that can run; compile it with "
@@ -95,9 +100,9 @@ Result<LoadedModel> load_lowered(const std::string& path) {
   return loaded;
 }
 
-Result<OpenModel> open_model(const std::string& path, ModelOptions options) {
+Result<OpenModel> open_model(const std::string& path, ModelOptions options, const LoadOptions& load) {
   auto start = std::chrono::steady_clock::now();
-  AOQ_ASSIGN(LoadedModel loaded, load_lowered(path));
+  AOQ_ASSIGN(LoadedModel loaded, load_lowered(path, load));
   auto wanted = loaded.graph.metadata.find("aoq.deterministic");
   if (wanted != loaded.graph.metadata.end() && wanted->second == "true") options.deterministic = true;
   Result<std::shared_ptr<const Model>> model = Model::from_graph(std::move(loaded.graph), std::move(options));
@@ -108,7 +113,7 @@ Result<OpenModel> open_model(const std::string& path, ModelOptions options) {
 }
 
 Result<OpenModel> open_model(const std::string& path, const RunOptions& options) {
-  return open_model(path, to_model_options(options));
+  return open_model(path, to_model_options(options), {.bind = options.bind});
 }
 
 std::vector<TensorView> views_of(const std::vector<Tensor>& tensors) {

@@ -15,8 +15,9 @@ namespace aoq::tools {
 struct RunOptions {
   std::int64_t threads = 0;
   bool deterministic = false;
+  std::vector<std::string> bind;  // as in LoadOptions
 };
-// --threads and --deterministic.
+// --threads, --deterministic and --bind.
 void declare(Flags& flags, RunOptions& options);
 
 struct OpenModel {
@@ -31,12 +32,14 @@ struct OpenModel {
 };
 
 // An `.aoq` file is mapped; other forms are compiled in memory, in float. `options` decides threads and backends.
-Result<OpenModel> open_model(const std::string& path, ModelOptions options);
+Result<OpenModel> open_model(const std::string& path, ModelOptions options, const LoadOptions& load = {});
 Result<OpenModel> open_model(const std::string& path, const RunOptions& options);
 ModelOptions to_model_options(const RunOptions& options);
+// For one of several models: --bind is for those that are .onnx files.
+LoadOptions load_options(const std::string& path, const RunOptions& options);
 
 // Loads a model of any form and lowers it in float where it is not lowered yet.
-Result<LoadedModel> load_lowered(const std::string& path);
+Result<LoadedModel> load_lowered(const std::string& path, const LoadOptions& load = {});
 
 // Runs every batch in order. The results are valid during the call.
 using BatchDone = std::function<Status(std::int64_t batch, std::span<const TensorView> outputs)>;

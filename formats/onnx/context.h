@@ -149,6 +149,7 @@ class Importer {
   std::vector<std::unordered_map<std::string_view, Binding>> scopes_;
   std::map<std::string, std::string, std::less<>> symbols_;  // dim_param to symbol
   std::set<std::string, std::less<>> symbol_names_;
+  std::set<std::string, std::less<>> bound_;  // names of options_.bind that were met
   std::int64_t folded_bytes_ = 0;
   int depth_ = 0;
 };

@@ -230,7 +230,10 @@ Result<Dim> Importer::input_dim(const ValueInfoProto& info, std::size_t axis) {
   // Paddle writes "?" for every dimension it does not know, equal or not.
   std::string text = is_open ? std::string() : symbol_text(d.symbol);
   if (!text.empty()) {
-    if (auto bound = options_.bind.find(d.symbol); bound != options_.bind.end()) return Dim(bound->second);
+    if (auto bound = options_.bind.find(d.symbol); bound != options_.bind.end()) {
+      bound_.insert(bound->first);
+      return Dim(bound->second);
+    }
     auto it = symbols_.find(d.symbol);
     if (it == symbols_.end()) it = symbols_.emplace(std::string(d.symbol), fresh_symbol(text)).first;
     text = it->second;
@@ -238,6 +241,7 @@ Result<Dim> Importer::input_dim(const ValueInfoProto& info, std::size_t axis) {
     text = fresh_symbol(fmt::format("{}_{}", symbol_text(info.name), axis));
   }
   if (auto bound = options_.bind.find(text); bound != options_.bind.end()) {
+    bound_.insert(text);
     graph_.symbols.erase(text);
     return Dim(bound->second);
   }
@@ -283,6 +287,13 @@ Status Importer::add_inputs() {
     Result<Type> type = input_type(info);
     if (!type.ok()) return std::move(type).status().with_context(fmt::format("graph input {}", info.name));
     AOQ_TRY(define(info.name, Binding::of(graph_.input(std::string(info.name), std::move(*type)))));
+  }
+  for (const auto& [name, value] : options_.bind) {
+    if (bound_.contains(name)) continue;
+    std::string open;
+    for (const auto& [symbol, range] : graph_.symbols) open += open.empty() ? symbol : ", " + symbol;
+    return error(Code::invalid_argument, "no dimension to bind is named \"{}\"; open dimensions of the inputs: {}", name,
+                 open.empty() ? "none" : open);
   }
   return {};
 }

@@ -152,7 +152,7 @@ Status mean_variance_norm(NodeContext& c) {
 
 Result<Value*> hardmax_of(NodeContext& c, Value* x, std::int64_t axis) {
   const Dim& depth = x->type().shape[static_cast<std::size_t>(axis)];
-  if (!depth.is_constant()) return error(Code::unsupported, "axis {} is {}: bind its symbols", axis, depth.to_string());
+  if (!depth.is_constant()) return error(Code::unsupported, "axis {} is {}: bind its symbols to numbers", axis, depth.to_string());
   AOQ_ASSIGN(Value * best, c.emit(Op::argmax, {x}, {{"axis", axis}, {"keepdims", false}}));
   return c.emit(Op::one_hot, {best}, {{"depth", depth.constant()}, {"axis", axis}, {"dtype", x->type().dtype}});
 }
