@@ -123,7 +123,8 @@ class Equalizer {
   }
 
   bool add_reader(const Use& use, Group& group, Member& member) {
-    if (!is_anchor(*use.user)) return false;
+    // A convolution and a linear layer have their channels on different axes.
+    if (!is_anchor(*use.user) || use.user->op() != member.producer->op()) return false;
     if (use.operand == 3) {
       member.statistics.push_back(channels_of_residual(*use.user));
       return true;

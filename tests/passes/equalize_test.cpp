@@ -168,6 +168,26 @@ TEST_CASE("what it may not touch stays") {
     REQUIRE(equalize(p.graph, recipe, p.ranges).ok());
     CHECK(p.graph.metadata.empty());
   }
+  SUBCASE("a linear layer that reads another axis") {
+    std::string text = R"(aoqir 1 traced
+%0 = input() {dtype=f32, name="x", shape=[2, 3, 5, 4]}
+%1 = constant() {value=f32[4, 3, 1, 1]@"w1"}
+%2 = conv(%0, %1) origins("expand")
+%3 = constant() {value=f32[6, 4]@"w2"}
+%4 = linear(%2, %3) origins("head")
+output(%4) {names=["y"]}
+)";
+    Graph graph = parse_text(text, {{"w1", random_tensor({4, 3, 1, 1}, 1, {1.0f, 0.02f, 0.3f, 0.004f})},
+                                    {"w2", random_tensor({6, 4}, 2)}})
+                      .value();
+    Ranges ranges;
+    PassContext context{.recipe = &recipe, .ranges = &ranges};
+    const std::string passes[] = {"prepare"};
+    REQUIRE(run_passes(graph, passes, context).ok());
+    ranges.channels["head"] = {{1, 1, 1, 1}, {0, 0, 0, 0}, {1.0f, 0.1f, 0.2f, 0.3f}, 1};
+    REQUIRE(equalize(graph, recipe, ranges).ok());
+    CHECK(graph.metadata.empty());
+  }
   SUBCASE("one scale for all weights") {
     recipe.global->weight.kind = "min_max";
     recipe.global->weight.qscheme = QScheme::per_tensor_symmetric;
