@@ -14,6 +14,7 @@
 
 #include "formats/json/json.h"
 #include "formats/npy/npy.h"
+#include "tests/support/onnx_builder.h"
 #include "tools/cli.h"
 #include "tools/output_file.h"
 
@@ -524,6 +525,29 @@ TEST_CASE("files that are no model are exit 3") {
   w.write("empty.aoq", "");
   CHECK(w.aoq("inspect empty.aoq").code == 3);
   CHECK(w.aoq("inspect absent.onnx").code == 3);
+  CHECK(!w.has("x.aoq"));
+}
+
+TEST_CASE("--bind gives a number to a dimension that the model leaves open") {
+  Workplace w;
+  test::OnnxBuilder b;
+  b.input("x", test::kFloat, {"N", "height", 4}).output("y");
+  b.initializer(test::int64s("axes", {1}, {1})).add("Squeeze", {"x", "axes"}, {"y"});
+  std::vector<std::byte> bytes = b.bytes();
+  w.write("open.onnx", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  Outcome refused = w.aoq("compile open.onnx -o open.aoq");
+  CHECK(refused.code == 4);
+  CHECK(refused.says("--bind SYMBOL=N"));
+  REQUIRE(w.aoq("compile open.onnx -o open.aoq --bind height=1").code == 0);
+  Json ops = w.aoq("inspect open.onnx --bind height=1 --json").json();
+  CHECK(ops["inputs"][0]["shape"] == Json({"N", 1, 4}));
+  Outcome unknown = w.aoq("compile open.onnx -o x.aoq --bind width=1");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.says("height"));
+  for (const char* wrong : {"height", "height=", "=1", "height=one", "height=-1"}) {
+    CHECK(w.aoq(std::string("compile open.onnx -o x.aoq --bind ") + wrong).code == 2);
+  }
+  CHECK(w.aoq("inspect open.aoq --bind N=1").code == 2);
   CHECK(!w.has("x.aoq"));
 }
 
