@@ -43,8 +43,7 @@ std::int64_t integer_attribute(const Node& n, const std::string& name) {
 
 // Of the result of an op that equalization can change.
 std::size_t channel_axis(const Node& n) {
-  const Attribute* last = n.attributes().find("channels_last");
-  bool is_last = !n.is(Op::qconv) || (last != nullptr && std::get<bool>(*last));
+  bool is_last = !n.is(Op::qconv) || n.attributes().boolean("channels_last");
   return is_last && !n.output()->type().shape.empty() ? n.output()->type().shape.size() - 1 : 1;
 }
 
@@ -55,7 +54,8 @@ void OpErrors::find_scales(const Graph& graph) {
   for (const Node* n : graph.nodes()) {
     std::string prefix = n->is(Op::quantize) ? "" : "out_";
     if (const double* scale = real_attribute(*n, prefix + "scale"); scale != nullptr && n->output_count() == 1) {
-      scales_[n->output()] = {*scale, integer_attribute(*n, prefix + "zero_point"), channel_factors(graph, *n), channel_axis(*n)};
+      scales_[n->output()] = {*scale, integer_attribute(*n, prefix + "zero_point"), channel_factors(graph, *n),
+                              channel_axis(*n)};
     }
     for (std::size_t i = 0; i < n->inputs().size() && i < n->def().inputs.size(); ++i) {
       if (n->input(i) == nullptr || n->def().inputs[i].name == nullptr) continue;
@@ -73,7 +73,8 @@ void OpErrors::find_scales(const Graph& graph) {
   };
   // Where channels lie behind an op that moves them is not followed.
   for (const Node* n : graph.nodes()) {
-    if (moves(n) && scales_.contains(n->input(0)) && scales_[n->input(0)].factors.empty()) scales_.try_emplace(n->output(), scales_[n->input(0)]);
+    if (!moves(n) || !scales_.contains(n->input(0)) || !scales_[n->input(0)].factors.empty()) continue;
+    scales_.try_emplace(n->output(), scales_[n->input(0)]);
   }
   for (const Node* n = graph.last(); n != nullptr; n = n->previous()) {
     if (moves(n) && scales_.contains(n->output())) scales_.try_emplace(n->input(0), scales_[n->output()]);

@@ -18,7 +18,7 @@
 #include "runtime/session.h"
 #include "tests/support/onnx_builder.h"
 #include "tools/compiler.h"
-#include "tools/model_file.h"
+#include "tools/runner.h"
 
 namespace aoq::tools {
 namespace {
@@ -96,12 +96,6 @@ Session session_of(Graph graph) {
   Result<std::shared_ptr<const Model>> model = Model::from_graph(std::move(graph), model_options({}));
   REQUIRE_MESSAGE(model.ok(), model.status().message());
   return Session::create(*model).value();
-}
-
-std::vector<TensorView> views_of(const std::vector<Tensor>& tensors) {
-  std::vector<TensorView> views;
-  for (const Tensor& t : tensors) views.push_back(t.view());
-  return views;
 }
 
 void check_same_results(Session& a, Session& b, const std::vector<Tensor>& inputs) {

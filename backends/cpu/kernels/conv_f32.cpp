@@ -81,7 +81,8 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   if (!plan.x_is_matrix) plan.runs = plan.joins_taps ? dims.kernel_h : dims.kernel_h * dims.kernel_w;
   std::int64_t most = kMaxRowBlock;
   if (plan.joins_taps) {
-    most = std::clamp(kCopyBytes / (4 * std::max<std::int64_t>(plan.k, 1)) / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
+    std::int64_t pixels = kCopyBytes / (4 * std::max<std::int64_t>(plan.k, 1));
+    most = std::clamp(pixels / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
   }
   ConvBlocks blocks = split_conv(dims, most);
   plan.row_block = blocks.row_block;

@@ -51,16 +51,15 @@ void next_pixel(const ConvDims& d, Pixel* p) {
   ++p->image;
 }
 
-// Calls visit(tap, pointer or null) for every tap of an output pixel; null is padding.
-template <typename Visit>
-void for_each_tap(const ConvDims& d, const float* x, const Pixel& p, Visit visit) {
+// The taps of an output pixel, in the image or the zeros.
+void find_taps(const ConvDims& d, const float* x, const Pixel& p, const float* zeros, const float** to) {
   std::int64_t iy = p.oy * d.stride_h - d.pad_top;
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
     bool row_inside = iy >= 0 && iy < d.in_h;
     std::int64_t ix = p.ox * d.stride_w - d.pad_left;
-    for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) {
+    for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w, to += kTileRows) {
       bool inside = row_inside && ix >= 0 && ix < d.in_w;
-      visit(kh * d.kernel_w + kw, inside ? x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c : nullptr);
+      *to = inside ? x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c : zeros;
     }
   }
 }
@@ -115,9 +114,7 @@ void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std:
       if (row == begin || p.ox == 0) find_image_rows(d, x, p, s.image_rows);
       find_joined_runs(plan, s, p.ox * d.stride_w - d.pad_left, s.copies + local * plan.k, to);
     } else {
-      for_each_tap(d, x, p, [&](std::int64_t tap, const float* from) {
-        to[tap * kTileRows] = from == nullptr ? s.zeros : from;
-      });
+      find_taps(d, x, p, s.zeros, to);
     }
   }
 }

@@ -126,7 +126,7 @@ void convolve_row(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std:
   std::uint8_t* padding = copies + (slots * 16 + 63) / 64 * 64;
   __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(d.in_c));
   const auto* x = static_cast<const std::uint8_t*>(args.x);
-  TapRow<std::uint8_t> row = {
+  TapRow row = {
       .dims = &d, .image = x + unit / d.out_h * d.in_h * d.in_w * d.in_c, .padding = padding, .oy = unit % d.out_h};
   for (std::int64_t ox = 0; ox < d.out_w; ox += kPixels) {
     RowTarget target = {

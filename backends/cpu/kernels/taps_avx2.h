@@ -1,4 +1,4 @@
-// Pointers to the kernel taps of output pixels, for depthwise convolution in AVX2 translation units.
+// Pointers to the kernel taps of output pixels, for int8 depthwise convolution in AVX2 translation units.
 //
 // Padding taps point to a row of values that the caller chose. Inside the image the next pixel's pointers are the last
 // one's plus a constant.
@@ -10,11 +10,10 @@
 namespace aoq::cpu {
 namespace {
 
-template <typename T>
 struct TapRow {
   const ConvDims* dims;
-  const T* image;    // first element of this batch entry
-  const T* padding;  // in_c values
+  const std::uint8_t* image;    // first element of this batch entry
+  const std::uint8_t* padding;  // in_c values
   std::int64_t oy;
 };
 
@@ -28,8 +27,7 @@ inline bool column_is_inside(const ConvDims& d, std::int64_t ox) {
   return ix >= 0 && ix + (d.kernel_w - 1) * d.dilation_w < d.in_w;
 }
 
-template <typename T>
-void find_taps(const TapRow<T>& row, std::int64_t ox, const T** taps) {
+inline void find_taps(const TapRow& row, std::int64_t ox, const std::uint8_t** taps) {
   const ConvDims& d = *row.dims;
   std::int64_t iy = row.oy * d.stride_h - d.pad_top;
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
@@ -43,9 +41,8 @@ void find_taps(const TapRow<T>& row, std::int64_t ox, const T** taps) {
 }
 
 // to[t] = from[t] + step for t < count; writes up to 3 entries more.
-template <typename T>
-inline void advance_taps(const T** to, const T* const* from, std::int64_t count, std::int64_t step) {
-  __m256i bytes = _mm256_set1_epi64x(step * static_cast<std::int64_t>(sizeof(T)));
+inline void advance_taps(const std::uint8_t** to, const std::uint8_t* const* from, std::int64_t count, std::int64_t step) {
+  __m256i bytes = _mm256_set1_epi64x(step);
   for (std::int64_t t = 0; t < count; t += 4) {
     __m256i pointers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + t));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + t), _mm256_add_epi64(pointers, bytes));
@@ -54,15 +51,14 @@ inline void advance_taps(const T** to, const T* const* from, std::int64_t count,
 
 // Pointers of `pixels` (at most `group`) neighbours from ox on, `pitch` apart in `taps`; the table has 4 entries of
 // slack. Groups of a row must come in order: a full group's last pointers continue in the next group.
-template <typename T>
-void find_taps_of_pixels(const TapRow<T>& row, std::int64_t ox, std::int64_t pixels, std::int64_t group,
-                         std::int64_t pitch, const T** taps) {
+inline void find_taps_of_pixels(const TapRow& row, std::int64_t ox, std::int64_t pixels, std::int64_t group,
+                         std::int64_t pitch, const std::uint8_t** taps) {
   const ConvDims& d = *row.dims;
   std::int64_t count = d.kernel_h * d.kernel_w;
   bool inside = row_is_inside(d, row.oy);
-  const T** from = taps + (group - 1) * pitch;
+  const std::uint8_t** from = taps + (group - 1) * pitch;
   for (std::int64_t p = 0; p < pixels; ++p) {
-    const T** to = taps + p * pitch;
+    const std::uint8_t** to = taps + p * pitch;
     if (inside && ox + p > 0 && column_is_inside(d, ox + p - 1) && column_is_inside(d, ox + p)) {
       advance_taps(to, from, count, d.stride_w * d.in_c);
     } else {
