@@ -41,7 +41,8 @@ inline void find_taps(const TapRow& row, std::int64_t ox, const std::uint8_t** t
 }
 
 // to[t] = from[t] + step for t < count; writes up to 3 entries more.
-inline void advance_taps(const std::uint8_t** to, const std::uint8_t* const* from, std::int64_t count, std::int64_t step) {
+inline void advance_taps(const std::uint8_t** to, const std::uint8_t* const* from, std::int64_t count,
+                         std::int64_t step) {
   __m256i bytes = _mm256_set1_epi64x(step);
   for (std::int64_t t = 0; t < count; t += 4) {
     __m256i pointers = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + t));
