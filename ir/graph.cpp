@@ -1,6 +1,7 @@
 #include "ir/graph.h"
 
 #include <algorithm>
+#include <new>
 #include <unordered_map>
 
 #include "ir/checked.h"
@@ -46,7 +47,8 @@ Graph Graph::clone() const {
   copy.metadata = metadata;
   std::unordered_map<const Value*, Value*> mapped;
   for (const Node* n : nodes()) {
-    auto* m = new Node;
+    auto owned = std::make_unique<Node>();
+    Node* m = owned.get();
     m->op_ = n->op_;
     m->scope = n->scope;
     m->origins = n->origins;
@@ -56,7 +58,6 @@ Graph Graph::clone() const {
     for (std::size_t i = 0; i < n->inputs_.size(); ++i) {
       Value* v = n->inputs_[i] ? mapped.at(n->inputs_[i]) : nullptr;
       m->inputs_.push_back(v);
-      if (v) v->uses_.push_back({m, static_cast<int>(i)});
     }
     for (const auto& out : n->outputs_) {
       auto v = std::make_unique<Value>();
@@ -66,7 +67,8 @@ Graph Graph::clone() const {
       mapped[out.get()] = v.get();
       m->outputs_.push_back(std::move(v));
     }
-    copy.link(m, nullptr);
+    add_uses(m);
+    copy.link(owned.release(), nullptr);
   }
   return copy;
 }
@@ -136,6 +138,21 @@ Result<std::vector<Type>> infer_types(const OpDef& def, const std::vector<Value*
 
 }  // namespace
 
+void Graph::add_uses(Node* node) {
+  std::size_t i = 0;
+  try {
+    for (; i < node->inputs_.size(); ++i) {
+      if (node->inputs_[i]) node->inputs_[i]->uses_.push_back({node, static_cast<int>(i)});
+    }
+  } catch (const std::bad_alloc&) {
+    // The graph is as before.
+    while (i-- > 0) {
+      if (node->inputs_[i]) node->inputs_[i]->uses_.pop_back();
+    }
+    throw;
+  }
+}
+
 Result<Node*> Graph::create(Op op, std::vector<Value*> inputs, Attributes attributes, Node* before) {
   const OpDef& def = op_def(op);
   Status completed = complete_attributes(def, attributes);
@@ -144,22 +161,20 @@ Result<Node*> Graph::create(Op op, std::vector<Value*> inputs, Attributes attrib
   Result<std::vector<Type>> types = infer_types(def, inputs, attributes);
   if (!types.ok()) return std::move(types).status().with_context(def.name);
 
-  auto* node = new Node;
+  auto node = std::make_unique<Node>();
   node->op_ = op;
   node->inputs_ = std::move(inputs);
   node->attributes_ = std::move(attributes);
-  for (std::size_t i = 0; i < node->inputs_.size(); ++i) {
-    if (node->inputs_[i]) node->inputs_[i]->uses_.push_back({node, static_cast<int>(i)});
-  }
   for (std::size_t i = 0; i < types->size(); ++i) {
     auto v = std::make_unique<Value>();
-    v->def_ = node;
+    v->def_ = node.get();
     v->index_ = static_cast<int>(i);
     v->type_ = std::move((*types)[i]);
     node->outputs_.push_back(std::move(v));
   }
-  link(node, before);
-  return node;
+  add_uses(node.get());
+  link(node.get(), before);
+  return node.release();
 }
 
 Result<Node*> Graph::create_like(const Node& like, Op op, std::vector<Value*> inputs, Attributes attributes,

@@ -154,6 +154,7 @@ class Graph {
   Status infer(Node* node);
 
  private:
+  static void add_uses(Node* node);
   void link(Node* node, Node* before);
   void unlink(Node* node);
   void clear();

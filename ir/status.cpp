@@ -23,13 +23,16 @@ std::string_view code_name(Code code) {
 }
 
 Status::Status(Code code, std::string message) {
-  if (code != Code::ok) state_ = std::make_unique<State>(State{code, std::move(message)});
+  // The general numbers are the codes'.
+  if (code != Code::ok) state_ = make_state({code, ErrorId{static_cast<std::uint16_t>(code)}, std::move(message)});
 }
 
-Status::Status(const Status& other) : state_(other.state_ ? std::make_unique<State>(*other.state_) : nullptr) {}
+Status::Status(const Status& other) : state_(other.state_ ? make_state(*other.state_) : nullptr) {
+  if (state_) state_->is_static = false;
+}
 
 Status& Status::operator=(const Status& other) {
-  if (this != &other) state_ = other.state_ ? std::make_unique<State>(*other.state_) : nullptr;
+  if (this != &other) *this = Status(other);
   return *this;
 }
 
@@ -39,7 +42,14 @@ const std::string& Status::message() const {
 }
 
 Status Status::with_context(std::string_view context) && {
-  if (state_) state_->message = std::string(context) + ": " + state_->message;
+  if (!state_) return std::move(*this);
+  std::string message;
+  message.reserve(context.size() + 2 + state_->message.size());
+  message.append(context).append(": ").append(state_->message);
+  if (state_->is_static) {
+    *this = Status(*this);  // a copy that may be changed
+  }
+  state_->message = std::move(message);
   return std::move(*this);
 }
 

@@ -6,6 +6,7 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,10 +33,17 @@ enum class Code : unsigned char {
 // The stable name of a code, such as "invalid_model".
 std::string_view code_name(Code code);
 
+// The number of an error, finer than its kind: ir/error_id.h and ir/errors.def.
+enum class ErrorId : std::uint16_t;
+
 class [[nodiscard]] Status {
  public:
   Status() = default;
   Status(Code code, std::string message);
+  // With the code that ir/errors.def gives the number.
+  Status(ErrorId id, std::string message);
+  // Makes no allocation: for where memory just ended.
+  static Status out_of_memory() noexcept;
 
   Status(Status&&) noexcept = default;
   Status& operator=(Status&&) noexcept = default;
@@ -45,6 +53,8 @@ class [[nodiscard]] Status {
 
   bool ok() const { return state_ == nullptr; }
   Code code() const { return state_ == nullptr ? Code::ok : state_->code; }
+  // Zero when ok; the general number of the code where the error has none of its own.
+  ErrorId id() const { return state_ == nullptr ? ErrorId{} : state_->id; }
   // Empty when ok.
   const std::string& message() const;
   // Puts "context: " in front of the message; does nothing when ok.
@@ -53,10 +63,24 @@ class [[nodiscard]] Status {
  private:
   struct State {
     Code code;
+    ErrorId id;
     std::string message;
+    bool is_static = false;  // not on the heap
   };
-  std::unique_ptr<State> state_;
+  struct Delete {
+    void operator()(State* state) const {
+      if (!state->is_static) delete state;
+    }
+  };
+  using StatePointer = std::unique_ptr<State, Delete>;
+  static StatePointer make_state(State state) { return StatePointer(new State(std::move(state))); }
+  StatePointer state_;
 };
+
+template <typename... Args>
+Status error(ErrorId id, fmt::format_string<Args...> format, Args&&... args) {
+  return Status(id, fmt::format(format, std::forward<Args>(args)...));
+}
 
 template <typename... Args>
 Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {

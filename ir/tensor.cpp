@@ -6,6 +6,7 @@
 #include <new>
 
 #include "ir/checked.h"
+#include "ir/error_id.h"
 
 namespace aoq {
 namespace {
@@ -46,7 +47,7 @@ Result<Tensor> Tensor::sized(DType dtype, std::vector<std::int64_t> shape) {
 Result<Tensor> Tensor::make(DType dtype, std::vector<std::int64_t> shape) {
   AOQ_ASSIGN(Tensor tensor, sized(dtype, std::move(shape)));
   tensor.buffer_ = allocate(tensor.byte_size_);
-  if (!tensor.buffer_) return error(Code::resource_limit, "no memory for a tensor of {} bytes", tensor.byte_size_);
+  if (!tensor.buffer_) return error(ErrorId::out_of_memory, "no memory for a tensor of {} bytes", tensor.byte_size_);
   std::memset(tensor.buffer_.get(), 0, static_cast<std::size_t>(tensor.byte_size_));
   tensor.data_ = tensor.buffer_.get();
   return tensor;
@@ -59,7 +60,7 @@ Result<Tensor> Tensor::copy_of(DType dtype, std::vector<std::int64_t> shape, std
                  shape_to_string(tensor.shape_), tensor.byte_size_, bytes.size());
   }
   tensor.buffer_ = allocate(tensor.byte_size_);
-  if (!tensor.buffer_) return error(Code::resource_limit, "no memory for a tensor of {} bytes", tensor.byte_size_);
+  if (!tensor.buffer_) return error(ErrorId::out_of_memory, "no memory for a tensor of {} bytes", tensor.byte_size_);
   if (!bytes.empty()) std::memcpy(tensor.buffer_.get(), bytes.data(), bytes.size());
   tensor.data_ = tensor.buffer_.get();
   return tensor;

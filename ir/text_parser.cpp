@@ -2,26 +2,30 @@
 #include <cstdlib>
 
 #include "ir/checked.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 #include "ir/text.h"
 
 namespace aoq {
 
 namespace {
 
-constexpr std::size_t kMaxNodes = 1'000'000;
-
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$'; }
 
 // Recursive descent over one text. Lists nest no deeper than a dimension does.
 class Reader {
  public:
-  Reader(std::string_view text, const std::map<std::string, Tensor>& constants) : text_(text), constants_(constants) {}
+  Reader(std::string_view text, const std::map<std::string, Tensor>& constants, const Limits& limits)
+      : text_(text), constants_(constants), limits_(limits) {}
 
   Result<Graph> read() {
+    if (text_.size() > limits_.metadata_bytes) {
+      return error(ErrorId::limit, "text of {} bytes, limit {}", text_.size(), limits_.metadata_bytes);
+    }
     AOQ_TRY(header());
-    std::size_t nodes = 0;
+    std::uint64_t nodes = 0;
     while (skip_space(), at_ < text_.size()) {
-      if (++nodes > kMaxNodes) return error(Code::resource_limit, "text has more than {} nodes", kMaxNodes);
+      if (++nodes > limits_.nodes) return error(ErrorId::limit, "text has more than {} nodes", limits_.nodes);
       Status s = statement();
       if (!s.ok()) return s;
     }
@@ -38,7 +42,8 @@ class Reader {
       column = text_[i] == '\n' ? 1 : column + 1;
       line += text_[i] == '\n';
     }
-    return Status(code, fmt::format("line {} column {}: {}", line, column, what));
+    std::string message = fmt::format("line {} column {}: {}", line, column, what);
+    return code == Code::invalid_model ? Status(ErrorId::text_syntax, std::move(message)) : Status(code, std::move(message));
   }
 
   void skip_space() {
@@ -98,6 +103,14 @@ class Reader {
     }
     AOQ_TRY(expect('"'));
     return out;
+  }
+
+  // A string that names something.
+  Result<std::string> name() {
+    std::size_t begin = at_;
+    AOQ_ASSIGN(std::string text, string());
+    if (text.size() <= limits_.name_bytes) return text;
+    return fail_at(begin, fmt::format("a name of {} bytes, limit {}", text.size(), limits_.name_bytes), Code::resource_limit);
   }
 
   template <typename T>
@@ -184,7 +197,12 @@ class Reader {
       return typed(t, type, std::move(shape), begin, name);
     }
     std::optional<std::int64_t> count = checked::element_count(shape);
-    if (!count || *count > 1 << 20) return fail_at(begin, "inline tensor has a bad shape");
+    // Every element takes two characters or more.
+    if (!count || static_cast<std::uint64_t>(*count) > text_.size() - at_) {
+      return fail_at(begin, "the inline tensor has fewer elements than its shape");
+    }
+    if (shape.size() > limits_.rank) return fail_at(begin, fmt::format("rank {}, limit {}", shape.size(), limits_.rank), Code::resource_limit);
+    if (++tensors_ > limits_.tensors) return error(ErrorId::limit, "text has more than {} tensors", limits_.tensors);
     AOQ_ASSIGN(Tensor t, Tensor::make(type, std::move(shape)));
     std::span<std::byte> bytes = t.mutable_bytes();
     AOQ_TRY(expect('{'));
@@ -236,7 +254,7 @@ class Reader {
         return Attribute(v);
       }
       case AttributeKind::string: {
-        AOQ_ASSIGN(std::string v, string());
+        AOQ_ASSIGN(std::string v, name());
         return Attribute(std::move(v));
       }
       case AttributeKind::dtype: {
@@ -275,7 +293,7 @@ class Reader {
     AOQ_TRY(expect(open));
     if (take(close)) return out;
     do {
-      AOQ_ASSIGN(std::string s, string());
+      AOQ_ASSIGN(std::string s, name());
       out.push_back(std::move(s));
     } while (take(','));
     AOQ_TRY(expect(close));
@@ -450,15 +468,17 @@ class Reader {
 
   std::string_view text_;
   const std::map<std::string, Tensor>& constants_;
+  const Limits& limits_;
   std::size_t at_ = 0;
+  std::uint64_t tensors_ = 0;
   Graph graph_;
   std::map<std::int64_t, Value*> values_;
 };
 
 }  // namespace
 
-Result<Graph> parse_text(std::string_view text, const std::map<std::string, Tensor>& constants) {
-  return Reader(text, constants).read();
+Result<Graph> parse_text(std::string_view text, const std::map<std::string, Tensor>& constants, const Limits& limits) {
+  return guarded([&] { return Reader(text, constants, limits).read(); });
 }
 
 }  // namespace aoq

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "ir/error_id.h"
+#include "ir/guard.h"
 #include "ir/verifier.h"
 
 namespace aoq {
@@ -34,7 +36,7 @@ Status unknown_pass(std::string_view name) {
   for (const PassDef* p : kTable) {
     if (shared(p) > shared(best)) best = p;
   }
-  return error(Code::not_found, "no pass is named \"{}\"; did you mean {}? `aoq opt --list` names them all", name,
+  return error(ErrorId::unknown_pass, "no pass is named \"{}\"; did you mean {}? `aoq opt --list` names them all", name,
                best->name);
 }
 
@@ -59,8 +61,8 @@ const PassDef* find_pass(std::string_view name) {
   return nullptr;
 }
 
-Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassContext& context,
-                        const PassRunOptions& options) {
+static Result<bool> run_unguarded(Graph& graph, std::span<const std::string> names, PassContext& context,
+                                  const PassRunOptions& options) {
   bool any = false;
   int ran = 0;
   for (const std::string& name : names) {
@@ -78,6 +80,11 @@ Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassCo
     if (print && options.print) options.print(*pass, graph);
   }
   return any;
+}
+
+Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassContext& context,
+                        const PassRunOptions& options) {
+  return guarded([&] { return run_unguarded(graph, names, context, options); });
 }
 
 std::span<const std::string> standard_rewrites() {

@@ -53,7 +53,7 @@ struct PassRunOptions {
 };
 
 // Runs passes in order and verifies the graph after each. Errors are prefixed with the pass's name; an unknown name gives
-// not_found and the nearest known one. True when anything changed.
+// invalid_argument and the nearest known one. True when anything changed.
 Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassContext& context,
                         const PassRunOptions& options = {});
 

@@ -2,7 +2,7 @@
 
 #include <unordered_map>
 
-#include "runtime/guard.h"
+#include "ir/guard.h"
 #include "runtime/session.h"
 
 namespace aoq {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 
+#include "ir/error_id.h"
 #include "ir/status.h"
 #include "runtime/arena.h"
 
@@ -23,7 +24,7 @@ class MemoryBlock {
     data_.reset();
     size_ = 0;
     void* memory = ::operator new(bytes > 0 ? bytes : kArenaAlignment, kAlignment, std::nothrow);
-    if (memory == nullptr) return error(Code::resource_limit, "the system has no {} bytes of memory", bytes);
+    if (memory == nullptr) return error(ErrorId::out_of_memory, "the system has no {} bytes of memory", bytes);
     data_.reset(static_cast<std::byte*>(memory));
     size_ = bytes;
     return {};

@@ -8,7 +8,7 @@
 #include "formats/aoq/aoq.h"
 #include "formats/io/file.h"
 #include "ir/verifier.h"
-#include "runtime/guard.h"
+#include "ir/guard.h"
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 

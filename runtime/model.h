@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/aoq/aoq_limits.h"
+#include "ir/file_limits.h"
 #include "ir/graph.h"
 #include "runtime/backend.h"
 #include "runtime/thread_pool.h"
@@ -25,7 +25,7 @@ struct ModelOptions {
   bool deterministic = false;      // leave out kernels marked inexact
   std::uint64_t memory_cap = 0;    // bytes that one session may hold for values; 0: none
   std::size_t max_cached_plans = 8;  // shapes a session keeps ready
-  AoqLimits limits;                // for opening a file
+  Limits limits;                // for opening a file
 };
 
 // A graph input or result.

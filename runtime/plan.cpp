@@ -7,6 +7,7 @@
 
 #include "ir/bind.h"
 #include "ir/checked.h"
+#include "ir/error_id.h"
 #include "runtime/arena.h"
 
 namespace aoq {
@@ -153,7 +154,7 @@ Result<PreparedKernel> Builder::prepare(const Node& node, const Attributes& attr
   }
   std::string why;
   for (const Refusal& r : refused) why += "; " + r.row + ": " + r.reason;
-  return error(Code::unsupported, "no backend takes it{}", why);
+  return error(ErrorId::no_kernel, "no backend takes it{}", why);
 }
 
 Status Builder::add_step(const Node& node, const std::vector<Type>& types, const Attributes& attributes) {
@@ -353,7 +354,7 @@ Result<std::unique_ptr<Plan>> Builder::build(const Shapes& input_shapes) {
   const std::uint64_t cap = model_.options().memory_cap;
   const std::uint64_t need = plan_->memory.arena_bytes + plan_->memory.output_bytes;
   if (cap != 0 && need > cap) {
-    return error(Code::resource_limit, "a run needs {} bytes for its values ({} of them results), the cap is {}", need,
+    return error(ErrorId::memory_cap, "a run needs {} bytes for its values ({} of them results), the cap is {}", need,
                  plan_->memory.output_bytes, cap);
   }
   resolve();

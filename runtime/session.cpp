@@ -6,7 +6,8 @@
 
 #include "ir/bind.h"
 #include "ir/checked.h"
-#include "runtime/guard.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 
@@ -330,14 +331,14 @@ Status Session::Impl::order_by_name(std::span<const NamedInput> inputs) {
       if (given != nullptr) return error(Code::invalid_data, "input \"{}\" is given twice", ports[i].name);
       given = &in;
     }
-    if (given == nullptr) return error(Code::invalid_data, "input \"{}\" is missing", ports[i].name);
+    if (given == nullptr) return error(ErrorId::input_missing, "input \"{}\" is missing", ports[i].name);
     by_name[i] = given->tensor;
     ++found;
   }
   if (found == inputs.size()) return {};
   for (const NamedInput& in : inputs) {
     if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == in.name; })) {
-      return error(Code::invalid_data, "there is no input \"{}\"; the model has {}", in.name, list_names(ports));
+      return error(ErrorId::input_unknown, "there is no input \"{}\"; the model has {}", in.name, list_names(ports));
     }
   }
   return error(Code::internal, "inputs were counted wrongly");

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "tools/suggest.h"
 #include "tools/version.h"
 
@@ -112,7 +113,7 @@ Status run_guarded(Invocation& invocation) {
   try {
     return invocation.command->run(invocation.console);
   } catch (const std::bad_alloc&) {
-    return error(Code::resource_limit, "out of memory");
+    return Status::out_of_memory();
   } catch (const std::exception& e) {
     return error(Code::internal, "unexpected exception: {}", e.what());
   }
@@ -179,7 +180,7 @@ Result<Invocation> parse_command_line(std::span<const std::string> arguments) {
     if (first == def->name) return parse_command(*def, arguments.subspan(1));
   }
   std::string kind = first.starts_with("-") ? "option" : "command";
-  return error(Code::invalid_argument, "unknown {} \"{}\"{}\n  try: aoq --help", kind, first,
+  return error(ErrorId::unknown_command, "unknown {} \"{}\"{}\n  try: aoq --help", kind, first,
                did_you_mean(first, command_names()));
 }
 

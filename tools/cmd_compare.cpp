@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "runtime/graph_executor.h"
 #include "tools/compiler.h"
 #include "tools/metrics.h"
@@ -175,16 +176,16 @@ class Compare : public Command {
   Status check_thresholds() const {
     for (const OutputPair& p : pairs_) {
       if (p.error.sqnr_db() < min_sqnr_) {
-        return error(Code::check_failed, "output \"{}\": SQNR is {:.2f} dB, expected at least {}", p.name, p.error.sqnr_db(),
+        return error(ErrorId::threshold, "output \"{}\": SQNR is {:.2f} dB, expected at least {}", p.name, p.error.sqnr_db(),
                      min_sqnr_);
       }
       std::optional<double> agreement = p.error.agreement();
       if (agreement && *agreement < min_agreement_) {
-        return error(Code::check_failed, "output \"{}\": agreement is {:.4f}, expected at least {}", p.name, *agreement,
+        return error(ErrorId::threshold, "output \"{}\": agreement is {:.4f}, expected at least {}", p.name, *agreement,
                      min_agreement_);
       }
       if (p.error.max_abs() > max_abs_ || (std::isfinite(max_abs_) && p.error.nonfinite_mismatches() > 0)) {
-        return error(Code::check_failed, "output \"{}\": the largest error is {}, expected at most {}", p.name,
+        return error(ErrorId::threshold, "output \"{}\": the largest error is {}, expected at most {}", p.name,
                      p.error.nonfinite_mismatches() > 0 ? HUGE_VAL : p.error.max_abs(), max_abs_);
       }
     }

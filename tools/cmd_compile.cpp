@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "runtime/session.h"
 #include "tools/model_file.h"
 #include "tools/op_list.h"
@@ -73,8 +74,8 @@ class Compile : public Command {
 
  private:
   Status check_flags() const {
-    if (target_ == "cuda") return error(Code::unsupported, "--target cuda is not built yet; leave it out to compile for the CPU");
-    if (!tuning_.empty()) return error(Code::unsupported, "--tuning is not built yet; leave it out");
+    if (target_ == "cuda") return error(ErrorId::not_built, "--target cuda is not built yet; leave it out to compile for the CPU");
+    if (!tuning_.empty()) return error(ErrorId::not_built, "--tuning is not built yet; leave it out");
     if (cpu_ != "portable") AOQ_TRY(make_backend(cpu_).status());
     AOQ_TRY(read_recipe(quantize_).status());
     AOQ_TRY(check_output(output_));
@@ -105,7 +106,7 @@ class Compile : public Command {
     for (const OpEntry* e : missed) {
       list += fmt::format("\n  {} ({}): asked for {}, would run in {}: {}", e->name, e->op, e->requested, e->runs, e->reason);
     }
-    return error(Code::check_failed, "--strict: {} of the ops that were asked to be quantized would not run so; nothing was "
+    return error(ErrorId::strict, "--strict: {} of the ops that were asked to be quantized would not run so; nothing was "
                  "written{}\n  leave them in float with --keep-float NAME, or compile without --strict", missed.size(), list);
   }
 

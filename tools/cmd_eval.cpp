@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "tools/metrics.h"
 #include "tools/runner.h"
 
@@ -37,7 +38,7 @@ class Eval : public Command {
     } else {
       console.print(fmt::format("{}: {:.4f} ({} samples)\n", metric_, value, data.samples()));
     }
-    if (value < at_least_) return error(Code::check_failed, "{} is {}, expected at least {}", metric_, value, at_least_);
+    if (value < at_least_) return error(ErrorId::threshold, "{} is {}, expected at least {}", metric_, value, at_least_);
     return {};
   }
 

@@ -1,6 +1,7 @@
 // aoq opt: IR in, passes, IR out.
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "ir/text.h"
 #include "passes/pipeline.h"
 #include "runtime/graph_executor.h"
@@ -73,7 +74,7 @@ class Opt : public Command {
         std::span<const std::string> group = name == "standard" ? standard_rewrites() : lowered_rewrites();
         names.insert(names.end(), group.begin(), group.end());
       } else if (find_pass(name) == nullptr) {
-        return error(Code::invalid_argument, "no pass is named \"{}\"{}\n  try: aoq opt --list", name,
+        return error(ErrorId::unknown_pass, "no pass is named \"{}\"{}\n  try: aoq opt --list", name,
                      did_you_mean(name, known));
       } else {
         names.push_back(name);

@@ -1,4 +1,5 @@
 // aoq tune: will measure float against int8 per region on this machine.
+#include "ir/error_id.h"
 #include "tools/command.h"
 
 namespace aoq::tools {
@@ -13,7 +14,7 @@ class Tune : public Command {
     flags.text("-o,--output", "TUNING.json", output_, "The file to write", Flags::Need::required);
   }
   Status run(Console&) override {
-    return error(Code::unsupported, "tuning is not built yet; compile without --tuning, and measure with aoq bench --against");
+    return error(ErrorId::not_built, "tuning is not built yet; compile without --tuning, and measure with aoq bench --against");
   }
 
  private:

@@ -1,3 +1,4 @@
+#include "ir/error_id.h"
 #include "tools/console.h"
 
 #include <unistd.h>
@@ -35,7 +36,7 @@ void Console::note(std::string_view text) {
 Status Console::flush() {
   bool failed = std::ferror(stdout) != 0;
   failed = std::fflush(stdout) != 0 || failed;
-  if (failed) return error(Code::io_error, "stdout: cannot write everything; is the disk full?");
+  if (failed) return error(ErrorId::write_failed, "stdout: cannot write everything; is the disk full?");
   return {};
 }
 

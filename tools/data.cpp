@@ -6,6 +6,7 @@
 
 #include "formats/io/file.h"
 #include "formats/npy/npy.h"
+#include "ir/error_id.h"
 #include "tools/suggest.h"
 
 namespace aoq::tools {
@@ -29,9 +30,7 @@ std::string quoted_list(const std::vector<std::string>& names) {
 }
 
 Result<std::map<std::string, Tensor>> read_npz(const std::shared_ptr<const MappedFile>& file) {
-  ZipOptions options;
-  options.names = ZipNames::any;
-  AOQ_ASSIGN(NpzReader reader, NpzReader::open(file->bytes(), file, options));
+  AOQ_ASSIGN(NpzReader reader, NpzReader::open(file->bytes(), file));
   AOQ_ASSIGN(std::vector<NamedTensor> all, reader.read_all());
   std::map<std::string, Tensor> arrays;
   for (NamedTensor& t : all) arrays.emplace(t.name, std::move(t.tensor));
@@ -77,7 +76,7 @@ Result<DataSet> DataSet::open(std::vector<InputPort> ports, const DataOptions& o
   }
   for (const InputPort& port : data.ports_) {
     if (!data.sources_.contains(port.name)) {
-      return error(Code::invalid_data, "input \"{}\" has no data; give it with --input or --constant {}=FILE.npy", port.name,
+      return error(ErrorId::input_missing, "input \"{}\" has no data; give it with --input or --constant {}=FILE.npy", port.name,
                    port.name);
     }
   }
@@ -120,7 +119,7 @@ Status DataSet::read_constants(const DataOptions& options) {
     for (const InputPort& port : ports_) known.push_back(port.name);
     auto port = std::find_if(ports_.begin(), ports_.end(), [&](const InputPort& p) { return p.name == name; });
     if (port == ports_.end()) {
-      return error(Code::invalid_data, "--constant {}: the model has no such input{}; it has {}", name,
+      return error(ErrorId::input_unknown, "--constant {}: the model has no such input{}; it has {}", name,
                    did_you_mean(name, known), quoted_list(known));
     }
     AOQ_ASSIGN(Tensor tensor, read_array(entry.substr(equals + 1)));
@@ -140,7 +139,7 @@ Status DataSet::take_arrays(std::map<std::string, Tensor>& arrays) {
     if (sources_.contains(port.name)) continue;
     auto it = arrays.find(port.name);
     if (it == arrays.end()) {
-      return error(Code::invalid_data, "input \"{}\" is missing: expected an array of this name; found {}", port.name,
+      return error(ErrorId::input_missing, "input \"{}\" is missing: expected an array of this name; found {}", port.name,
                    quoted_list(names));
     }
     AOQ_TRY(check_array(port, it->second));
@@ -149,7 +148,7 @@ Status DataSet::take_arrays(std::map<std::string, Tensor>& arrays) {
   }
   for (const std::string& name : names) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    return error(Code::invalid_data, "array \"{}\" is for no input{}; the model has {}", name, did_you_mean(name, known),
+    return error(ErrorId::input_unknown, "array \"{}\" is for no input{}; the model has {}", name, did_you_mean(name, known),
                  quoted_list(known));
   }
   return {};
@@ -158,12 +157,12 @@ Status DataSet::take_arrays(std::map<std::string, Tensor>& arrays) {
 Status DataSet::check_array(const InputPort& port, const Tensor& tensor) const {
   const std::vector<Dim>& shape = port.type.shape;
   if (tensor.dtype() != port.type.dtype) {
-    return error(Code::invalid_data, "input \"{}\": found {}, expected {}; convert the array with .astype", port.name,
+    return error(ErrorId::input_dtype, "input \"{}\": found {}, expected {}; convert the array with .astype", port.name,
                  type_text(tensor), to_string(port.type));
   }
   if (tensor.shape().empty() && shape.empty()) return {};
   if (shape.empty()) {
-    return error(Code::invalid_data, "input \"{}\": found {}, expected a 0-d array: the input has no sample axis", port.name,
+    return error(ErrorId::input_shape, "input \"{}\": found {}, expected a 0-d array: the input has no sample axis", port.name,
                  type_text(tensor));
   }
   bool fits = tensor.shape().size() == shape.size();
@@ -173,7 +172,7 @@ Status DataSet::check_array(const InputPort& port, const Tensor& tensor) const {
   if (fits) return {};
   std::vector<Dim> expected = shape;
   expected[0] = Dim::symbol("samples");
-  return error(Code::invalid_data, "input \"{}\": found {}, expected {}{}", port.name, type_text(tensor),
+  return error(ErrorId::input_shape, "input \"{}\": found {}, expected {}{}", port.name, type_text(tensor),
                dtype_name(port.type.dtype), to_string(std::span<const Dim>(expected)));
 }
 

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/backend.h"
 #include "backends/cpu/cpu_features.h"
+#include "ir/error_id.h"
 #include "runtime/cpu_count.h"
 
 namespace aoq::tools {
@@ -46,7 +47,7 @@ Result<std::shared_ptr<const Backend>> make_backend(const std::string& cpu_class
     }
     return std::shared_ptr<const Backend>(std::make_shared<CpuBackend>(isa));
   }
-  return error(Code::unsupported, "packing for {} is not built yet", cpu_class);
+  return error(ErrorId::not_built, "packing for {} is not built yet", cpu_class);
 }
 
 std::unique_ptr<TargetInfo> make_target() { return std::make_unique<CpuTarget>(); }

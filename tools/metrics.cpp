@@ -1,3 +1,4 @@
+#include "ir/error_id.h"
 #include "tools/metrics.h"
 
 #include <algorithm>
@@ -109,12 +110,12 @@ Result<Metric> Metric::make(const std::string& name, const Tensor& labels, std::
       metric.labels_.push_back(argmax(view, i, row_size(view)));
     }
   } else {
-    return error(Code::invalid_data, "labels: found {}{}, expected integers, one per sample", dtype_name(labels.dtype()),
+    return error(ErrorId::labels_mismatch, "labels: found {}{}, expected integers, one per sample", dtype_name(labels.dtype()),
                  shape_to_string(labels.shape()));
   }
   auto count = static_cast<std::int64_t>(metric.labels_.size());
   if (count == 0 || count % total_samples != 0) {
-    return error(Code::invalid_data, "labels: found {}, expected one for each of the {} samples", count, total_samples);
+    return error(ErrorId::labels_mismatch, "labels: found {}, expected one for each of the {} samples", count, total_samples);
   }
   return metric;
 }
@@ -128,13 +129,13 @@ Status Metric::add(const TensorView& output, std::int64_t samples) {
   std::int64_t rows = output.element_count() / size;
   std::int64_t per_sample = static_cast<std::int64_t>(labels_.size()) / total_samples_;
   if (rows != per_sample * samples) {
-    return error(Code::invalid_data, "labels: found {} for each sample, expected {}: the first output is {} for {} samples",
+    return error(ErrorId::labels_mismatch, "labels: found {} for each sample, expected {}: the first output is {} for {} samples",
                  per_sample, rows / std::max<std::int64_t>(samples, 1), shape_to_string(output.shape), samples);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     std::int64_t label = labels_[next_++];
     if (label >= size || (label < 0 && name_ != "agreement")) {
-      return error(Code::invalid_data, "labels: element {} is {}, expected 0 to {}: the first output has {} classes", next_ - 1,
+      return error(ErrorId::labels_mismatch, "labels: element {} is {}, expected 0 to {}: the first output has {} classes", next_ - 1,
                    label, size - 1, size);
     }
     ++rows_;

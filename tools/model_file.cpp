@@ -10,6 +10,7 @@
 #include "formats/onnx/importer.h"
 #include "formats/safetensors/safetensors.h"
 #include "ir/checked.h"
+#include "ir/error_id.h"
 #include "ir/hash.h"
 #include "ir/text.h"
 #include "ir/verifier.h"
@@ -164,7 +165,7 @@ Status load_form(const std::string& path, const std::shared_ptr<const MappedFile
     case ModelForm::text: return load_text(path, file->bytes(), options.hash, model);
     case ModelForm::exported: break;
   }
-  return error(Code::unsupported, "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
+  return error(ErrorId::not_built, "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "ir/error_id.h"
 #include "tools/output_file.h"
 
 #include <signal.h>
@@ -62,7 +63,7 @@ Status write_output(const std::string& path, std::string_view text) {
 Status check_output(const std::string& path) {
   struct stat info;
   if (::stat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) return error(Code::io_error, "{}: is a directory, expected a file name for the output", path);
+    if (S_ISDIR(info.st_mode)) return error(ErrorId::not_a_file, "{}: is a directory, expected a file name for the output", path);
     if (!S_ISREG(info.st_mode)) return {};
   }
   std::size_t slash = path.rfind('/');

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "ir/error_id.h"
 #include "tools/output_file.h"
 #include "tools/suggest.h"
 
@@ -33,7 +34,7 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
   for (const std::string& entry : entries) {
     bool matches = std::find(known.begin(), known.end(), entry) != known.end() || op_from_name(entry).has_value();
     if (matches) continue;
-    return error(Code::invalid_argument, "--keep-float: the model has no node, module or type \"{}\"{}; `aoq inspect` lists "
+    return error(ErrorId::keep_float_unmatched, "--keep-float: the model has no node, module or type \"{}\"{}; `aoq inspect` lists "
                  "its nodes", entry, did_you_mean(entry, known));
   }
   return {};
@@ -81,7 +82,7 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     return error(Code::invalid_argument, "--calibrate and --ranges exclude each other; `aoq calibrate --merge` joins ranges");
   }
   if (recipe.mode == QuantMode::static_quantization && !has_data) {
-    return error(Code::invalid_argument, "static quantization needs --calibrate DATA or --ranges FILE.json");
+    return error(ErrorId::ranges_needed, "static quantization needs --calibrate DATA or --ranges FILE.json");
   }
   if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
     return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");

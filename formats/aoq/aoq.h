@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/aoq/aoq_limits.h"
+#include "ir/file_limits.h"
 #include "formats/io/file.h"
 #include "ir/graph.h"
 
@@ -56,9 +56,9 @@ Result<std::vector<std::byte>> write_aoq(const Graph& graph, const AoqProvenance
 // Checks everything that memory safety rests on, and the graph by ir/verifier.h; the hashes of the segments are left to
 // verify_aoq. Constants borrow from `file`, which `owner` keeps alive (null: static data), or are copied when `file` does
 // not start at a multiple of 64 bytes. invalid_model, resource_limit, or unsupported for a newer format.
-Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const AoqLimits& limits = {});
-Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const AoqLimits& limits = {});
+Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const Limits& limits = {});
+Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const Limits& limits = {});
 // read_aoq and the hashes of all segments.
-Status verify_aoq(std::span<const std::byte> file, const AoqLimits& limits = {});
+Status verify_aoq(std::span<const std::byte> file, const Limits& limits = {});
 
 }  // namespace aoq

@@ -6,6 +6,8 @@
 #include "formats/aoq/aoq.h"
 #include "formats/aoq/aoq_generated.h"
 #include "formats/aoq/layout.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 #include "ir/verifier.h"
 
 namespace aoq {
@@ -16,21 +18,21 @@ using aoq_layout::Header;
 // What every message about a broken file starts from.
 template <typename... Args>
 Status broken(fmt::format_string<Args...> format, Args&&... args) {
-  return Status(Code::invalid_model, "the file is damaged or not from aoq: " + fmt::format(format, std::forward<Args>(args)...));
+  return error(ErrorId::aoq_damaged, "the file is damaged or not from aoq: {}", fmt::format(format, std::forward<Args>(args)...));
 }
 
 Status check_limit(std::string_view what, std::uint64_t found, std::uint64_t limit) {
   if (found <= limit) return {};
-  return error(Code::resource_limit, "{} {}, the limit is {}", found, what, limit);
+  return error(ErrorId::limit, "{} {}, the limit is {}", found, what, limit);
 }
 
-Result<Header> read_header(std::span<const std::byte> file, const AoqLimits& limits) {
+Result<Header> read_header(std::span<const std::byte> file, const Limits& limits) {
   Header header;
   if (file.size() < sizeof(Header)) return broken("it has {} bytes, a header has {}", file.size(), sizeof(Header));
   std::memcpy(&header, file.data(), sizeof(Header));
-  if (header.magic != aoq_layout::kMagic) return error(Code::invalid_model, "this is no .aoq file: it does not start with the magic bytes");
+  if (header.magic != aoq_layout::kMagic) return error(ErrorId::aoq_magic, "this is no .aoq file: it does not start with the magic bytes");
   if (header.version > kAoqVersion) {
-    return error(Code::unsupported,
+    return error(ErrorId::aoq_version,
                  "the file has format version {}, this library reads up to {}: update aoq, or compile the model again with "
                  "this version",
                  header.version, kAoqVersion);
@@ -38,7 +40,7 @@ Result<Header> read_header(std::span<const std::byte> file, const AoqLimits& lim
   if (header.version == 0) return broken("format version 0");
   if (header.header_hash != hash_of(header)) return broken("the header does not match its hash");
   if ((header.features & ~aoq_layout::kKnownFeatures) != 0) {
-    return error(Code::unsupported, "the file needs features {:#x} that this library does not know: update aoq",
+    return error(ErrorId::aoq_version, "the file needs features {:#x} that this library does not know: update aoq",
                  header.features & ~aoq_layout::kKnownFeatures);
   }
   if (header.header_size != sizeof(Header) || header.metadata_offset != sizeof(Header)) return broken("the header's size is wrong");
@@ -51,7 +53,7 @@ Result<Header> read_header(std::span<const std::byte> file, const AoqLimits& lim
 // A file in memory whose metadata was copied, so that it cannot change any more, and verified.
 class OpenFile {
  public:
-  static Result<OpenFile> open(std::span<const std::byte> file, const AoqLimits& limits) {
+  static Result<OpenFile> open(std::span<const std::byte> file, const Limits& limits) {
     AOQ_ASSIGN(Header header, read_header(file, limits));
     OpenFile f;
     f.file_ = file;
@@ -73,7 +75,7 @@ class OpenFile {
  private:
   OpenFile() = default;
 
-  Status verify_metadata(const AoqLimits& limits) {
+  Status verify_metadata(const Limits& limits) {
     const std::span<const std::byte> bytes = metadata_.bytes();
     flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(), 64, 1'000'000);
     if (!fbs::VerifyModelBuffer(verifier)) return broken("the metadata is no valid FlatBuffer");
@@ -95,7 +97,7 @@ class OpenFile {
       return broken("a list of the metadata is not aligned");
     }
     AOQ_TRY(check_limit("nodes", model_->nodes()->size(), limits.nodes));
-    AOQ_TRY(check_limit("tensors", model_->tensors()->size(), limits.values));
+    AOQ_TRY(check_limit("tensors", model_->tensors()->size(), limits.tensors));
     return check_limit("segments", model_->segments()->size(), limits.segments);
   }
 
@@ -147,14 +149,40 @@ class Cursor {
 template <class T>
 using Structs = flatbuffers::Vector<const T*>;
 
+// What the parts of a graph take in memory, with the allocator's share and what verifying needs.
+constexpr std::uint64_t kNodeBytes = sizeof(Node) + 64;
+constexpr std::uint64_t kValueBytes = sizeof(Value) + 128;
+constexpr std::uint64_t kOperandBytes = 96;
+constexpr std::uint64_t kAttributeBytes = sizeof(std::pair<std::string, Attribute>) * 3 / 2;
+
+// Memory that the graph may still take. A file can say briefly what takes much memory: this bounds how much.
+class Budget {
+ public:
+  Budget(std::uint64_t metadata_share, const Limits& limits)
+      : left_(metadata_share + limits.graph_bytes), total_(left_) {}
+
+  Status take(std::uint64_t bytes) {
+    if (bytes > left_) {
+      return error(ErrorId::limit, "the graph needs more than {} bytes beside its weights, the limit for a file with "
+                   "this much metadata; a host may raise it (graph_bytes)", total_);
+    }
+    left_ -= bytes;
+    return {};
+  }
+
+ private:
+  std::uint64_t left_;
+  std::uint64_t total_;
+};
+
 class GraphReader {
  public:
-  GraphReader(const OpenFile& file, std::shared_ptr<const void> owner, const AoqLimits& limits)
+  GraphReader(const OpenFile& file, std::shared_ptr<const void> owner, const Limits& limits)
       : file_(file),
         model_(file.model()),
         owner_(std::move(owner)),
         limits_(limits),
-        string_budget_(4 * file.header().metadata_size + (std::uint64_t{16} << 20)),
+        budget_(4 * file.header().metadata_size, limits),
         segment_used_(file.segments().size(), false) {}
 
   Result<Graph> read();
@@ -177,9 +205,8 @@ class GraphReader {
   const fbs::Model& model_;
   // Owners: every constant that borrows from the file.
   std::shared_ptr<const void> owner_;
-  const AoqLimits& limits_;
-  // Strings are shared in the file and not in memory: bounds what they may grow to.
-  std::uint64_t string_budget_;
+  const Limits& limits_;
+  Budget budget_;
   std::vector<bool> segment_used_;
   Graph graph_;
   std::vector<Value*> values_;
@@ -195,8 +222,7 @@ class GraphReader {
 Result<std::string> GraphReader::string(std::uint32_t id) {
   if (id >= model_.strings()->size()) return broken("string {} of {}", id, model_.strings()->size());
   const flatbuffers::String& s = *model_.strings()->Get(id);
-  if (s.size() > string_budget_) return error(Code::resource_limit, "the file's strings take too much memory");
-  string_budget_ -= s.size();
+  AOQ_TRY(budget_.take(s.size() + 1));
   return s.str();
 }
 
@@ -208,7 +234,9 @@ Result<std::string> GraphReader::name(std::uint32_t id) {
 
 Result<std::vector<std::string>> GraphReader::names(std::uint32_t count) {
   AOQ_ASSIGN(std::uint32_t at, text_.take(count));
+  AOQ_TRY(budget_.take(count * sizeof(std::string)));
   std::vector<std::string> out;
+  out.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     AOQ_ASSIGN(std::string text, name(text_[at + i]));
     out.push_back(std::move(text));
@@ -218,7 +246,9 @@ Result<std::vector<std::string>> GraphReader::names(std::uint32_t count) {
 
 Result<std::vector<Dim>> GraphReader::dims(std::uint32_t count) {
   AOQ_ASSIGN(std::vector<std::string> texts, names(count));
+  AOQ_TRY(budget_.take(count * sizeof(Dim)));
   std::vector<Dim> out;
+  out.reserve(count);
   for (const std::string& text : texts) {
     AOQ_ASSIGN(Dim dim, Dim::parse(text));
     out.push_back(std::move(dim));
@@ -232,7 +262,8 @@ Result<Tensor> GraphReader::tensor() {
   AOQ_ASSIGN(std::string dtype_text, name(t.dtype()));
   const std::optional<DType> dtype = dtype_from_name(dtype_text);
   if (!dtype) return broken("there is no dtype \"{}\"", dtype_text);
-  if (t.rank() > kMaxRank) return error(Code::resource_limit, "a tensor of rank {}, the limit is {}", t.rank(), kMaxRank);
+  const std::uint64_t max_rank = std::min<std::uint64_t>(limits_.rank, kMaxRank);
+  if (t.rank() > max_rank) return error(ErrorId::limit, "a tensor of rank {}, the limit is {}", t.rank(), max_rank);
   AOQ_ASSIGN(std::uint32_t first_dim, dims_.take(t.rank()));
   std::vector<std::int64_t> shape;
   for (std::uint32_t i = 0; i < t.rank(); ++i) shape.push_back(dims_[first_dim + i]);
@@ -272,7 +303,9 @@ Result<Attribute> GraphReader::attribute(const fbs::Attribute& a) {
     case AttributeKind::integer:
     case AttributeKind::integers: {
       AOQ_ASSIGN(std::uint32_t at, integers_.take(a.count()));
+      AOQ_TRY(budget_.take(a.count() * sizeof(std::int64_t)));
       std::vector<std::int64_t> v;
+      v.reserve(a.count());
       for (std::uint32_t i = 0; i < a.count(); ++i) v.push_back(integers_[at + i]);
       if (kind == AttributeKind::integers) return Attribute(std::move(v));
       if (v.size() != 1) return broken("a number attribute with {} values", v.size());
@@ -283,7 +316,9 @@ Result<Attribute> GraphReader::attribute(const fbs::Attribute& a) {
     case AttributeKind::real:
     case AttributeKind::reals: {
       AOQ_ASSIGN(std::uint32_t at, reals_.take(a.count()));
+      AOQ_TRY(budget_.take(a.count() * sizeof(double)));
       std::vector<double> v;
+      v.reserve(a.count());
       for (std::uint32_t i = 0; i < a.count(); ++i) v.push_back(reals_[at + i]);
       if (kind == AttributeKind::reals) return Attribute(std::move(v));
       if (v.size() != 1) return broken("a number attribute with {} values", v.size());
@@ -301,6 +336,7 @@ Result<Attribute> GraphReader::attribute(const fbs::Attribute& a) {
 Result<Attributes> GraphReader::attributes(std::uint32_t count) {
   Attributes out;
   AOQ_ASSIGN(std::uint32_t at, attributes_.take(count));
+  AOQ_TRY(budget_.take(count * kAttributeBytes));
   for (std::uint32_t i = 0; i < count; ++i) {
     const fbs::Attribute& a = *attributes_[at + i];
     AOQ_ASSIGN(std::string key, name(a.name()));
@@ -314,7 +350,9 @@ Result<Attributes> GraphReader::attributes(std::uint32_t count) {
 
 Result<std::vector<Value*>> GraphReader::inputs(std::uint32_t count) {
   AOQ_ASSIGN(std::uint32_t at, inputs_.take(count));
+  AOQ_TRY(budget_.take(count * kOperandBytes));
   std::vector<Value*> out;
+  out.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint32_t id = inputs_[at + i];
     if (id > values_.size()) return broken("value {} is used before it is made", id - 1);
@@ -327,20 +365,27 @@ Status GraphReader::add_node(const fbs::Node& n) {
   AOQ_ASSIGN(std::string op_text, name(n.op()));
   const std::optional<Op> op = op_from_name(op_text);
   if (!op) {
-    return error(Code::unsupported, "there is no op \"{}\" (did you mean {}?): the file may be from a newer aoq",
+    return error(ErrorId::aoq_unknown_op, "there is no op \"{}\" (did you mean {}?): the file may be from a newer aoq",
                  op_text.substr(0, 64), nearest_op_name(op_text));
   }
   AOQ_ASSIGN(std::vector<Value*> operands, inputs(n.inputs()));
   AOQ_ASSIGN(Attributes attrs, attributes(n.attributes()));
   AOQ_ASSIGN(std::vector<std::string> origins, names(n.origins()));
+  AOQ_TRY(budget_.take(kNodeBytes));
   AOQ_ASSIGN(Node * node, graph_.create(*op, std::move(operands), std::move(attrs)));
   node->origins = std::move(origins);
   AOQ_ASSIGN(node->scope.path, name(n.scope_path()));
   AOQ_ASSIGN(node->scope.type, name(n.scope_type()));
   AOQ_ASSIGN(node->requested, name(n.requested()));
   AOQ_ASSIGN(node->reason, string(n.reason()));
-  for (std::size_t i = 0; i < node->output_count(); ++i) values_.push_back(node->output(i));
-  return check_limit("values", values_.size(), limits_.values);
+  for (std::size_t i = 0; i < node->output_count(); ++i) {
+    AOQ_TRY(budget_.take(kValueBytes + node->output(i)->type().shape.size() * sizeof(Dim)));
+    values_.push_back(node->output(i));
+  }
+  // Those that the file left out and the op table filled in.
+  AOQ_TRY(budget_.take((node->attributes().size() - std::min<std::size_t>(n.attributes(), node->attributes().size())) *
+                       kAttributeBytes));
+  return check_limit("values", values_.size(), limits_.tensors);
 }
 
 Status GraphReader::read_header_fields() {
@@ -349,6 +394,7 @@ Status GraphReader::read_header_fields() {
   const std::optional<Stage> stage = stage_from_name(stage_text);
   if (!stage) return broken("there is no stage \"{}\"", stage_text);
   graph_.stage = *stage;
+  AOQ_TRY(budget_.take((std::uint64_t{model_.symbols()->size()} + model_.metadata()->size()) * 160));
   for (const fbs::Symbol* s : *model_.symbols()) {
     AOQ_ASSIGN(std::string symbol, name(s->name()));
     if (s->min() > s->max()) return broken("symbol {} ranges from {} to {}", symbol, s->min(), s->max());
@@ -388,12 +434,14 @@ Result<Graph> GraphReader::read() {
   return std::move(graph_);
 }
 
-Result<AoqProvenance> read_provenance(const fbs::Model& model) {
+Result<AoqProvenance> read_provenance(const fbs::Model& model, Budget budget) {
   AoqProvenance out;
+  AOQ_TRY(budget.take(model.provenance_json()->size()));
   out.json = model.provenance_json()->str();
   for (const fbs::Pair* p : *model.provenance()) {
     const std::uint32_t count = model.strings()->size();
     if (p->key() >= count || p->value() >= count) return broken("provenance uses string {} of {}", std::max(p->key(), p->value()), count);
+    AOQ_TRY(budget.take(model.strings()->Get(p->key())->size() + model.strings()->Get(p->value())->size() + 128));
     const std::string key = model.strings()->Get(p->key())->str();
     if (!out.entries.emplace(key, model.strings()->Get(p->value())->str()).second) {
       return broken("provenance {} is given twice", key);
@@ -404,21 +452,25 @@ Result<AoqProvenance> read_provenance(const fbs::Model& model) {
 
 }  // namespace
 
-Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const AoqLimits& limits) {
-  AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
-  return GraphReader(open, std::move(owner), limits).read();
+Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const Limits& limits) {
+  return guarded([&]() -> Result<Graph> {
+    AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
+    return GraphReader(open, std::move(owner), limits).read();
+  });
 }
 
-Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const AoqLimits& limits) {
-  AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
-  AoqSummary summary{open.header().version, open.header().features, open.header().metadata_size, open.segments(), {}};
-  AOQ_ASSIGN(summary.provenance, read_provenance(open.model()));
-  return summary;
+Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const Limits& limits) {
+  return guarded([&]() -> Result<AoqSummary> {
+    AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
+    AoqSummary summary{open.header().version, open.header().features, open.header().metadata_size, open.segments(), {}};
+    AOQ_ASSIGN(summary.provenance, read_provenance(open.model(), Budget(4 * open.header().metadata_size, limits)));
+    return summary;
+  });
 }
 
-Status verify_aoq(std::span<const std::byte> file, const AoqLimits& limits) {
+static Status verify_unguarded(std::span<const std::byte> file, const Limits& limits) {
   AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
-  AOQ_TRY(read_provenance(open.model()).status());
+  AOQ_TRY(read_provenance(open.model(), Budget(4 * open.header().metadata_size, limits)).status());
   AOQ_TRY(GraphReader(open, nullptr, limits).read().status());
   for (std::size_t i = 0; i < open.segments().size(); ++i) {
     if (xxh64(open.bytes(open.segments()[i])) != open.segments()[i].hash) {
@@ -427,6 +479,10 @@ Status verify_aoq(std::span<const std::byte> file, const AoqLimits& limits) {
     }
   }
   return {};
+}
+
+Status verify_aoq(std::span<const std::byte> file, const Limits& limits) {
+  return guarded([&] { return verify_unguarded(file, limits); });
 }
 
 }  // namespace aoq

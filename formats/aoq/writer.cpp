@@ -5,6 +5,7 @@
 #include "formats/aoq/aoq.h"
 #include "formats/aoq/aoq_generated.h"
 #include "formats/aoq/layout.h"
+#include "ir/guard.h"
 
 namespace aoq {
 namespace {
@@ -175,9 +176,7 @@ Status write_zeros(const ByteSink& sink, std::uint64_t count) {
   return count == 0 ? Status() : sink(std::span(kZeros).first(count));
 }
 
-}  // namespace
-
-Status write_aoq(const Graph& graph, const AoqProvenance& provenance, const ByteSink& sink) {
+Status write_unguarded(const Graph& graph, const AoqProvenance& provenance, const ByteSink& sink) {
   MetadataWriter writer(graph);
   AOQ_TRY(writer.collect());
   const std::span<const std::byte> metadata = writer.finish(provenance);
@@ -200,13 +199,21 @@ Status write_aoq(const Graph& graph, const AoqProvenance& provenance, const Byte
   return {};
 }
 
+}  // namespace
+
+Status write_aoq(const Graph& graph, const AoqProvenance& provenance, const ByteSink& sink) {
+  return guarded([&] { return write_unguarded(graph, provenance, sink); });
+}
+
 Result<std::vector<std::byte>> write_aoq(const Graph& graph, const AoqProvenance& provenance) {
-  std::vector<std::byte> file;
-  AOQ_TRY(write_aoq(graph, provenance, [&](std::span<const std::byte> bytes) {
-    file.insert(file.end(), bytes.begin(), bytes.end());
-    return Status();
-  }));
-  return file;
+  return guarded([&]() -> Result<std::vector<std::byte>> {
+    std::vector<std::byte> file;
+    AOQ_TRY(write_unguarded(graph, provenance, [&](std::span<const std::byte> bytes) {
+      file.insert(file.end(), bytes.begin(), bytes.end());
+      return Status();
+    }));
+    return file;
+  });
 }
 
 }  // namespace aoq

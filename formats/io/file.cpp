@@ -12,13 +12,18 @@
 #include <system_error>
 #include <vector>
 
+#include "ir/error_id.h"
+#include "ir/guard.h"
+
 namespace aoq {
 namespace {
 
 Status system_error(const std::string& path, const char* action) {
   const int number = errno;
-  const Code code = number == ENOENT ? Code::not_found : Code::io_error;
-  return error(code, "{}: cannot {}: {}", path, action, std::generic_category().message(number));
+  const bool is_writing = std::string_view(action) == "write" || std::string_view(action) == "sync" ||
+                          std::string_view(action) == "replace" || std::string_view(action) == "create";
+  const ErrorId id = number == ENOENT ? ErrorId::file_not_found : is_writing ? ErrorId::write_failed : ErrorId::io_error;
+  return error(id, "{}: cannot {}: {}", path, action, std::generic_category().message(number));
 }
 
 class FileDescriptor {
@@ -119,7 +124,7 @@ Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& pa
   if (file.get() < 0) return system_error(path, "open");
   struct stat info;
   if (::fstat(file.get(), &info) != 0) return system_error(path, "examine");
-  if (!S_ISREG(info.st_mode)) return error(Code::io_error, "{}: not a regular file", path);
+  if (!S_ISREG(info.st_mode)) return error(ErrorId::not_a_file, "{}: not a regular file", path);
   const std::size_t size = static_cast<std::size_t>(info.st_size);
   const std::byte* data = nullptr;
   if (size > 0) {
@@ -137,13 +142,13 @@ MappedFile::~MappedFile() {
 Status write_file_atomically(const std::string& path, const Writer& write) {
   struct stat info;
   const bool exists = ::stat(path.c_str(), &info) == 0;
-  if (exists && S_ISDIR(info.st_mode)) return error(Code::io_error, "{}: is a directory", path);
+  if (exists && S_ISDIR(info.st_mode)) return error(ErrorId::not_a_file, "{}: is a directory", path);
   if (exists && !S_ISREG(info.st_mode)) return write_directly(path, write);
   const std::string target = resolve(path);
   std::string temporary;
   FileDescriptor file(create_beside(target, temporary));
   if (file.get() < 0) return system_error(path, "create");
-  Status status = fill_and_rename(file, temporary, target, write);
+  Status status = guarded([&] { return fill_and_rename(file, temporary, target, write); });
   if (!status.ok()) {
     ::unlink(temporary.c_str());
     return status;

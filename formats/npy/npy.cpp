@@ -6,6 +6,8 @@
 #include <optional>
 
 #include "ir/checked.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 
 namespace aoq {
 namespace {
@@ -13,7 +15,6 @@ namespace {
 using Bytes = std::span<const std::byte>;
 
 constexpr std::uint64_t kMaxHeader = 65536;
-constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kAlignment = 64;
 
 struct TypeCode {
@@ -41,7 +42,7 @@ struct Header {
 // The header is a Python dict literal of three known keys; this reads that and no more of Python.
 class HeaderParser {
  public:
-  explicit HeaderParser(std::string_view text) : text_(text) {}
+  HeaderParser(std::string_view text, std::uint64_t max_rank) : text_(text), max_rank_(max_rank) {}
 
   Result<Header> parse() {
     bool has_descr = false, has_order = false, has_shape = false;
@@ -120,8 +121,8 @@ class HeaderParser {
       if (r.ec != std::errc() || dimension < 0) return bad("a dimension is no number of 0 to 2^63-1");
       text_.remove_prefix(static_cast<std::size_t>(r.ptr - text_.data()));
       if (text_.starts_with('L')) text_.remove_prefix(1);  // Python 2 wrote its long integers so
-      if (header_.shape.size() == kMaxRank)
-        return error(Code::resource_limit, "npy: more than {} dimensions", kMaxRank);
+      if (header_.shape.size() >= max_rank_)
+        return error(ErrorId::limit, "npy: more than {} dimensions", max_rank_);
       header_.shape.push_back(dimension);
       if (!take(',') && peek() != ')') return bad("shape is no tuple of numbers");
     }
@@ -129,6 +130,7 @@ class HeaderParser {
   }
 
   std::string_view text_;
+  std::uint64_t max_rank_;
   Header header_;
 };
 
@@ -154,7 +156,7 @@ struct Layout {
   Bytes elements;
 };
 
-Result<Layout> parse_layout(Bytes bytes) {
+Result<Layout> parse_layout(Bytes bytes, const Limits& limits) {
   constexpr std::string_view magic = "\x93NUMPY";
   if (bytes.size() < 10 || std::memcmp(bytes.data(), magic.data(), magic.size()) != 0) {
     return bad("no numpy array: it does not start with \\x93NUMPY");
@@ -170,7 +172,7 @@ Result<Layout> parse_layout(Bytes bytes) {
   if (!checked::fits(prefix, length, bytes.size())) return bad("header of {} bytes ends early", length);
   const char* text = reinterpret_cast<const char*>(bytes.data()) + prefix;
   Layout layout;
-  AOQ_ASSIGN(layout.header, HeaderParser(std::string_view(text, length)).parse());
+  AOQ_ASSIGN(layout.header, HeaderParser(std::string_view(text, length), limits.rank).parse());
   AOQ_ASSIGN(layout.dtype, dtype_of(layout.header.descr));
   layout.elements = bytes.subspan(prefix + length);
   return layout;
@@ -198,10 +200,8 @@ void to_c_order(Bytes in, std::span<const std::int64_t> shape, std::size_t eleme
   }
 }
 
-}  // namespace
-
-Result<Tensor> read_npy(Bytes bytes, std::shared_ptr<const void> owner) {
-  AOQ_ASSIGN(Layout layout, parse_layout(bytes));
+Result<Tensor> read_array(Bytes bytes, std::shared_ptr<const void> owner, const Limits& limits) {
+  AOQ_ASSIGN(Layout layout, parse_layout(bytes, limits));
   const std::uint64_t element_size = static_cast<std::uint64_t>(dtype_info(layout.dtype).bits) / 8;
   const std::optional<std::int64_t> count = checked::element_count(layout.header.shape);
   const std::optional<std::uint64_t> size =
@@ -225,6 +225,12 @@ Result<Tensor> read_npy(Bytes bytes, std::shared_ptr<const void> owner) {
   AOQ_ASSIGN(Tensor tensor, Tensor::make(layout.dtype, layout.header.shape));
   to_c_order(layout.elements, layout.header.shape, element_size, tensor.mutable_bytes());
   return tensor;
+}
+
+}  // namespace
+
+Result<Tensor> read_npy(Bytes bytes, std::shared_ptr<const void> owner, const Limits& limits) {
+  return guarded([&] { return read_array(bytes, std::move(owner), limits); });
 }
 
 Result<std::vector<std::byte>> npy_header(TensorView tensor) {
@@ -258,17 +264,22 @@ Result<std::vector<std::byte>> write_npy(const Tensor& tensor) {
   return file;
 }
 
-Result<NpzReader> NpzReader::open(Bytes bytes, std::shared_ptr<const void> owner, const ZipOptions& options) {
-  ZipOptions zip_options = options;
-  zip_options.names = ZipNames::any;
-  AOQ_ASSIGN(ZipReader zip, ZipReader::open(bytes, zip_options));
-  NpzReader reader(std::move(zip));
-  reader.owner_ = std::move(owner);
-  for (const ZipEntry& e : reader.zip_.entries()) {
-    if (!e.name.ends_with(".npy")) return error(Code::invalid_data, "npz: \"{}\" is no .npy", e.name);
-    reader.names_.push_back(e.name.substr(0, e.name.size() - 4));
-  }
-  return reader;
+Result<NpzReader> NpzReader::open(Bytes bytes, std::shared_ptr<const void> owner, const Limits& limits) {
+  const ZipOptions zip_options = {
+      .max_entries = limits.tensors, .max_inflated_bytes = limits.inflated_bytes, .names = ZipNames::any};
+  return guarded([&]() -> Result<NpzReader> {
+    AOQ_ASSIGN(ZipReader zip, ZipReader::open(bytes, zip_options));
+    NpzReader reader(std::move(zip), limits);
+    reader.owner_ = std::move(owner);
+    for (const ZipEntry& e : reader.zip_.entries()) {
+      if (e.name.size() > limits.name_bytes) {
+        return error(ErrorId::limit, "npz: a name of {} bytes, limit {}", e.name.size(), limits.name_bytes);
+      }
+      if (!e.name.ends_with(".npy")) return error(Code::invalid_data, "npz: \"{}\" is no .npy", e.name);
+      reader.names_.push_back(e.name.substr(0, e.name.size() - 4));
+    }
+    return reader;
+  });
 }
 
 bool NpzReader::contains(std::string_view name) const {
@@ -276,19 +287,21 @@ bool NpzReader::contains(std::string_view name) const {
 }
 
 Result<Tensor> NpzReader::read(std::string_view name) const {
-  const ZipEntry* entry = zip_.find(std::string(name) + ".npy");
-  if (entry == nullptr) return error(Code::not_found, "npz: no array \"{}\"", name);
-  const std::string context = fmt::format("npz: \"{}\"", name);
-  if (entry->is_stored) {
-    AOQ_TRY(zip_.verify(*entry).with_context(context));
-    Result<Tensor> tensor = read_npy(*zip_.stored(*entry), owner_);
+  return guarded([&]() -> Result<Tensor> {
+    const ZipEntry* entry = zip_.find(std::string(name) + ".npy");
+    if (entry == nullptr) return error(Code::not_found, "npz: no array \"{}\"", name);
+    const std::string context = fmt::format("npz: \"{}\"", name);
+    if (entry->is_stored) {
+      AOQ_TRY(zip_.verify(*entry).with_context(context));
+      Result<Tensor> tensor = read_npy(*zip_.stored(*entry), owner_, limits_);
+      if (!tensor.ok()) return std::move(tensor).status().with_context(context);
+      return tensor;
+    }
+    AOQ_ASSIGN(const std::vector<std::byte> content, zip_.read(*entry));
+    Result<Tensor> tensor = read_npy(content, nullptr, limits_);
     if (!tensor.ok()) return std::move(tensor).status().with_context(context);
     return tensor;
-  }
-  AOQ_ASSIGN(const std::vector<std::byte> content, zip_.read(*entry));
-  Result<Tensor> tensor = read_npy(content);
-  if (!tensor.ok()) return std::move(tensor).status().with_context(context);
-  return tensor;
+  });
 }
 
 Result<std::vector<NamedTensor>> NpzReader::read_all() const {

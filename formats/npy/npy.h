@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "formats/zip/zip.h"
+#include "ir/file_limits.h"
 #include "ir/status.h"
 #include "ir/tensor.h"
 
@@ -21,7 +22,8 @@ namespace aoq {
 
 // With an owner (of `bytes`) the tensor reads the elements in place where order and alignment allow it; without one,
 // and otherwise, it holds a copy.
-Result<Tensor> read_npy(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr);
+Result<Tensor> read_npy(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr,
+                        const Limits& limits = {});
 
 // Magic, version and header, padded so that the elements follow 64-byte aligned; unsupported for types numpy has not.
 Result<std::vector<std::byte>> npy_header(TensorView tensor);
@@ -33,7 +35,7 @@ class NpzReader {
  public:
   // The bytes must live as long as the reader, and as long as its tensors when there is no owner to keep them.
   static Result<NpzReader> open(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr,
-                                const ZipOptions& options = {});
+                                const Limits& limits = {});
 
   // Array names (without ".npy") in the order of the archive.
   const std::vector<std::string>& names() const { return names_; }
@@ -43,9 +45,10 @@ class NpzReader {
   Result<std::vector<NamedTensor>> read_all() const;
 
  private:
-  explicit NpzReader(ZipReader zip) : zip_(std::move(zip)) {}
+  NpzReader(ZipReader zip, const Limits& limits) : zip_(std::move(zip)), limits_(limits) {}
 
   ZipReader zip_;
+  Limits limits_;
   // Owners: whoever opened the archive, this reader and every tensor that borrows from it.
   std::shared_ptr<const void> owner_;
   std::vector<std::string> names_;

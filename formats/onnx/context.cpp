@@ -1,4 +1,5 @@
 #include "formats/onnx/context.h"
+#include "ir/error_id.h"
 
 #include <algorithm>
 
@@ -37,7 +38,7 @@ Result<std::vector<Dim>> NodeContext::dims_of_input(std::size_t i, std::string_v
 Result<std::vector<std::int64_t>> NodeContext::integers_of(std::size_t i, std::string_view what) {
   AOQ_ASSIGN(std::vector<Dim> dims, dims_of_input(i, what));
   if (!all_constant(dims)) {
-    return error(Code::unsupported, "{} is {}, which is not constant; bind the symbols to numbers", what,
+    return error(ErrorId::onnx_open_dimension, "{} is {}, which is not constant; bind the symbols to numbers", what,
                  aoq::to_string(dims));
   }
   return constants(dims);

@@ -4,6 +4,8 @@
 
 #include "formats/onnx/context.h"
 #include "ir/checked.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 
 namespace aoq::onnx {
 
@@ -70,7 +72,7 @@ Result<Value*> Importer::materialize(Binding& binding) {
 
 Result<std::vector<Value*>> Importer::emit(const NodeContext* context, Op op, std::vector<Value*> inputs,
                                            Attributes attributes) {
-  if (graph_.node_count() > 4 * options_.limits.max_nodes) return error(Code::resource_limit, "the graph grows too large");
+  if (graph_.node_count() > 4 * options_.limits.nodes) return error(ErrorId::limit, "the graph grows too large");
   AOQ_ASSIGN(Node * node, graph_.create(op, std::move(inputs), std::move(attributes)));
   if (context) {
     node->scope = context->scope();
@@ -172,7 +174,7 @@ Status Importer::check_supported(const GraphProto& graph) const {
     text += fmt::format("{}{} ({} node{}, first \"{}\"; {})", text.empty() ? "" : ", ", name, group.count,
                         group.count == 1 ? "" : "s", group.first, group.advice);
   }
-  return error(Code::unsupported, "opset {}: not supported: {}", opset_, text);
+  return error(ErrorId::onnx_op, "opset {}: not supported: {}", opset_, text);
 }
 
 Status Importer::add_initializers(const GraphProto& graph, bool is_main) {
@@ -409,7 +411,7 @@ Result<bool> move_known(Importer& importer, const NodeProto& node, const std::ve
 
 Status Importer::import_node(const NodeProto& node) {
   const Handler* handler = is_default_domain(node.domain) ? find_handler(node.op_type, opset_) : nullptr;
-  if (handler == nullptr) return error(Code::unsupported, "op {} of domain \"{}\" is not supported", node.op_type, node.domain);
+  if (handler == nullptr) return error(ErrorId::onnx_op, "op {} of domain \"{}\" is not supported", node.op_type, node.domain);
   AOQ_TRY(check_counts(node, *handler));
   std::vector<Binding*> inputs;
   for (std::string_view name : node.inputs) {
@@ -450,7 +452,7 @@ Status Importer::import_nodes(const GraphProto& graph) {
 }
 
 Result<std::vector<Binding>> Importer::inline_subgraph(const GraphProto& subgraph) {
-  if (++depth_ > options_.limits.max_depth) return error(Code::resource_limit, "subgraphs are nested too deeply");
+  if (++depth_ > options_.limits.depth) return error(ErrorId::limit, "subgraphs are nested too deeply");
   AOQ_TRY(check_supported(subgraph));
   if (!subgraph.inputs.empty()) return error(Code::invalid_model, "a branch has {} inputs, expected 0", subgraph.inputs.size());
   scopes_.emplace_back();
@@ -492,11 +494,11 @@ Result<int> default_opset(const ModelProto& model) {
   }
   if (!version) return error(Code::invalid_model, "the model does not say which op set it uses");
   if (*version < kMinOpset) {
-    return error(Code::unsupported, "opset {} is too old, expected {} to {}: export again or use onnx.version_converter",
+    return error(ErrorId::onnx_opset, "opset {} is too old, expected {} to {}: export again or use onnx.version_converter",
                  *version, kMinOpset, kMaxOpset);
   }
   if (*version > kMaxOpset) {
-    return error(Code::unsupported, "opset {} is newer than {}: export with an opset of {} to {}", *version, kMaxOpset,
+    return error(ErrorId::onnx_opset, "opset {} is newer than {}: export with an opset of {} to {}", *version, kMaxOpset,
                  kMinOpset, kMaxOpset);
   }
   return static_cast<int>(*version);
@@ -505,24 +507,24 @@ Result<int> default_opset(const ModelProto& model) {
 }  // namespace
 
 Result<Graph> import_onnx(std::span<const std::byte> bytes, const OnnxOptions& options) {
-  try {
+  return aoq::guarded([&]() -> Result<Graph> {
     AOQ_ASSIGN(ModelProto model, decode_model(bytes, options.limits));
-    if (!model.has_graph) return error(Code::invalid_model, "the file has no graph: not an ONNX model");
+    if (!model.has_graph) return error(ErrorId::onnx_malformed, "the file has no graph: not an ONNX model");
     AOQ_ASSIGN(int opset, default_opset(model));
     if (!model.functions.empty()) {
       return error(Code::unsupported, "the model has {} local functions, such as {}: inline them with onnx.inliner",
                    model.functions.size(), model.functions[0]);
     }
     return Importer(model, options, opset).run();
-  } catch (const std::bad_alloc&) {
-    return error(Code::resource_limit, "out of memory");
-  }
+  });
 }
 
 Result<Tensor> read_tensor(std::span<const std::byte> bytes) {
-  OnnxOptions options;
-  AOQ_ASSIGN(TensorProto proto, decode_tensor(bytes, options.limits));
-  return to_tensor(proto, options);
+  return aoq::guarded([&]() -> Result<Tensor> {
+    OnnxOptions options;
+    AOQ_ASSIGN(TensorProto proto, decode_tensor(bytes, options.limits));
+    return to_tensor(proto, options);
+  });
 }
 
 }  // namespace aoq::onnx

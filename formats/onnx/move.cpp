@@ -1,4 +1,5 @@
 #include "formats/onnx/move.h"
+#include "ir/error_id.h"
 
 #include <algorithm>
 
@@ -20,7 +21,7 @@ Result<Dim> slice_bound(const Dim& bound, const Dim& dim, const Dim& low, const 
   if (decide_less(bound, Dim(0)) == true) return clamp_dim(dim + bound, low, high);
   std::optional<std::int64_t> least = bound.lower_bound();
   if (least && *least >= 0) return clamp_dim(bound, low, high);
-  return error(Code::unsupported, "the bound {} may be negative or not: bind its symbols to numbers", bound.to_string());
+  return error(ErrorId::onnx_open_dimension, "the bound {} may be negative or not: bind its symbols to numbers", bound.to_string());
 }
 
 struct SliceArguments {

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "formats/onnx/move.h"
+#include "ir/error_id.h"
 
 namespace aoq::onnx {
 
@@ -27,7 +28,7 @@ Result<Dim> scaled(const Dim& dim, double scale) {
     double times = scale * static_cast<double>(divisor);
     if (times == std::floor(times)) return floor_div(dim * Dim(static_cast<std::int64_t>(times)), Dim(divisor));
   }
-  return error(Code::unsupported, "scale {} of dimension {}: bind its symbols to numbers", scale, dim.to_string());
+  return error(ErrorId::onnx_open_dimension, "scale {} of dimension {}: bind its symbols to numbers", scale, dim.to_string());
 }
 
 Status emit_resize(NodeContext& c, ResizeArguments a) {

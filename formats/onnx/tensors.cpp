@@ -5,6 +5,7 @@
 
 #include "formats/onnx/context.h"
 #include "ir/checked.h"
+#include "ir/error_id.h"
 
 namespace aoq::onnx {
 
@@ -113,7 +114,7 @@ Status check_location(std::string_view location) {
 
 Result<Tensor> from_external(const TensorProto& p, DType dtype, const OnnxOptions& options) {
   if (!options.external_data) {
-    return error(Code::unsupported, "its contents are in another file; allow external data, or save the model as one file");
+    return error(ErrorId::onnx_external_data, "its contents are in another file; allow external data, or save the model as one file");
   }
   AOQ_ASSIGN(std::uint64_t bytes, expected_bytes(dtype, p.dims));
   std::string_view location;

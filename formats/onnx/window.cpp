@@ -1,4 +1,5 @@
 #include "formats/onnx/window.h"
+#include "ir/error_id.h"
 
 #include <algorithm>
 
@@ -22,7 +23,7 @@ std::int64_t covered(const WindowAttributes& w, std::size_t i) { return w.dilati
 Result<std::int64_t> same_padding(const Dim& in, const WindowAttributes& w, std::size_t i) {
   if (w.stride[i] == 1) return covered(w, i) - 1;
   if (!in.is_constant()) {
-    return error(Code::unsupported, "auto_pad with stride {} depends on dimension {}: bind its symbols to numbers",
+    return error(ErrorId::onnx_open_dimension, "auto_pad with stride {} depends on dimension {}: bind its symbols to numbers",
                  w.stride[i], in.to_string());
   }
   std::int64_t out = (in.constant() + w.stride[i] - 1) / w.stride[i];

@@ -2,6 +2,8 @@
 
 #include <protozero/pbf_reader.hpp>
 
+#include "ir/error_id.h"
+
 namespace aoq::onnx {
 
 namespace {
@@ -14,7 +16,11 @@ struct Refused {
   Status status;
 };
 
-[[noreturn]] void refuse(Code code, std::string message) { throw Refused{Status(code, std::move(message))}; }
+[[noreturn]] void refuse(Code code, std::string message) {
+  if (code == Code::invalid_model) throw Refused{Status(ErrorId::onnx_malformed, std::move(message))};
+  if (code == Code::resource_limit) throw Refused{Status(ErrorId::limit, std::move(message))};
+  throw Refused{Status(code, std::move(message))};
+}
 
 // Reads fields of one message. A field of the wrong wire type is malformed; protozero itself would only assert.
 class Decoder {
@@ -42,15 +48,15 @@ class Decoder {
         default: r.skip();
       }
     }
-    if (file_size_ - contents_ > limits_.max_metadata) {
+    if (file_size_ - contents_ > limits_.metadata_bytes) {
       refuse(Code::resource_limit, fmt::format("{} bytes besides tensor contents, at most {} are allowed",
-                                               file_size_ - contents_, limits_.max_metadata));
+                                               file_size_ - contents_, limits_.metadata_bytes));
     }
   }
 
   void tensor(Reader r, TensorProto& t) {
     Depth depth(*this);
-    count(tensors_, limits_.max_tensors, "tensors");
+    count(tensors_, limits_.tensors, "tensors");
     while (r.next()) {
       switch (r.tag()) {
         case 1: integers(r, t.dims); break;
@@ -81,8 +87,8 @@ class Decoder {
  private:
   struct Depth {
     explicit Depth(Decoder& d) : decoder(d) {
-      if (++decoder.depth_ > decoder.limits_.max_depth) {
-        refuse(Code::resource_limit, fmt::format("messages are nested deeper than {}", decoder.limits_.max_depth));
+      if (++decoder.depth_ > decoder.limits_.depth) {
+        refuse(Code::resource_limit, fmt::format("messages are nested deeper than {}", decoder.limits_.depth));
       }
     }
     ~Depth() { --decoder.depth_; }
@@ -91,7 +97,7 @@ class Decoder {
     Decoder& decoder;
   };
 
-  static void count(std::size_t& counter, std::size_t limit, const char* what) {
+  static void count(std::uint64_t& counter, std::uint64_t limit, const char* what) {
     if (++counter > limit) refuse(Code::resource_limit, fmt::format("more than {} {}", limit, what));
   }
 
@@ -121,8 +127,8 @@ class Decoder {
   }
   std::string_view name(Reader& r) const {
     std::string_view v = bytes(r);
-    if (v.size() > limits_.max_name) {
-      refuse(Code::resource_limit, fmt::format("a name of {} bytes, at most {} are allowed", v.size(), limits_.max_name));
+    if (v.size() > limits_.name_bytes) {
+      refuse(Code::resource_limit, fmt::format("a name of {} bytes, at most {} are allowed", v.size(), limits_.name_bytes));
     }
     if (v.find('\0') != std::string_view::npos) refuse(Code::invalid_model, "a name contains a zero byte");
     return v;
@@ -196,7 +202,7 @@ class Decoder {
     while (r.next()) {
       switch (r.tag()) {
         case 1:
-          count(nodes_, limits_.max_nodes, "nodes");
+          count(nodes_, limits_.nodes, "nodes");
           node(message(r), g.nodes.emplace_back());
           break;
         case 2: g.name = name(r); break;
@@ -317,8 +323,8 @@ class Decoder {
   const Limits& limits_;
   std::size_t file_size_;
   std::size_t contents_ = 0;  // bytes of tensor contents seen so far
-  std::size_t nodes_ = 0;
-  std::size_t tensors_ = 0;
+  std::uint64_t nodes_ = 0;
+  std::uint64_t tensors_ = 0;
   int depth_ = 0;
 };
 
@@ -333,9 +339,9 @@ Result<Message> guarded(std::span<const std::byte> bytes, const Limits& limits, 
   } catch (Refused& refused) {
     return std::move(refused.status);
   } catch (const protozero::exception& e) {
-    return error(Code::invalid_model, "not a protobuf message: {}", e.what());
+    return error(ErrorId::onnx_malformed, "not a protobuf message: {}", e.what());
   } catch (const std::bad_alloc&) {
-    return error(Code::resource_limit, "out of memory while the file was decoded");
+    return Status::out_of_memory();
   }
 }
 

@@ -11,18 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include "ir/file_limits.h"
 #include "ir/status.h"
 
 namespace aoq::onnx {
-
-// Bounds that are checked before anything is allocated for the thing they count.
-struct Limits {
-  std::size_t max_nodes = 1'000'000;    // nodes, with those of all subgraphs
-  std::size_t max_tensors = 1'000'000;  // initializers and tensor attributes
-  std::size_t max_name = 1024;          // bytes in a name
-  std::size_t max_metadata = 100'000'000;  // bytes in the file that are not tensor contents
-  int max_depth = 64;                   // messages inside messages
-};
 
 using StringPair = std::pair<std::string_view, std::string_view>;
 

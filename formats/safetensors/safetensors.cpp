@@ -8,14 +8,14 @@
 
 #include "formats/json/json.h"
 #include "ir/checked.h"
+#include "ir/error_id.h"
+#include "ir/guard.h"
 
 namespace aoq {
 namespace {
 
 using Bytes = std::span<const std::byte>;
 
-constexpr std::uint64_t kMaxHeader = 100'000'000;
-constexpr std::size_t kMaxRank = 32;
 constexpr std::size_t kMaxName = 1024;
 constexpr std::size_t kAlignment = 64;
 constexpr std::string_view kMetadata = "__metadata__";
@@ -69,10 +69,11 @@ std::optional<std::uint64_t> as_unsigned(const Json& v) {
   return v.get<std::uint64_t>();
 }
 
-Status read_shape(const Json& json, Entry& e) {
+Status read_shape(const Json& json, const Limits& limits, Entry& e) {
   if (!json.is_array()) return bad("\"{}\": shape is no array", e.name);
-  if (json.size() > kMaxRank)
-    return error(Code::resource_limit, "safetensors: \"{}\": {} dimensions", e.name, json.size());
+  if (json.size() > limits.rank) {
+    return error(ErrorId::limit, "safetensors: \"{}\": {} dimensions, limit {}", e.name, json.size(), limits.rank);
+  }
   for (const Json& d : json) {
     const std::optional<std::uint64_t> n = as_unsigned(d);
     if (!n || *n > std::uint64_t{1} << 62) return bad("\"{}\": a dimension is no number of 0 to 2^62", e.name);
@@ -96,10 +97,12 @@ Status check_bytes(const Entry& e) {
              shape_to_string(e.shape), e.begin, e.end);
 }
 
-Result<Entry> read_entry(const std::string& name, const Json& json) {
+Result<Entry> read_entry(const std::string& name, const Json& json, const Limits& limits) {
   Entry e;
   e.name = name;
-  if (name.size() > kMaxName) return error(Code::resource_limit, "safetensors: a name of {} bytes", name.size());
+  if (name.size() > limits.name_bytes) {
+    return error(ErrorId::limit, "safetensors: a name of {} bytes, limit {}", name.size(), limits.name_bytes);
+  }
   const Json* dtype = json_find(json, "dtype");
   const Json* shape = json_find(json, "shape");
   const Json* offsets = json_find(json, "data_offsets");
@@ -114,7 +117,7 @@ Result<Entry> read_entry(const std::string& name, const Json& json) {
     return error(Code::unsupported, "safetensors: \"{}\" has type {}", name, dtype->get_ref<const std::string&>());
   }
   e.dtype = found->dtype;
-  AOQ_TRY(read_shape(*shape, e));
+  AOQ_TRY(read_shape(*shape, limits, e));
   if (!offsets->is_array() || offsets->size() != 2) return bad("\"{}\": data_offsets are no pair", name);
   const std::optional<std::uint64_t> begin = as_unsigned((*offsets)[0]);
   const std::optional<std::uint64_t> end = as_unsigned((*offsets)[1]);
@@ -126,7 +129,7 @@ Result<Entry> read_entry(const std::string& name, const Json& json) {
 }
 
 // "u4[3, 5]" back to type and shape.
-Status apply_own_type(std::string_view text, Entry& e) {
+Status apply_own_type(std::string_view text, const Limits& limits, Entry& e) {
   const Status malformed = bad("\"{}\": \"{}\" is no type and shape", e.name, text);
   const std::size_t bracket = text.find('[');
   if (bracket == text.npos || !text.ends_with(']') || e.dtype != DType::u8) return malformed;
@@ -138,7 +141,7 @@ Status apply_own_type(std::string_view text, Entry& e) {
   while (!text.empty()) {
     std::int64_t dimension = 0;
     const std::from_chars_result r = std::from_chars(text.data(), text.data() + text.size(), dimension);
-    if (r.ec != std::errc() || dimension < 0 || e.shape.size() == kMaxRank) return malformed;
+    if (r.ec != std::errc() || dimension < 0 || e.shape.size() >= limits.rank) return malformed;
     text.remove_prefix(static_cast<std::size_t>(r.ptr - text.data()));
     e.shape.push_back(dimension);
     if (text.empty()) break;
@@ -178,15 +181,15 @@ Result<Tensor> make_tensor(Entry& e, Bytes data, const std::shared_ptr<const voi
   return Tensor::copy_of(e.dtype, std::move(e.shape), bytes);
 }
 
-Result<Json> read_header(Bytes bytes, std::uint64_t& header_size) {
+Result<Json> read_header(Bytes bytes, const Limits& limits, std::uint64_t& header_size) {
   if (bytes.size() < 8) return bad("{} bytes are too few", bytes.size());
   std::memcpy(&header_size, bytes.data(), 8);
-  if (header_size > kMaxHeader) {
-    return error(Code::resource_limit, "safetensors: header of {} bytes, limit {}", header_size, kMaxHeader);
+  if (header_size > limits.metadata_bytes) {
+    return error(ErrorId::limit, "safetensors: header of {} bytes, limit {}", header_size, limits.metadata_bytes);
   }
   if (!checked::fits(8, header_size, bytes.size()))
     return bad("header of {} bytes in a file of {}", header_size, bytes.size());
-  Result<Json> header = parse_json(bytes.subspan(8, header_size));
+  Result<Json> header = parse_json(bytes.subspan(8, header_size), {.bytes = header_size, .depth = limits.depth});
   if (!header.ok()) return std::move(header).status().with_context("safetensors header");
   if (!header->is_object()) return bad("header is no object");
   return header;
@@ -237,18 +240,21 @@ const Tensor* SafetensorsFile::find(std::string_view name) const {
   return nullptr;
 }
 
-Result<SafetensorsFile> read_safetensors(Bytes bytes, std::shared_ptr<const void> owner) {
+static Result<SafetensorsFile> read_unguarded(Bytes bytes, std::shared_ptr<const void> owner, const Limits& limits) {
   std::uint64_t header_size = 0;
-  AOQ_ASSIGN(const Json header, read_header(bytes, header_size));
+  AOQ_ASSIGN(const Json header, read_header(bytes, limits, header_size));
+  if (header.size() > limits.tensors) {
+    return error(ErrorId::limit, "safetensors: {} tensors, limit {}", header.size(), limits.tensors);
+  }
   SafetensorsFile file;
   if (const Json* metadata = json_find(header, kMetadata)) AOQ_TRY(read_metadata(*metadata, file));
   std::vector<Entry> entries;
   for (const auto& [name, json] : header.items()) {
     if (name == kMetadata) continue;
-    AOQ_ASSIGN(Entry entry, read_entry(name, json));
+    AOQ_ASSIGN(Entry entry, read_entry(name, json, limits));
     const auto own = file.metadata.find(std::string(kTypePrefix) + name);
     if (own != file.metadata.end()) {
-      AOQ_TRY(apply_own_type(own->second, entry));
+      AOQ_TRY(apply_own_type(own->second, limits, entry));
       file.metadata.erase(own);
     }
     entries.push_back(std::move(entry));
@@ -260,6 +266,10 @@ Result<SafetensorsFile> read_safetensors(Bytes bytes, std::shared_ptr<const void
     file.tensors.push_back({std::move(e.name), std::move(tensor)});
   }
   return file;
+}
+
+Result<SafetensorsFile> read_safetensors(Bytes bytes, std::shared_ptr<const void> owner, const Limits& limits) {
+  return guarded([&] { return read_unguarded(bytes, std::move(owner), limits); });
 }
 
 Status write_safetensors(const SafetensorsFile& file, const std::function<Status(Bytes)>& sink) {

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ir/file_limits.h"
 #include "ir/status.h"
 #include "ir/tensor.h"
 
@@ -31,7 +32,8 @@ struct SafetensorsFile {
 
 // With an owner (of `bytes`) tensors read their elements in place where the alignment allows it; without one, and
 // otherwise, they hold copies. Gaps, overlaps, duplicate keys, and bytes after the last tensor are invalid_data.
-Result<SafetensorsFile> read_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr);
+Result<SafetensorsFile> read_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr,
+                                         const Limits& limits = {});
 
 // Orders the tensors by falling element size, then by name, so that all are aligned; equal input gives equal bytes.
 Status write_safetensors(const SafetensorsFile& file, const std::function<Status(std::span<const std::byte>)>& sink);

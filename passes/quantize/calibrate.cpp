@@ -7,6 +7,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "ir/error_id.h"
 #include "ir/executor.h"
 #include "passes/quantize/calibration.h"
 #include "passes/quantize/recipe.h"
@@ -28,7 +29,7 @@ struct Watch {
 Status check_finite(std::span<const float> values, const std::string& name) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      return error(Code::invalid_data,
+      return error(ErrorId::not_finite,
                    "the calibration data makes \"{}\" {} at element {}: expected finite numbers; look at the sample before "
                    "and at the model's input range",
                    name, values[i], i);

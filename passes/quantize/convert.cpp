@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "ir/epilogue.h"
+#include "ir/error_id.h"
 #include "passes/quantize/calibration.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
@@ -34,7 +35,7 @@ Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equ
   const std::string& name = observe->attributes().string("observer");
   auto it = ranges.observers.find(name);
   if (it == ranges.observers.end()) {
-    return error(Code::invalid_data, "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
+    return error(ErrorId::ranges_mismatch, "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
   }
   auto range = equalization.ranges.find(name);
   Result<QParams> qparams = range == equalization.ranges.end() ? it->second->qparams()

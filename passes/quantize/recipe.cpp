@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "formats/json/json.h"
+#include "ir/error_id.h"
 
 namespace aoq {
 
@@ -91,7 +92,7 @@ Json qconfig_to_json(const std::optional<QConfig>& config) {
 
 Result<ObserverSpec> observer_of(const Json& json, std::string_view key) {
   const Json* found = json_find(json, key);
-  if (found == nullptr) return error(Code::invalid_argument, "qconfig: \"{}\" is missing", key);
+  if (found == nullptr) return error(ErrorId::recipe_invalid, "qconfig: \"{}\" is missing", key);
   Result<ObserverSpec> spec = spec_from_json(*found);
   if (!spec.ok()) return std::move(spec).status().with_context(key);
   return spec;
@@ -99,7 +100,7 @@ Result<ObserverSpec> observer_of(const Json& json, std::string_view key) {
 
 Result<std::optional<QConfig>> qconfig_from_json(const Json& json) {
   if (json.is_null()) return std::optional<QConfig>();
-  if (!json.is_object()) return error(Code::invalid_argument, "qconfig: expected an object or null");
+  if (!json.is_object()) return error(ErrorId::recipe_invalid, "qconfig: expected an object or null");
   QConfig config;
   AOQ_ASSIGN(config.activation, observer_of(json, "activation"));
   AOQ_ASSIGN(config.weight, observer_of(json, "weight"));
@@ -116,10 +117,10 @@ Result<std::vector<QConfigRule>> rules_from_json(const Json& json, std::string_v
   std::vector<QConfigRule> rules;
   const Json* list = json_find(json, key);
   if (list == nullptr) return rules;
-  if (!list->is_array()) return error(Code::invalid_argument, "recipe: \"{}\" is no list", key);
+  if (!list->is_array()) return error(ErrorId::recipe_invalid, "recipe: \"{}\" is no list", key);
   for (const Json& entry : *list) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string()) {
-      return error(Code::invalid_argument, "recipe: an entry of \"{}\" is {}, expected [\"pattern\", qconfig]", key,
+      return error(ErrorId::recipe_invalid, "recipe: an entry of \"{}\" is {}, expected [\"pattern\", qconfig]", key,
                    entry.dump());
     }
     AOQ_ASSIGN(std::optional<QConfig> config, qconfig_from_json(entry[1]));
@@ -134,7 +135,7 @@ Status check_patterns(const std::vector<QConfigRule>& rules) {
     try {
       std::regex compiled(rule.first);
     } catch (const std::regex_error& e) {
-      return error(Code::invalid_argument, "recipe: \"{}\" is no regular expression: {}", rule.first, e.what());
+      return error(ErrorId::recipe_invalid, "recipe: \"{}\" is no regular expression: {}", rule.first, e.what());
     }
   }
   return {};
@@ -145,7 +146,7 @@ Status check_keys(const Json& json) {
                                          "module_name", "keep_float", "bias_correction", "equalization"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
-      return error(Code::invalid_argument, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
+      return error(ErrorId::recipe_invalid, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
     }
   }
   return {};
@@ -155,7 +156,7 @@ Result<QuantMode> mode_from_name(const std::string& name) {
   for (const auto& [text, mode] : kModes) {
     if (name == text) return mode;
   }
-  return error(Code::invalid_argument, "recipe: mode is \"{}\", expected none, static, dynamic or weight-only", name);
+  return error(ErrorId::recipe_invalid, "recipe: mode is \"{}\", expected none, static, dynamic or weight-only", name);
 }
 
 }  // namespace
@@ -177,7 +178,7 @@ std::string print_recipe(const Recipe& recipe) {
 
 Result<Recipe> parse_recipe(std::string_view text) {
   AOQ_ASSIGN(Json json, parse_json(text));
-  if (!json.is_object()) return error(Code::invalid_argument, "recipe: expected a JSON object");
+  if (!json.is_object()) return error(ErrorId::recipe_invalid, "recipe: expected a JSON object");
   AOQ_TRY(check_keys(json));
   Recipe recipe = default_recipe();
   if (json_find(json, "name") != nullptr) {
@@ -195,9 +196,9 @@ Result<Recipe> parse_recipe(std::string_view text) {
   AOQ_TRY(check_patterns(recipe.module_name_regex));
   AOQ_ASSIGN(recipe.module_name, rules_from_json(json, "module_name"));
   if (const Json* keep = json_find(json, "keep_float")) {
-    if (!keep->is_array()) return error(Code::invalid_argument, "recipe: \"keep_float\" is no list");
+    if (!keep->is_array()) return error(ErrorId::recipe_invalid, "recipe: \"keep_float\" is no list");
     for (const Json& entry : *keep) {
-      if (!entry.is_string()) return error(Code::invalid_argument, "recipe: an entry of \"keep_float\" is no name");
+      if (!entry.is_string()) return error(ErrorId::recipe_invalid, "recipe: an entry of \"keep_float\" is no name");
       recipe.keep_float.push_back(entry.get<std::string>());
     }
   }

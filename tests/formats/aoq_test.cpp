@@ -88,7 +88,7 @@ void check_same(const Graph& a, const Graph& b) {
 
 std::vector<std::byte> sample_file(const AoqProvenance& provenance = {}) { return write_aoq(sample_graph(), provenance).value(); }
 
-Status read_status(std::span<const std::byte> file, const AoqLimits& limits = {}) { return read_aoq(file, nullptr, limits).status(); }
+Status read_status(std::span<const std::byte> file, const Limits& limits = {}) { return read_aoq(file, nullptr, limits).status(); }
 
 Header header_of(std::span<const std::byte> file) {
   Header header;
@@ -246,15 +246,15 @@ TEST_CASE("every header field is checked") {
 TEST_CASE("limits are enforced and can be set") {
   const std::vector<std::byte> file = sample_file();
   auto refused = [&](auto change) {
-    AoqLimits limits;
+    Limits limits;
     change(limits);
     return read_status(file, limits).code() == Code::resource_limit;
   };
-  CHECK(refused([](AoqLimits& l) { l.metadata_bytes = 100; }));
-  CHECK(refused([](AoqLimits& l) { l.nodes = 3; }));
-  CHECK(refused([](AoqLimits& l) { l.values = 4; }));
-  CHECK(refused([](AoqLimits& l) { l.segments = 2; }));
-  CHECK(refused([](AoqLimits& l) { l.name_bytes = 3; }));
+  CHECK(refused([](Limits& l) { l.metadata_bytes = 100; }));
+  CHECK(refused([](Limits& l) { l.nodes = 3; }));
+  CHECK(refused([](Limits& l) { l.tensors = 4; }));
+  CHECK(refused([](Limits& l) { l.segments = 2; }));
+  CHECK(refused([](Limits& l) { l.name_bytes = 3; }));
   Graph long_name = sample_graph();
   long_name.first()->origins = {std::string(2000, 'n')};
   CHECK(read_status(write_aoq(long_name).value()).code() == Code::resource_limit);

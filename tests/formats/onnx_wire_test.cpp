@@ -91,10 +91,10 @@ TEST_CASE("limits on counts and names hold") {
   b.output("v4");
   CHECK(code_of(b) == Code::ok);
   onnx::OnnxOptions few;
-  few.limits.max_nodes = 4;
+  few.limits.nodes = 4;
   CHECK(code_of(b, few) == Code::resource_limit);
   onnx::OnnxOptions small;
-  small.limits.max_metadata = 10;
+  small.limits.metadata_bytes = 10;
   CHECK(code_of(b, small) == Code::resource_limit);
   OnnxBuilder name;
   name.input(std::string(2000, 'a'), kFloat, {DimSpec(1)});

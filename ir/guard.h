@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "ir/error_id.h"
 #include "ir/status.h"
 
 namespace aoq {
@@ -15,7 +16,7 @@ auto guarded(F&& body) noexcept -> decltype(body()) {
   try {
     return std::forward<F>(body)();
   } catch (const std::bad_alloc&) {
-    return error(Code::resource_limit, "out of memory");
+    return Status::out_of_memory();
   } catch (const std::exception& e) {
     return error(Code::internal, "unexpected exception: {}", e.what());
   } catch (...) {
