@@ -1,5 +1,6 @@
 // Rows between floats and 8-bit codes, and arithmetic on codes.
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "backends/cpu/kernels/binary_s8.h"
@@ -18,7 +19,24 @@ struct QParamSource {
   bool has_zero_point = false;
   float scale = 1.0f;
   std::int32_t zero_point = 0;
+  std::int64_t count = 0;  // of the operands' elements
 
+  // Operands are data: they are looked at in every run, as the reference does.
+  Status check(const RunContext& c, DType codes) const {
+    if (!is_operand) return {};
+    const std::int32_t low = codes == DType::i8 ? -128 : 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float s = input_of<float>(c, 1)[i];
+      if (!(std::isfinite(s) && s > 0.0f)) {
+        return error(Code::invalid_data, "scale element {} is {}, expected a finite number above 0", i, s);
+      }
+      const std::int32_t z = has_zero_point ? input_of<std::int32_t>(c, 2)[i] : 0;
+      if (has_zero_point && (z < low || z > low + 255)) {
+        return error(Code::invalid_data, "zero_point element {} is {}, out of range for {}", i, z, dtype_name(codes));
+      }
+    }
+    return {};
+  }
   float scale_at(const RunContext& c, std::int64_t row) const {
     return is_operand ? input_of<float>(c, 1)[row] : scale;
   }
@@ -38,6 +56,7 @@ Result<QParamSource> qparams_of(const PrepareContext& context) {
     if (granularity != "tensor" && granularity != "token")
       return refuse("the kernel has no {} granularity", granularity);
     q.per_row = granularity == "token";
+    q.count = element_count(context.inputs[1]);
     return q;
   }
   const std::optional<Quantization>& type = context.node.input(0)->type().quantization;
@@ -89,6 +108,7 @@ KernelResult make_quantize(const PrepareContext& context) {
   CodeRows rows = code_rows(context, q);
   Split split = split_of(context, q, rows);
   return make_kernel([q, rows, split, type, isa = best_isa()](const RunContext& c) -> Status {
+    AOQ_TRY(q.check(c, type));
     auto qmin = static_cast<std::int32_t>(type == DType::i8 ? -128 : 0);
     run_rows(c, split, q, rows, [&](std::int64_t row, std::int64_t begin, std::int64_t end) {
       QuantizeParams params{type, 1.0f / q.scale_at(c, row), q.zero_point_at(c, row), qmin, qmin + 255};
@@ -105,6 +125,7 @@ KernelResult make_dequantize(const PrepareContext& context) {
   CodeRows rows = code_rows(context, q);
   Split split = split_of(context, q, rows);
   return make_kernel([q, rows, split, type, isa = best_isa()](const RunContext& c) -> Status {
+    AOQ_TRY(q.check(c, type));
     run_rows(c, split, q, rows, [&](std::int64_t row, std::int64_t begin, std::int64_t end) {
       DequantizeParams params{type, q.scale_at(c, row), q.zero_point_at(c, row)};
       dequantize_bytes(isa, params, c.inputs[0] + begin, output_of<float>(c) + begin, end - begin);
