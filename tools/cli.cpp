@@ -61,7 +61,8 @@ Status explain_extras(const CommandDef& def, const CLI::App& app) {
   std::string first = app.remaining(true).empty() ? std::string() : app.remaining(true).front();
   if (!first.starts_with("-")) return usage_error(def, fmt::format("unexpected argument \"{}\"", first));
   std::string name = first.substr(0, first.find('='));
-  return usage_error(def, fmt::format("unknown option {}{}", name, did_you_mean(name, option_names(app))));
+  return error(ErrorId::unknown_option, "unknown option {}{}\n  try: aoq {} --help", name,
+               did_you_mean(name, option_names(app)), def.name);
 }
 
 std::string main_help() {
@@ -70,7 +71,7 @@ std::string main_help() {
   text += "\n`aoq COMMAND --help` shows the options of a command and examples.\n"
           "\nExamples:\n  aoq compile model.onnx -o int8.aoq --calibrate data.npz\n  aoq inspect int8.aoq\n"
           "\nExit codes: 0 ok, 1 a comparison or threshold failed, 2 usage, 3 input unreadable or invalid, 4 unsupported,\n"
-          "5 a resource limit, 6 internal error, 130 interrupted.\n";
+          "5 a resource limit, 6 internal error, 130 interrupted. `aoq explain AOQ-0301` explains the code of an error.\n";
   return text;
 }
 
@@ -103,9 +104,10 @@ Result<Invocation> parse_command(const CommandDef& def, std::span<const std::str
 
 void report(Console& console, std::string_view command, const Status& status) {
   std::string_view kind = status.code() == Code::internal ? "internal error" : "error";
-  fmt::print(stderr, "aoq{}{}: {}: {}\n", command.empty() ? "" : " ", command, kind, status.message());
+  fmt::print(stderr, "aoq{}{}: {} {}: {}\n", command.empty() ? "" : " ", command, kind, error_number(status.id()),
+             status.message());
   if (!console.json || console.has_document()) return;
-  console.document({{"error", {{"code", std::string(code_name(status.code()))}, {"message", status.message()}}}});
+  console.document({{"error", {{"code", std::string(code_name(status.code()))}, {"id", error_number(status.id())}, {"message", status.message()}}}});
 }
 
 // Every exception of the libraries below ends here.

@@ -260,6 +260,31 @@ TEST_CASE("limits are enforced and can be set") {
   CHECK(read_status(write_aoq(long_name).value()).code() == Code::resource_limit);
 }
 
+TEST_CASE("what a graph may take in memory is bounded by its metadata") {
+  // 100,000 nodes of few bytes each in the file, and of many in memory.
+  Graph chain;
+  Value* v = chain.input("x", Type{DType::f32, {1}, std::nullopt});
+  for (int i = 0; i < 100'000; ++i) v = chain.create(Op::relu, {v}).value()->output();
+  REQUIRE(chain.output({v}, {"y"}).ok());
+  const std::vector<std::byte> file = write_aoq(chain).value();
+  const Status refused = read_status(file);
+  CHECK(refused.code() == Code::resource_limit);
+  CHECK(refused.message().find("graph_bytes") != std::string::npos);
+  Limits limits;
+  limits.graph_bytes = std::uint64_t{1} << 30;
+  CHECK(read_status(file, limits).ok());
+}
+
+TEST_CASE("provenance that repeats one long string is bounded") {
+  AoqProvenance provenance;
+  const std::string text(1'000'000, 't');
+  for (int i = 0; i < 100; ++i) provenance.entries[fmt::format("k{}", i)] = text;
+  const std::vector<std::byte> file = sample_file(provenance);
+  CHECK(file.size() < 1'100'000);
+  CHECK(read_aoq_summary(file).status().code() == Code::resource_limit);
+  CHECK(verify_aoq(file).code() == Code::resource_limit);
+}
+
 TEST_CASE("dimensions that would explode are refused quickly") {
   std::string text;
   for (int i = 0; i < 50; ++i) text += (i ? "*" : "") + fmt::format("floordiv(a{}+b,1)", i);

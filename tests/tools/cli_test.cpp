@@ -177,6 +177,27 @@ TEST_CASE("usage errors are exit 2 and say what was meant") {
   CHECK(w.aoq("help compile").out.find("Examples:") != std::string::npos);
 }
 
+TEST_CASE("every error has a number, and explain knows them all") {
+  Workplace w;
+  CHECK(w.aoq("inspect none.aoq").says("AOQ-0201"));
+  CHECK(w.aoq("complie").says("AOQ-0101"));
+  CHECK(w.aoq("compile --calibrat x").says("AOQ-0102"));
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --target cuda").says("AOQ-0902"));
+  CHECK(w.aoq("inspect data.npz").says("AOQ-"));
+  Outcome json = w.aoq("inspect none.aoq --json");
+  CHECK(json.json()["error"]["id"] == "AOQ-0201");
+  Outcome list = w.aoq("explain --list --json");
+  REQUIRE(list.code == 0);
+  for (const Json& e : list.json()) {
+    Outcome one = w.aoq("explain " + e["code"].get<std::string>());
+    CHECK(one.code == 0);
+    CHECK(one.out.find(e["title"].get<std::string>()) != std::string::npos);
+  }
+  Outcome unknown = w.aoq("explain AOQ-0302x");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.says("did you mean \"AOQ-0302\""));
+}
+
 TEST_CASE("what is not built yet is exit 4") {
   Workplace w;
   w.write("model.pt2", "PK");
