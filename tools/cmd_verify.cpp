@@ -3,6 +3,7 @@
 
 #include "formats/aoq/aoq.h"
 #include "tools/command.h"
+#include "tools/model_file.h"
 
 namespace aoq::tools {
 
@@ -14,10 +15,10 @@ class Verify : public Command {
 
   Status run(Console& console) override {
     AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open(path_));
-    Status status = verify_aoq(file->bytes());
+    Status status = verify_aoq(file->bytes(), tool_limits());
     if (!status.ok()) return std::move(status).with_context(path_);
     if (!console.json) return {};
-    AOQ_ASSIGN(AoqSummary summary, read_aoq_summary(file->bytes()));
+    AOQ_ASSIGN(AoqSummary summary, read_aoq_summary(file->bytes(), tool_limits()));
     console.document({{"ok", true},
                       {"format_version", summary.version},
                       {"segments", summary.segments.size()},

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "formats/json/json.h"
+#include "ir/guard.h"
 #include "ir/hash.h"
 #include "runtime/graph_executor.h"
 #include "tools/model_file.h"
@@ -95,7 +96,7 @@ Status unpack_constants(Graph& graph, const Backend& backend) {
   return {};
 }
 
-Result<Compiled> compile_graph(Graph graph, CompileOptions options) {
+static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   GraphExecutor executor(model_options(options.run));
   std::unique_ptr<TargetInfo> target = make_target();
   PassContext context;
@@ -119,6 +120,10 @@ Result<Compiled> compile_graph(Graph graph, CompileOptions options) {
   compiled.graph = std::move(graph);
   compiled.ranges = std::move(options.ranges);
   return compiled;
+}
+
+Result<Compiled> compile_graph(Graph graph, CompileOptions options) {
+  return guarded([&] { return compile_unguarded(std::move(graph), std::move(options)); });
 }
 
 }  // namespace aoq::tools

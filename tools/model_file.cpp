@@ -147,8 +147,8 @@ Status load_text(const std::string& path, std::span<const std::byte> bytes, Cont
 }
 
 Status load_aoq(const std::shared_ptr<const MappedFile>& file, ContentHash hash, LoadedModel& model) {
-  AOQ_ASSIGN(model.graph, read_aoq(file->bytes(), file));
-  AOQ_ASSIGN(model.summary, read_aoq_summary(file->bytes()));
+  AOQ_ASSIGN(model.graph, read_aoq(file->bytes(), file, tool_limits()));
+  AOQ_ASSIGN(model.summary, read_aoq_summary(file->bytes(), tool_limits()));
   if (hash == ContentHash::compute) model.hash = hash_text(xxh64(file->bytes()));
   return {};
 }

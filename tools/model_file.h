@@ -7,11 +7,19 @@
 #include <vector>
 
 #include "formats/aoq/aoq.h"
+#include "ir/file_limits.h"
 #include "ir/graph.h"
 
 namespace aoq::tools {
 
 enum class ModelForm { aoq, onnx, text, exported };
+
+// For models that the user of the command line chose: more nodes than a service takes by default.
+inline Limits tool_limits() {
+  Limits limits;
+  limits.graph_bytes = std::uint64_t{1} << 30;
+  return limits;
+}
 
 struct LoadedModel {
   Graph graph;

@@ -11,8 +11,21 @@ namespace {
 std::atomic<bool> is_counting{false};
 std::atomic<std::int64_t> allocations{0};
 
+thread_local bool is_failing = false;
+thread_local bool has_failed = false;
+thread_local std::int64_t until_failure = 0;
+thread_local aoq::test::Failing how_failing{};
+
+bool must_fail() noexcept {
+  if (!is_failing || until_failure-- > 0) return false;
+  has_failed = true;
+  is_failing = how_failing == aoq::test::Failing::from_then_on;
+  return true;
+}
+
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
   if (is_counting.load(std::memory_order_relaxed)) allocations.fetch_add(1);
+  if (must_fail()) return nullptr;
   return std::aligned_alloc(alignment, (std::max<std::size_t>(size, 1) + alignment - 1) / alignment * alignment);
 }
 
@@ -87,6 +100,18 @@ void start_counting_allocations() {
 std::int64_t stop_counting_allocations() {
   is_counting = false;
   return allocations;
+}
+
+void fail_allocation(std::int64_t n, Failing failing) {
+  has_failed = false;
+  until_failure = n;
+  how_failing = failing;
+  is_failing = true;
+}
+
+bool stop_failing_allocations() {
+  is_failing = false;
+  return has_failed;
 }
 
 }  // namespace aoq::test

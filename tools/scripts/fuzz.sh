@@ -33,7 +33,7 @@ pids=()
 for t in "${targets[@]}"; do
   run_target "$t" &
   pids+=($!)
-  if [ ${#pids[@]} -ge "$(nproc)" ]; then
+  if [ ${#pids[@]} -ge "${AOQ_FUZZ_JOBS:-$(nproc)}" ]; then
     wait "${pids[0]}" || failed=1
     pids=("${pids[@]:1}")
   fi
