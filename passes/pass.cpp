@@ -21,6 +21,11 @@ constexpr const PassDef* kTable[] = {
 #undef AOQ_PASS
 };
 
+std::vector<const PassDef*>& registry() {
+  static std::vector<const PassDef*> passes(std::begin(kTable), std::end(kTable));
+  return passes;
+}
+
 bool contains(const std::vector<std::string>& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
@@ -33,7 +38,7 @@ Status unknown_pass(std::string_view name) {
     while (i < n.size() && i < name.size() && n[i] == name[i]) ++i;
     return i;
   };
-  for (const PassDef* p : kTable) {
+  for (const PassDef* p : registry()) {
     if (shared(p) > shared(best)) best = p;
   }
   return error(ErrorId::unknown_pass, "no pass is named \"{}\"; did you mean {}? `aoq opt --list` names them all", name,
@@ -52,10 +57,19 @@ Result<bool> run_one(Graph& graph, const PassDef& pass, PassContext& context) {
 
 }  // namespace
 
-std::span<const PassDef* const> all_passes() { return kTable; }
+std::span<const PassDef* const> all_passes() { return registry(); }
+
+Status register_pass(const PassDef* pass) {
+  if (pass == nullptr || pass->name == nullptr || pass->summary == nullptr || pass->run == nullptr) {
+    return error(Code::invalid_argument, "a pass needs a name, a summary and a run function");
+  }
+  if (find_pass(pass->name) != nullptr) return error(Code::invalid_argument, "a pass is named \"{}\" already", pass->name);
+  registry().push_back(pass);
+  return {};
+}
 
 const PassDef* find_pass(std::string_view name) {
-  for (const PassDef* p : kTable) {
+  for (const PassDef* p : registry()) {
     if (name == p->name) return p;
   }
   return nullptr;

@@ -40,8 +40,11 @@ struct PassDef {
   Result<bool> (*run)(Graph&, PassContext&) = nullptr;
 };
 
-// The passes of passes/passes.def, in its order.
+// The passes of passes/passes.def, in its order, then those that the program registered.
 std::span<const PassDef* const> all_passes();
+// Adds a pass of the program's own, which must live as long as the process. invalid_argument when the name is taken or
+// something is missing. Not thread-safe: register before other threads use passes.
+Status register_pass(const PassDef* pass);
 const PassDef* find_pass(std::string_view name);
 
 struct PassRunOptions {

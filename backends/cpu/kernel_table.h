@@ -33,7 +33,11 @@ struct LayoutRow {
   Result<Tensor> (*unpack)(const PackedConstant&) = nullptr;
 };
 
+// The rows that the program registered, newest first, then those of kernels.def.
 std::span<const KernelRow> kernel_rows();
+// Adds a row before all others, for backends made from then on. invalid_argument when something is missing. Not
+// thread-safe: register before other threads use the backend.
+Status register_kernel(const KernelRow& row);
 std::span<const LayoutRow> layout_rows();
 
 }  // namespace aoq::cpu

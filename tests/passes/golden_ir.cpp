@@ -8,13 +8,15 @@
 // The runner reads the input, runs it with the reference interpreter on fixed random data, runs the passes, compares the
 // text, runs the result on the same data and compares numbers (exactly, or within `// TOLERANCE: t` relative to the
 // largest value), and runs the passes again, which must change nothing. Instead of EXPECT, `// UNCHANGED` says that the
-// passes must leave the graph as it is. With AOQ_UPDATE=1 expectations are written anew.
+// passes must leave the graph as it is. With AOQ_UPDATE=1 expectations are written anew. Every rewrite must have a case
+// where it fires and one where it must not.
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <random>
+#include <set>
 #include <sstream>
 
 #include "ir/interpreter.h"
@@ -116,11 +118,32 @@ Result<std::string> run_case(const Case& c, std::string* printed) {
   return std::string();
 }
 
-bool check_file(const std::filesystem::path& path) {
+// Which rewrites have a case that they must change, and one that they must leave alone.
+struct Coverage {
+  std::set<std::string> fires, stays;
+
+  void note(const Case& c) {
+    for (const std::string& pass : c.passes) (c.unchanged ? stays : fires).insert(pass);
+  }
+  int report_gaps() const {
+    int gaps = 0;
+    for (const PassDef* pass : all_passes()) {
+      if (pass->kind != PassKind::rewrite) continue;
+      const char* missing = !fires.contains(pass->name) ? "fires" : !stays.contains(pass->name) ? "must not fire" : nullptr;
+      if (missing == nullptr) continue;
+      std::cout << pass->name << ": no golden case where it " << missing << "\n";
+      ++gaps;
+    }
+    return gaps;
+  }
+};
+
+bool check_file(const std::filesystem::path& path, Coverage& coverage) {
   std::ifstream in(path);
   std::stringstream text;
   text << in.rdbuf();
   Case c = read_case(text.str());
+  coverage.note(c);
   std::string printed;
   Result<std::string> r = run_case(c, &printed);
   if (!r.ok()) {
@@ -150,7 +173,9 @@ int main(int argc, char** argv) {
     }
   }
   std::sort(files.begin(), files.end());
-  for (const auto& f : files) (aoq::check_file(f) ? passed : failed) += 1;
+  aoq::Coverage coverage;
+  for (const auto& f : files) (aoq::check_file(f, coverage) ? passed : failed) += 1;
+  failed += coverage.report_gaps();
   std::cout << passed << " passed, " << failed << " failed\n";
   return failed > 0 || passed == 0 ? 1 : 0;
 }
