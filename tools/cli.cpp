@@ -75,6 +75,12 @@ std::string main_help() {
   return text;
 }
 
+// What every command takes besides its own options.
+void declare_common(Flags& flags, Console& console) {
+  flags.flag("--json", console.json, "Put one JSON document on stdout");
+  flags.flag("--quiet", console.quiet, "No progress and no notes on stderr");
+}
+
 Result<Invocation> parse_command(const CommandDef& def, std::span<const std::string> arguments) {
   Invocation invocation;
   invocation.def = &def;
@@ -84,8 +90,7 @@ Result<Invocation> parse_command(const CommandDef& def, std::span<const std::str
   app.footer(footer(def));
   Flags flags(app);
   invocation.command->declare(flags);
-  flags.flag("--json", invocation.console.json, "Put one JSON document on stdout");
-  flags.flag("--quiet", invocation.console.quiet, "No progress and no notes on stderr");
+  declare_common(flags, invocation.console);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(std::move(reversed));
@@ -161,6 +166,17 @@ void Flags::real(const char* names, const char* value_name, double& value, const
 void Flags::flag(const char* names, bool& value, const char* doc) { app_.add_flag(names, value, doc); }
 
 std::span<const CommandDef* const> all_commands() { return kTable; }
+
+std::vector<std::string> options_of(const CommandDef& def) {
+  CLI::App app;
+  app.set_help_flag("-h,--help", "");
+  std::unique_ptr<Command> command = def.make();
+  Console console;
+  Flags flags(app);
+  command->declare(flags);
+  declare_common(flags, console);
+  return option_names(app);
+}
 
 Result<Invocation> parse_command_line(std::span<const std::string> arguments) {
   std::string first = arguments.empty() ? std::string() : arguments[0];

@@ -11,6 +11,8 @@
 namespace aoq::tools {
 
 std::span<const CommandDef* const> all_commands();
+// "--input", "-o", ...
+std::vector<std::string> options_of(const CommandDef& def);
 
 struct Invocation {
   const CommandDef* def = nullptr;  // null: only `text` is to be printed

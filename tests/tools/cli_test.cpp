@@ -107,8 +107,9 @@ class Workplace {
     return *Tensor::from_values<std::int64_t>(DType::i64, {static_cast<std::int64_t>(values.size())}, values);
   }
 
-  Outcome aoq(const std::string& arguments) const {
-    std::string command = "cd '" + directory_.string() + "' && '" AOQ_BINARY "' " + arguments + " >.out 2>.err";
+  Outcome aoq(const std::string& arguments) const { return shell("'" AOQ_BINARY "' " + arguments); }
+  Outcome shell(const std::string& line) const {
+    std::string command = "cd '" + directory_.string() + "' && " + line + " >.out 2>.err";
     int status = std::system(command.c_str());
     return {WEXITSTATUS(status), read(".out"), read(".err")};
   }
@@ -196,6 +197,20 @@ TEST_CASE("every error has a number, and explain knows them all") {
   Outcome unknown = w.aoq("explain AOQ-0302x");
   CHECK(unknown.code == 2);
   CHECK(unknown.says("did you mean \"AOQ-0302\""));
+}
+
+TEST_CASE("completion scripts complete") {
+  Workplace w;
+  CHECK(w.aoq("completion tcsh").code == 2);
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    Outcome script = w.aoq(std::string("completion ") + shell);
+    CHECK(script.code == 0);
+    for (const CommandDef* def : all_commands()) CHECK(script.out.find(def->name) != std::string::npos);
+  }
+  Outcome tried = w.shell(
+      "bash -c 'source <(\"$0\" completion bash); COMP_WORDS=(aoq compile --calib); COMP_CWORD=2; _aoq; echo ${COMPREPLY[*]}; "
+      "COMP_WORDS=(aoq insp); COMP_CWORD=1; _aoq; echo ${COMPREPLY[*]}' " AOQ_BINARY);
+  CHECK(tried.out == "--calibrate\ninspect\n");
 }
 
 TEST_CASE("what is not built yet is exit 4") {
