@@ -210,7 +210,7 @@ const CommandDef kCommand_compare = {.name = "compare",
                                      .summary = "Measure how far a model is from a reference",
                                      .examples = {"compare float.aoq int8.aoq --input data.npz --per-op",
                                                   "compare model.onnx int8.aoq --input data.npz --labels labels.npy "
-                                                  "--metric top1 --min-sqnr 30"},
+                                                  "--metric top1 --min-sqnr 20"},
                                      .make = make_command<Compare>};
 
 }  // namespace aoq::tools

@@ -100,7 +100,7 @@ extern const CommandDef kCommand_run;
 const CommandDef kCommand_run = {.name = "run",
                                  .summary = "Run a model on every sample of the data",
                                  .examples = {"run int8.aoq --input data.npz -o out.npz",
-                                              "run model.onnx --input x.npy --batch 8 --constant state=state.npy -o out.npz"},
+                                              "run model.onnx --input x.npy --batch 8 -o out.npz"},
                                  .make = make_command<Run>};
 
 }  // namespace aoq::tools
