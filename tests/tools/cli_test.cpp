@@ -209,6 +209,43 @@ TEST_CASE("every example of every help runs") {
   }
 }
 
+// The determinism ladder, on a whole model, in float and in int8, by the bytes of the results.
+TEST_CASE("results are the same bytes run to run, for every thread count, batch position and kernel class") {
+  Workplace w;
+  const std::vector<std::byte> model = classifier();
+  w.write("model.onnx", std::string_view(reinterpret_cast<const char*>(model.data()), model.size()));
+  Tensor x = *Tensor::make(DType::f32, {7, 3, 224, 224});
+  float phase = 0;
+  for (float& v : x.mutable_as<float>()) v = std::sin(phase += 0.61803f);
+  w.save("data.npz", {{"x", x}});
+  // Compiling: other thread counts, another class, another directory.
+  REQUIRE(w.aoq("compile model.onnx -o float.aoq --deterministic").code == 0);
+  REQUIRE(w.aoq("compile model.onnx -o int8.aoq --deterministic --calibrate data.npz").code == 0);
+  const std::string int8_file = w.read("int8.aoq");
+  REQUIRE(w.shell("mkdir other && cp model.onnx data.npz other/").code == 0);
+  for (const char* how : {"cd other && '" AOQ_BINARY "'", "AOQ_CPU_CLASS=reference '" AOQ_BINARY "'"}) {
+    for (const char* threads : {"1", "3"}) {
+      Outcome again = w.shell(std::string("( ") + how + " compile model.onnx -o again.aoq --deterministic --calibrate data.npz --threads " +
+                              threads + " )");
+      REQUIRE_MESSAGE(again.code == 0, again.err);
+      CHECK(w.read(std::string(how).starts_with("cd") ? "other/again.aoq" : "again.aoq") == int8_file);
+    }
+  }
+  for (const std::string name : {"float", "int8"}) {
+    auto results = [&](const std::string& before, const std::string& flags) {
+      Outcome ran = w.shell(before + "'" AOQ_BINARY "' run " + name + ".aoq --input data.npz -o out.npz --deterministic " + flags);
+      REQUIRE_MESSAGE(ran.code == 0, ran.err);
+      return w.read("out.npz");
+    };
+    const std::string expected = results("", "--threads 1");
+    for (int run = 0; run < 5; ++run) CHECK(results("", "--threads 1") == expected);
+    for (const char* threads : {"2", "3", "4", "7"}) CHECK(results("", std::string("--threads ") + threads) == expected);
+    for (const char* batch : {"2", "3", "7"}) CHECK(results("", std::string("--batch ") + batch) == expected);
+    CHECK(results("AOQ_CPU_CLASS=reference ", "--threads 2 --batch 3") == expected);
+    CHECK(results("AOQ_CPU_CLASS=avx2 ", "--threads 2 --batch 3") == expected);
+  }
+}
+
 TEST_CASE("usage errors are exit 2 and say what was meant") {
   Workplace w;
   Outcome command = w.aoq("complie model.aoqir");
