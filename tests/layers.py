@@ -5,19 +5,15 @@ import os
 import re
 import sys
 
-# Longest prefix wins. A directory may include itself and what is listed.
-LEAF = ["formats/zip", "formats/json", "formats/npy", "formats/safetensors", "formats/io"]
-ALLOWED = {
-    "ir": [],
-    "formats/zip": ["ir"], "formats/json": ["ir"], "formats/npy": ["ir", "formats/zip"],
-    "formats/safetensors": ["ir", "formats/json"], "formats/io": ["ir"],
-    "formats/onnx": ["ir"] + LEAF, "formats/aoq": ["ir"] + LEAF,
-    "passes": ["ir"] + LEAF,
-    "runtime": ["ir", "formats/aoq", "formats/io"],
-    "backends/cpu": ["ir", "runtime"],
-    "tools": ["ir", "formats", "passes", "runtime", "backends"],
-    "tests": ["ir", "formats", "passes", "runtime", "backends", "tools"],
-}
+
+def read_drawing(root):
+    """The table of docs/architecture.md. Longest prefix wins; a directory may include itself and what is listed."""
+    with open(os.path.join(root, "docs/architecture.md"), encoding="utf-8") as f:
+        block = f.read().split("```layers\n")[1].split("```")[0]
+    return {line.split("->")[0].strip(): line.split("->")[1].split() for line in block.splitlines()}
+
+
+ALLOWED = {}  # filled from the drawing
 OWNERS = {
     "nlohmann/": ["formats/json"], "flatbuffers/": ["formats/aoq"], "protozero/": ["formats/onnx/wire", "tests"],
     "zlib.h": ["formats/zip", "tests"], "dnnl": ["backends/cpu/onednn"], "oneapi/dnnl": ["backends/cpu/onednn"],
@@ -61,8 +57,34 @@ def check_line(path, number, line):
     return []
 
 
+def check_drawing(root):
+    """Every directory of the drawing exists, every directory with code is in it, and every arrow is one that code needs."""
+    problems, used = [], set()
+    for layer in ALLOWED:
+        if not os.path.isdir(os.path.join(root, layer)):
+            problems.append("docs/architecture.md: there is no directory %s" % layer)
+    for top in ("ir", "formats", "passes", "runtime", "backends", "tools", "tests"):
+        for folder, _, names in os.walk(os.path.join(root, top)):
+            path = os.path.relpath(folder, root)
+            sources = [n for n in names if n.endswith((".h", ".cpp", ".def"))]
+            if sources and layer_of(path) is None:
+                problems.append("docs/architecture.md: %s is not in the drawing" % path)
+            for name in sources:
+                with open(os.path.join(folder, name), encoding="utf-8") as f:
+                    for target in re.findall(r'#include "([^"]+)"', f.read()):
+                        used.add((layer_of(path), layer_of(target)))
+    for layer in ("runtime", "backends/cpu", "tools", "tests"):
+        for arrow in ALLOWED.get(layer, []):
+            if not any(a == layer and b is not None and (b == arrow or b.startswith(arrow + "/")) for a, b in used):
+                problems.append("docs/architecture.md: nothing in %s includes %s" % (layer, arrow))
+    return problems
+
+
 def main():
-    problems, files = check(sys.argv[1] if len(sys.argv) > 1 else ".")
+    root = sys.argv[1] if len(sys.argv) > 1 else "."
+    ALLOWED.update(read_drawing(root))
+    problems, files = check(root)
+    problems += check_drawing(root)
     print("\n".join(problems + ["%d files, %d wrong includes" % (files, len(problems))]))
     sys.exit(1 if problems or files == 0 else 0)
 
