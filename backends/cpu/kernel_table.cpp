@@ -49,7 +49,9 @@ std::span<const KernelRow> kernel_rows() {
 }
 
 Status register_kernel(const KernelRow& row) {
-  if (row.name.empty() || row.make == nullptr) return error(Code::invalid_argument, "a kernel row needs a name and make");
+  if (row.name.empty() || row.make == nullptr) {
+    return error(Code::invalid_argument, "a kernel row needs a name and make");
+  }
   auto table = std::make_unique<std::vector<KernelRow>>(1, row);
   std::span<const KernelRow> old = kernel_rows();
   table->insert(table->end(), old.begin(), old.end());
