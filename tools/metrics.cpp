@@ -1,8 +1,9 @@
-#include "ir/error_id.h"
 #include "tools/metrics.h"
 
 #include <algorithm>
 #include <cmath>
+
+#include "ir/error_id.h"
 
 namespace aoq::tools {
 

@@ -1,4 +1,3 @@
-#include "ir/error_id.h"
 #include "tools/output_file.h"
 
 #include <signal.h>
@@ -6,6 +5,8 @@
 #include <unistd.h>
 
 #include <csignal>
+
+#include "ir/error_id.h"
 
 namespace aoq::tools {
 

@@ -31,10 +31,6 @@ constexpr LayoutRow kLayouts[] = {
 #undef AOQ_LAYOUT
     {}};
 
-}  // namespace
-
-namespace {
-
 // Backends keep spans of the rows they were made with, so every registration makes a new list and keeps the old ones.
 std::vector<std::unique_ptr<const std::vector<KernelRow>>>& extended_tables() {
   static std::vector<std::unique_ptr<const std::vector<KernelRow>>> tables;
@@ -58,6 +54,7 @@ Status register_kernel(const KernelRow& row) {
   extended_tables().push_back(std::move(table));
   return {};
 }
+
 std::span<const LayoutRow> layout_rows() { return {kLayouts, std::size(kLayouts) - 1}; }
 
 }  // namespace aoq::cpu

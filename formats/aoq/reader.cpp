@@ -158,8 +158,8 @@ constexpr std::uint64_t kAttributeBytes = sizeof(std::pair<std::string, Attribut
 // Memory that the graph may still take. A file can say briefly what takes much memory: this bounds how much.
 class Budget {
  public:
-  Budget(std::uint64_t metadata_share, const Limits& limits)
-      : left_(metadata_share + limits.graph_bytes), total_(left_) {}
+  Budget(std::uint64_t metadata_bytes, const Limits& limits)
+      : left_(4 * metadata_bytes + limits.graph_bytes), total_(left_) {}
 
   Status take(std::uint64_t bytes) {
     if (bytes > left_) {
@@ -182,7 +182,7 @@ class GraphReader {
         model_(file.model()),
         owner_(std::move(owner)),
         limits_(limits),
-        budget_(4 * file.header().metadata_size, limits),
+        budget_(file.header().metadata_size, limits),
         segment_used_(file.segments().size(), false) {}
 
   Result<Graph> read();
@@ -463,14 +463,14 @@ Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const Limit
   return guarded([&]() -> Result<AoqSummary> {
     AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
     AoqSummary summary{open.header().version, open.header().features, open.header().metadata_size, open.segments(), {}};
-    AOQ_ASSIGN(summary.provenance, read_provenance(open.model(), Budget(4 * open.header().metadata_size, limits)));
+    AOQ_ASSIGN(summary.provenance, read_provenance(open.model(), Budget(open.header().metadata_size, limits)));
     return summary;
   });
 }
 
 static Status verify_unguarded(std::span<const std::byte> file, const Limits& limits) {
   AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
-  AOQ_TRY(read_provenance(open.model(), Budget(4 * open.header().metadata_size, limits)).status());
+  AOQ_TRY(read_provenance(open.model(), Budget(open.header().metadata_size, limits)).status());
   AOQ_TRY(GraphReader(open, nullptr, limits).read().status());
   for (std::size_t i = 0; i < open.segments().size(); ++i) {
     if (xxh64(open.bytes(open.segments()[i])) != open.segments()[i].hash) {

@@ -18,12 +18,11 @@
 namespace aoq {
 namespace {
 
-Status system_error(const std::string& path, const char* action) {
+// The last error of the system; `kind` where it is not that the path leads nowhere.
+Status system_error(const std::string& path, const char* action, ErrorId kind = ErrorId::io_error) {
   const int number = errno;
-  const bool is_writing = std::string_view(action) == "write" || std::string_view(action) == "sync" ||
-                          std::string_view(action) == "replace" || std::string_view(action) == "create";
-  const ErrorId id = number == ENOENT ? ErrorId::file_not_found : is_writing ? ErrorId::write_failed : ErrorId::io_error;
-  return error(id, "{}: cannot {}: {}", path, action, std::generic_category().message(number));
+  return error(number == ENOENT ? ErrorId::file_not_found : kind, "{}: cannot {}: {}", path, action,
+               std::generic_category().message(number));
 }
 
 class FileDescriptor {
@@ -46,7 +45,7 @@ Status write_all(int fd, const std::string& path, std::span<const std::byte> byt
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return system_error(path, "write");
+    if (n < 0) return system_error(path, "write", ErrorId::write_failed);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
   return {};
@@ -110,9 +109,9 @@ void sync_directory_of(const std::string& path) {
 Status fill_and_rename(FileDescriptor& file, const std::string& temporary, const std::string& target,
                        const Writer& write) {
   AOQ_TRY(write_buffered(file.get(), target, write));
-  if (::fsync(file.get()) != 0) return system_error(target, "sync");
+  if (::fsync(file.get()) != 0) return system_error(target, "sync", ErrorId::write_failed);
   if (file.close() != 0) return system_error(target, "close");
-  if (::rename(temporary.c_str(), target.c_str()) != 0) return system_error(target, "replace");
+  if (::rename(temporary.c_str(), target.c_str()) != 0) return system_error(target, "replace", ErrorId::write_failed);
   return {};
 }
 
@@ -147,7 +146,7 @@ Status write_file_atomically(const std::string& path, const Writer& write) {
   const std::string target = resolve(path);
   std::string temporary;
   FileDescriptor file(create_beside(target, temporary));
-  if (file.get() < 0) return system_error(path, "create");
+  if (file.get() < 0) return system_error(path, "create", ErrorId::write_failed);
   Status status = guarded([&] { return fill_and_rename(file, temporary, target, write); });
   if (!status.ok()) {
     ::unlink(temporary.c_str());

@@ -172,14 +172,20 @@ std::vector<std::byte> classifier() {
   return b.output("y").bytes();
 }
 
-TEST_CASE("every example of every help runs") {
-  Workplace w;
+// Writes it as model.onnx; the result is that many images.
+Tensor save_classifier(const Workplace& w, std::int64_t images) {
   const std::vector<std::byte> model = classifier();
   w.write("model.onnx", std::string_view(reinterpret_cast<const char*>(model.data()), model.size()));
-  w.write("recipe.json", "{}");
-  Tensor x = *Tensor::make(DType::f32, {12, 3, 224, 224});
+  Tensor x = *Tensor::make(DType::f32, {images, 3, 224, 224});
   float phase = 0;
   for (float& v : x.mutable_as<float>()) v = std::sin(phase += 0.61803f);
+  return x;
+}
+
+TEST_CASE("every example of every help runs") {
+  Workplace w;
+  w.write("recipe.json", "{}");
+  const Tensor x = save_classifier(w, 12);
   w.save("x.npy", x);
   w.save("data.npz", {{"x", x}});
   // Labels that the float model gives.
@@ -212,11 +218,7 @@ TEST_CASE("every example of every help runs") {
 // The determinism ladder, on a whole model, in float and in int8, by the bytes of the results.
 TEST_CASE("results are the same bytes run to run, for every thread count, batch position and kernel class") {
   Workplace w;
-  const std::vector<std::byte> model = classifier();
-  w.write("model.onnx", std::string_view(reinterpret_cast<const char*>(model.data()), model.size()));
-  Tensor x = *Tensor::make(DType::f32, {7, 3, 224, 224});
-  float phase = 0;
-  for (float& v : x.mutable_as<float>()) v = std::sin(phase += 0.61803f);
+  const Tensor x = save_classifier(w, 7);
   w.save("data.npz", {{"x", x}});
   // Compiling: other thread counts, another class, another directory.
   REQUIRE(w.aoq("compile model.onnx -o float.aoq --deterministic").code == 0);

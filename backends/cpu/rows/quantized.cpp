@@ -30,13 +30,15 @@ struct QParamSource {
       if (!(std::isfinite(s) && s > 0.0f)) {
         return error(Code::invalid_data, "scale element {} is {}, expected a finite number above 0", i, s);
       }
-      const std::int32_t z = has_zero_point ? input_of<std::int32_t>(c, 2)[i] : 0;
-      if (has_zero_point && (z < low || z > low + 255)) {
+      if (!has_zero_point) continue;
+      const std::int32_t z = input_of<std::int32_t>(c, 2)[i];
+      if (z < low || z > low + 255) {
         return error(Code::invalid_data, "zero_point element {} is {}, out of range for {}", i, z, dtype_name(codes));
       }
     }
     return {};
   }
+
   float scale_at(const RunContext& c, std::int64_t row) const {
     return is_operand ? input_of<float>(c, 1)[row] : scale;
   }
