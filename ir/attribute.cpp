@@ -45,7 +45,9 @@ void Attributes::erase(std::string_view name) {
 
 bool equal(const Attribute& a, const Attribute& b) {
   if (a.index() != b.index()) return false;
-  auto same_bits = [](double x, double y) { return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y); };
+  auto same_bits = [](double x, double y) {
+    return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y);
+  };
   if (const auto* x = std::get_if<double>(&a)) return same_bits(*x, std::get<double>(b));
   if (const auto* x = std::get_if<std::vector<double>>(&a)) {
     const auto& y = std::get<std::vector<double>>(b);

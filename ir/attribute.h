@@ -17,9 +17,22 @@ using Attribute = std::variant<bool, std::int64_t, double, std::string, DType, s
                                std::vector<double>, std::vector<std::string>, std::vector<Dim>, Tensor>;
 
 // The alternatives of Attribute, in its order.
-enum class AttributeKind : std::uint8_t { boolean, integer, real, string, dtype, integers, reals, strings, dims, tensor };
+enum class AttributeKind : std::uint8_t {
+  boolean,
+  integer,
+  real,
+  string,
+  dtype,
+  integers,
+  reals,
+  strings,
+  dims,
+  tensor
+};
 
-inline AttributeKind kind_of(const Attribute& a) { return static_cast<AttributeKind>(a.index()); }
+inline AttributeKind kind_of(const Attribute& a) {
+  return static_cast<AttributeKind>(a.index());
+}
 const char* attribute_kind_name(AttributeKind kind);
 
 // A small map, sorted by name.
@@ -45,7 +58,9 @@ class Attributes {
   double real(std::string_view name) const { return get<double>(name); }
   const std::string& string(std::string_view name) const { return get<std::string>(name); }
   DType dtype(std::string_view name) const { return get<DType>(name); }
-  const std::vector<std::int64_t>& integers(std::string_view name) const { return get<std::vector<std::int64_t>>(name); }
+  const std::vector<std::int64_t>& integers(std::string_view name) const {
+    return get<std::vector<std::int64_t>>(name);
+  }
   const std::vector<Dim>& dims(std::string_view name) const { return get<std::vector<Dim>>(name); }
   const Tensor& tensor(std::string_view name) const { return get<Tensor>(name); }
 

@@ -18,7 +18,8 @@ std::string found_text(const InputShape& found) {
 Status check_signature(const Expected& expected, const InputShape& found) {
   const Type& type = *expected.type;
   if (found.dtype == type.dtype && found.shape.size() == type.shape.size()) return {};
-  return error(Code::invalid_data, "input \"{}\" is {}, expected {}", expected.name, found_text(found), to_string(type));
+  return error(Code::invalid_data, "input \"{}\" is {}, expected {}", expected.name, found_text(found),
+               to_string(type));
 }
 
 Status bind_dimension(const Graph& graph, const Expected& expected, const InputShape& found, std::size_t d,
@@ -28,14 +29,14 @@ Status bind_dimension(const Graph& graph, const Expected& expected, const InputS
   std::int64_t size = found.shape[d];
   auto [it, inserted] = values.try_emplace(symbol, size);
   if (!inserted && it->second != size) {
-    return error(Code::invalid_data, "input \"{}\" is {}, expected {} with {} = {} as another input has it", expected.name,
-                 found_text(found), to_string(*expected.type), symbol, it->second);
+    return error(Code::invalid_data, "input \"{}\" is {}, expected {} with {} = {} as another input has it",
+                 expected.name, found_text(found), to_string(*expected.type), symbol, it->second);
   }
   auto declared = graph.symbols.find(symbol);
   SymbolRange range = declared != graph.symbols.end() ? declared->second : SymbolRange{};
   if (size < range.min || size > range.max) {
-    return error(Code::invalid_data, "input \"{}\" is {}: {} is {}, expected {} to {}", expected.name, found_text(found),
-                 symbol, size, range.min, range.max);
+    return error(Code::invalid_data, "input \"{}\" is {}: {} is {}, expected {} to {}", expected.name,
+                 found_text(found), symbol, size, range.min, range.max);
   }
   return {};
 }

@@ -13,9 +13,9 @@ struct InputShape {
   std::span<const std::int64_t> shape;
 };
 
-// Solves dimensions that are a bare symbol and checks all others, the dtypes and the ranges of the symbols. invalid_data
-// names the input, what was found and what was expected. Symbols that no input shows are an error only where a dimension
-// needs them.
+// Solves dimensions that are a bare symbol and checks all others, the dtypes and the ranges of the symbols.
+// invalid_data names the input, what was found and what was expected. Symbols that no input shows are an error only
+// where a dimension needs them.
 Result<SymbolValues> bind_symbols(const Graph& graph, std::span<const InputShape> inputs);
 Result<SymbolValues> bind_symbols(const Graph& graph, std::span<const Tensor> inputs);
 

@@ -213,7 +213,9 @@ Dim operator+(const Dim& a, const Dim& b) {
   return Dim::from_terms(std::move(terms));
 }
 
-Dim operator-(const Dim& a, const Dim& b) { return a + b * Dim(-1); }
+Dim operator-(const Dim& a, const Dim& b) {
+  return a + b * Dim(-1);
+}
 
 Dim operator*(const Dim& a, const Dim& b) {
   // Sums multiply out, so a short text could ask for more terms than there is memory.
@@ -256,8 +258,8 @@ Dim floor_div(const Dim& a, const Dim& b) {
     std::vector<Dim::Term> out;
     bool exact = true;
     for (Dim::Term t : a.terms()) {
-      exact = divisor[0].coefficient != 0 && divisor[0].coefficient != -1 &&
-              t.coefficient % divisor[0].coefficient == 0;
+      exact =
+          divisor[0].coefficient != 0 && divisor[0].coefficient != -1 && t.coefficient % divisor[0].coefficient == 0;
       if (!exact) break;
       t.coefficient /= divisor[0].coefficient;
       for (const auto& atom : divisor[0].atoms) {
@@ -278,12 +280,17 @@ Dim ceil_div(const Dim& a, const Dim& b) {
   Dim q = floor_div(a, b);
   return q * b == a ? q : function_of(kCeilDiv, a, b);
 }
-Dim min(const Dim& a, const Dim& b) { return function_of(kMin, a, b); }
-Dim max(const Dim& a, const Dim& b) { return function_of(kMax, a, b); }
+Dim min(const Dim& a, const Dim& b) {
+  return function_of(kMin, a, b);
+}
+Dim max(const Dim& a, const Dim& b) {
+  return function_of(kMax, a, b);
+}
 
 namespace {
 
-// sum = product (('+' | '-') product)* ; product = factor ('*' factor)* ; factor = '-' factor | number | name | f(sum, sum)
+// sum = product (('+' | '-') product)* ; product = factor ('*' factor)* ; factor = '-' factor | number | name | f(sum,
+// sum)
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -343,7 +350,9 @@ class Parser {
     skip();
     std::size_t begin = at_;
     if (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') return number();
-    auto is_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$'; };
+    auto is_name = [](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$';
+    };
     while (at_ < text_.size() && is_name(text_[at_])) ++at_;
     if (begin == at_) return fail("a number, a symbol or a function");
     std::string_view name = text_.substr(begin, at_ - begin);
@@ -373,7 +382,9 @@ class Parser {
 
 }  // namespace
 
-Result<Dim> Dim::parse(std::string_view text) { return Parser(text).parse(); }
+Result<Dim> Dim::parse(std::string_view text) {
+  return Parser(text).parse();
+}
 
 std::string to_string(std::span<const Dim> dims) {
   std::string out = "[";

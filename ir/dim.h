@@ -23,7 +23,7 @@ using SymbolValues = std::map<std::string, std::int64_t, std::less<>>;
 
 class Dim {
  public:
-  Dim() = default;  // 0
+  Dim() = default;                               // 0
   Dim(std::int64_t value) : constant_(value) {}  // NOLINT: a number is a dimension
   static Dim symbol(std::string_view name);
 

@@ -25,8 +25,8 @@ struct DTypeInfo {
   std::string_view name;  // the name in IR text, JSON and messages
   DTypeKind kind;
   int bits;
-  double min;  // lowest finite value
-  double max;  // highest finite value
+  double min;         // lowest finite value
+  double max;         // highest finite value
   int exponent_bits;  // 0 for integers
   int mantissa_bits;
   // Converts `out.size()` elements that start at element `begin` of the packed buffer `in`; the buffer must hold them.
@@ -38,7 +38,9 @@ struct DTypeInfo {
 };
 
 const DTypeInfo& dtype_info(DType dtype);
-inline std::string_view dtype_name(DType dtype) { return dtype_info(dtype).name; }
+inline std::string_view dtype_name(DType dtype) {
+  return dtype_info(dtype).name;
+}
 std::optional<DType> dtype_from_name(std::string_view name);
 std::span<const DTypeInfo> all_dtypes();
 
@@ -46,8 +48,12 @@ inline bool is_integer(DType d) {
   DTypeKind k = dtype_info(d).kind;
   return k == DTypeKind::signed_integer || k == DTypeKind::unsigned_integer;
 }
-inline bool is_signed_integer(DType d) { return dtype_info(d).kind == DTypeKind::signed_integer; }
-inline bool is_float(DType d) { return dtype_info(d).kind == DTypeKind::floating; }
+inline bool is_signed_integer(DType d) {
+  return dtype_info(d).kind == DTypeKind::signed_integer;
+}
+inline bool is_float(DType d) {
+  return dtype_info(d).kind == DTypeKind::floating;
+}
 
 // Reads or writes one integer element (any integer or bool dtype) of a packed buffer. Writing keeps the low bits; u64
 // travels as the int64 of the same bits.

@@ -6,9 +6,9 @@
 //   v    = activation(v) * inv_out                                            only with an activation that is no clamp
 //   q    = int(round_half_even(clamp(v, lo, hi))) + out_zero_point            lo = qmin - zp, hi = qmax - zp
 //
-// Every operation is one float rounding in this order. Without a (non-clamp) activation m = (x_scale * w_scale) / out_scale
-// and r_m = r_scale / out_scale; with one, m = x_scale * w_scale, r_m = r_scale and inv_out = 1 / out_scale. Clamp-like
-// activations (relu, relu6, clamp) only narrow [qmin, qmax]. With a float result there is no out_scale:
+// Every operation is one float rounding in this order. Without a (non-clamp) activation m = (x_scale * w_scale) /
+// out_scale and r_m = r_scale / out_scale; with one, m = x_scale * w_scale, r_m = r_scale and inv_out = 1 / out_scale.
+// Clamp-like activations (relu, relu6, clamp) only narrow [qmin, qmax]. With a float result there is no out_scale:
 //
 //   y    = float(acc) * (x_scale * w_scale) + bias, then + residual, then the activation
 //
@@ -40,7 +40,8 @@ inline std::int32_t requantize(std::int32_t acc, float b, float m, const Requant
   return round_and_clamp(v, bounds);
 }
 
-// q = clamp(round_half_even(x * inv_scale) + zero_point): multiply by the reciprocal, add the zero point after rounding.
+// q = clamp(round_half_even(x * inv_scale) + zero_point): multiply by the reciprocal, add the zero point after
+// rounding.
 inline std::int32_t quantize_value(float x, float inv_scale, std::int32_t zero_point, std::int32_t qmin,
                                    std::int32_t qmax) {
   float v = x * inv_scale;

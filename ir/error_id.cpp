@@ -19,7 +19,9 @@ static_assert(static_cast<int>(ErrorId::usage) == static_cast<int>(Code::invalid
 
 }  // namespace
 
-std::span<const ErrorInfo> all_errors() { return kTable; }
+std::span<const ErrorInfo> all_errors() {
+  return kTable;
+}
 
 const ErrorInfo& error_info(ErrorId id) {
   for (const ErrorInfo& e : kTable) {
@@ -40,7 +42,9 @@ const ErrorInfo* find_error(std::string_view text) {
   return nullptr;
 }
 
-std::string error_number(ErrorId id) { return fmt::format("AOQ-{:04}", static_cast<unsigned>(id)); }
+std::string error_number(ErrorId id) {
+  return fmt::format("AOQ-{:04}", static_cast<unsigned>(id));
+}
 
 Status::Status(ErrorId id, std::string message) {
   state_ = make_state({error_info(id).code, id, std::move(message)});

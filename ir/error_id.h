@@ -1,4 +1,5 @@
-// The numbers of errors: what `aoq explain AOQ-0301` explains. Only files that give an error its own number include this.
+// The numbers of errors: what `aoq explain AOQ-0301` explains. Only files that give an error its own number include
+// this.
 #pragma once
 
 #include <span>

@@ -8,11 +8,17 @@
 
 namespace aoq {
 
-std::string Node::label() const { return origins.empty() ? fmt::format("<{}>", def().name) : origins.front(); }
+std::string Node::label() const {
+  return origins.empty() ? fmt::format("<{}>", def().name) : origins.front();
+}
 
-std::string describe(const Node& node) { return fmt::format("node {} ({})", node.label(), node.def().name); }
+std::string describe(const Node& node) {
+  return fmt::format("node {} ({})", node.label(), node.def().name);
+}
 
-Graph::Graph(Graph&& other) noexcept { *this = std::move(other); }
+Graph::Graph(Graph&& other) noexcept {
+  *this = std::move(other);
+}
 
 Graph& Graph::operator=(Graph&& other) noexcept {
   if (this == &other) return *this;
@@ -27,7 +33,9 @@ Graph& Graph::operator=(Graph&& other) noexcept {
   return *this;
 }
 
-Graph::~Graph() { clear(); }
+Graph::~Graph() {
+  clear();
+}
 
 void Graph::clear() {
   while (first_ != nullptr) {
@@ -128,7 +136,8 @@ Status check_size(const Type& type) {
   return {};
 }
 
-Result<std::vector<Type>> infer_types(const OpDef& def, const std::vector<Value*>& inputs, const Attributes& attributes) {
+Result<std::vector<Type>> infer_types(const OpDef& def, const std::vector<Value*>& inputs,
+                                      const Attributes& attributes) {
   std::vector<const Type*> types = types_of(inputs);
   AOQ_TRY(check_arity(def, types));
   AOQ_ASSIGN(std::vector<Type> results, def.infer(InferContext{def.op, types, attributes}));
@@ -197,8 +206,7 @@ Value* Graph::constant(Tensor value, Node* before, std::string origin) {
 }
 
 Value* Graph::input(std::string input_name, Type type) {
-  Result<Node*> node =
-      create(Op::input, {}, {{"name", input_name}, {"dtype", type.dtype}, {"shape", type.shape}});
+  Result<Node*> node = create(Op::input, {}, {{"name", input_name}, {"dtype", type.dtype}, {"shape", type.shape}});
   AOQ_CHECK(node.ok());
   (*node)->origins.push_back(std::move(input_name));
   return (*node)->output();
@@ -216,7 +224,9 @@ void Graph::set_input(Node* node, std::size_t operand, Value* value) {
   if (value) value->uses_.push_back(use);
 }
 
-void Graph::replace_uses(Value* from, Value* to) { replace_uses_except(from, to, nullptr); }
+void Graph::replace_uses(Value* from, Value* to) {
+  replace_uses_except(from, to, nullptr);
+}
 
 void Graph::replace_uses_except(Value* from, Value* to, const Node* except) {
   AOQ_CHECK(from != to);

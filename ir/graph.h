@@ -1,8 +1,8 @@
 // Graph: a program in SSA form.
 //
-// Nodes form a list in which every value is defined before it is used. Graph inputs, constants and the one `output` node
-// are ordinary nodes. A Graph owns its nodes, a node owns its values; pointers to them stay valid until they are erased.
-// Not thread-safe while it is changed; a const Graph may be read from many threads.
+// Nodes form a list in which every value is defined before it is used. Graph inputs, constants and the one `output`
+// node are ordinary nodes. A Graph owns its nodes, a node owns its values; pointers to them stay valid until they are
+// erased. Not thread-safe while it is changed; a const Graph may be read from many threads.
 #pragma once
 
 #include <map>

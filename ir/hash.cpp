@@ -17,9 +17,13 @@ std::uint64_t load(const std::byte* p) {
   return v;
 }
 
-std::uint64_t round(std::uint64_t acc, std::uint64_t lane) { return std::rotl(acc + lane * kPrime2, 31) * kPrime1; }
+std::uint64_t round(std::uint64_t acc, std::uint64_t lane) {
+  return std::rotl(acc + lane * kPrime2, 31) * kPrime1;
+}
 
-std::uint64_t merge(std::uint64_t h, std::uint64_t acc) { return (h ^ round(0, acc)) * kPrime1 + kPrime4; }
+std::uint64_t merge(std::uint64_t h, std::uint64_t acc) {
+  return (h ^ round(0, acc)) * kPrime1 + kPrime4;
+}
 
 }  // namespace
 

@@ -23,7 +23,8 @@ Type concrete(const Type& type, const std::vector<std::int64_t>& shape) {
 }
 
 // Inputs null where absent.
-Result<std::vector<Tensor>> evaluate(const Node& node, std::span<const Tensor* const> inputs, const SymbolValues& symbols) {
+Result<std::vector<Tensor>> evaluate(const Node& node, std::span<const Tensor* const> inputs,
+                                     const SymbolValues& symbols) {
   const OpDef& def = node.def();
   if (def.reference == nullptr) return error(Code::unsupported, "the op has no reference implementation");
   AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols));

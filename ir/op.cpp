@@ -53,8 +53,12 @@ const AttributeDef* OpDef::attribute(std::string_view attribute_name) const {
   return nullptr;
 }
 
-const OpDef& op_def(Op op) { return *kTable[static_cast<std::size_t>(op)]; }
-std::span<const OpDef* const> all_ops() { return kTable; }
+const OpDef& op_def(Op op) {
+  return *kTable[static_cast<std::size_t>(op)];
+}
+std::span<const OpDef* const> all_ops() {
+  return kTable;
+}
 
 std::optional<Op> op_from_name(std::string_view name) {
   static const std::unordered_map<std::string_view, Op> names = [] {
@@ -102,24 +106,32 @@ std::optional<Attribute> default_value(const AttributeDef& def) {
   if (def.default_text == nullptr || std::string_view(def.default_text) == "absent") return std::nullopt;
   std::string_view text = def.default_text;
   switch (def.kind) {
-    case AttributeKind::boolean: return Attribute(text == "true");
+    case AttributeKind::boolean:
+      return Attribute(text == "true");
     case AttributeKind::integer: {
       std::int64_t v = 0;
       std::from_chars(text.data(), text.data() + text.size(), v);
       return Attribute(v);
     }
-    case AttributeKind::real: return Attribute(std::strtod(def.default_text, nullptr));
-    case AttributeKind::string: return Attribute(std::string(text));
+    case AttributeKind::real:
+      return Attribute(std::strtod(def.default_text, nullptr));
+    case AttributeKind::string:
+      return Attribute(std::string(text));
     case AttributeKind::dtype: {
       std::optional<DType> d = dtype_from_name(text);
       AOQ_CHECK(d.has_value());
       return Attribute(*d);
     }
-    case AttributeKind::integers: return Attribute(std::vector<std::int64_t>{});
-    case AttributeKind::reals: return Attribute(std::vector<double>{});
-    case AttributeKind::strings: return Attribute(std::vector<std::string>{});
-    case AttributeKind::dims: return Attribute(std::vector<Dim>{});
-    case AttributeKind::tensor: break;
+    case AttributeKind::integers:
+      return Attribute(std::vector<std::int64_t>{});
+    case AttributeKind::reals:
+      return Attribute(std::vector<double>{});
+    case AttributeKind::strings:
+      return Attribute(std::vector<std::string>{});
+    case AttributeKind::dims:
+      return Attribute(std::vector<Dim>{});
+    case AttributeKind::tensor:
+      break;
   }
   return std::nullopt;
 }

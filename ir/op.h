@@ -85,8 +85,8 @@ struct EvalContext {
   std::span<const TensorView> inputs;
   std::span<const MutableTensorView> outputs;
   const Attributes& attributes;  // dimensions are already numbers
-  // Types of the inputs, with numbers for dimensions: where a quantized value's scale and zero point are read. Null where
-  // an input is absent.
+  // Types of the inputs, with numbers for dimensions: where a quantized value's scale and zero point are read. Null
+  // where an input is absent.
   std::span<const Type* const> types = {};
 
   bool has(std::size_t i) const { return i < inputs.size() && inputs[i].data != nullptr; }
@@ -121,7 +121,9 @@ struct OpDef {
 };
 
 const OpDef& op_def(Op op);
-inline const char* op_name(Op op) { return op_def(op).name; }
+inline const char* op_name(Op op) {
+  return op_def(op).name;
+}
 std::optional<Op> op_from_name(std::string_view name);
 std::span<const OpDef* const> all_ops();
 // The closest op name, for "did you mean".

@@ -7,17 +7,28 @@ namespace aoq {
 
 std::string_view code_name(Code code) {
   switch (code) {
-    case Code::ok: return "ok";
-    case Code::invalid_argument: return "invalid_argument";
-    case Code::invalid_model: return "invalid_model";
-    case Code::invalid_data: return "invalid_data";
-    case Code::not_found: return "not_found";
-    case Code::unsupported: return "unsupported";
-    case Code::resource_limit: return "resource_limit";
-    case Code::io_error: return "io_error";
-    case Code::check_failed: return "check_failed";
-    case Code::internal: return "internal";
-    case Code::interrupted: return "interrupted";
+    case Code::ok:
+      return "ok";
+    case Code::invalid_argument:
+      return "invalid_argument";
+    case Code::invalid_model:
+      return "invalid_model";
+    case Code::invalid_data:
+      return "invalid_data";
+    case Code::not_found:
+      return "not_found";
+    case Code::unsupported:
+      return "unsupported";
+    case Code::resource_limit:
+      return "resource_limit";
+    case Code::io_error:
+      return "io_error";
+    case Code::check_failed:
+      return "check_failed";
+    case Code::internal:
+      return "internal";
+    case Code::interrupted:
+      return "interrupted";
   }
   return "unknown";
 }

@@ -91,8 +91,8 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T result) : value_(std::move(result)) {}             // NOLINT: implicit by design
-  Result(Status problem) : status_(std::move(problem)) {      // NOLINT: implicit by design
+  Result(T result) : value_(std::move(result)) {}         // NOLINT: implicit by design
+  Result(Status problem) : status_(std::move(problem)) {  // NOLINT: implicit by design
     if (status_.ok()) status_ = Status(Code::internal, "Result made from an ok Status");
   }
 
@@ -127,8 +127,8 @@ namespace internal {
 
 // Returns the error of an expression that yields a Status.
 #define AOQ_TRY(expression) AOQ_TRY_INNER(AOQ_CONCAT(aoq_status_, __COUNTER__), expression)
-#define AOQ_TRY_INNER(status, expression)                                         \
-  do {                                                                            \
+#define AOQ_TRY_INNER(status, expression)                                 \
+  do {                                                                    \
     if (::aoq::Status status = (expression); !status.ok()) return status; \
   } while (false)
 

@@ -11,8 +11,8 @@ class TargetInfo {
  public:
   virtual ~TargetInfo() = default;
   virtual std::string_view name() const = 0;
-  // Ok when the target has an integer kernel (other than the reference) for this lowered node; otherwise unsupported with
-  // the reason. Thread-safe.
+  // Ok when the target has an integer kernel (other than the reference) for this lowered node; otherwise unsupported
+  // with the reason. Thread-safe.
   virtual Status supports(const Node& lowered) const = 0;
 };
 

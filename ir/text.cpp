@@ -25,9 +25,13 @@ std::string quoted(std::string_view s) {
   return out + "\"";
 }
 
-std::string tensor_type(const Tensor& t) { return std::string(dtype_name(t.dtype())) + shape_to_string(t.shape()); }
+std::string tensor_type(const Tensor& t) {
+  return std::string(dtype_name(t.dtype())) + shape_to_string(t.shape());
+}
 
-bool is_inline(const Tensor& t) { return t.element_count() <= kInlineElements; }
+bool is_inline(const Tensor& t) {
+  return t.element_count() <= kInlineElements;
+}
 
 std::string inline_tensor(const Tensor& t) {
   std::string out = tensor_type(t) + "{";
@@ -87,7 +91,8 @@ class Printer {
     }
     out += ")";
     out += attributes(n);
-    for (std::size_t i = 0; i < n.output_count(); ++i) out += fmt::format("{}{}", i ? ", " : " : ", to_string(n.output(i)->type()));
+    for (std::size_t i = 0; i < n.output_count(); ++i)
+      out += fmt::format("{}{}", i ? ", " : " : ", to_string(n.output(i)->type()));
     if (!n.scope.path.empty() || !n.scope.type.empty()) {
       out += fmt::format(" scope({}, {})", quoted(n.scope.path), quoted(n.scope.type));
     }
@@ -131,24 +136,34 @@ class Printer {
 
 std::string attribute_text(const Attribute& a) {
   switch (kind_of(a)) {
-    case AttributeKind::boolean: return std::get<bool>(a) ? "true" : "false";
-    case AttributeKind::integer: return std::to_string(std::get<std::int64_t>(a));
-    case AttributeKind::real: return hex_float(std::get<double>(a));
-    case AttributeKind::string: return quoted(std::get<std::string>(a));
-    case AttributeKind::dtype: return std::string(dtype_name(std::get<DType>(a)));
+    case AttributeKind::boolean:
+      return std::get<bool>(a) ? "true" : "false";
+    case AttributeKind::integer:
+      return std::to_string(std::get<std::int64_t>(a));
+    case AttributeKind::real:
+      return hex_float(std::get<double>(a));
+    case AttributeKind::string:
+      return quoted(std::get<std::string>(a));
+    case AttributeKind::dtype:
+      return std::string(dtype_name(std::get<DType>(a)));
     case AttributeKind::integers:
       return list(std::get<std::vector<std::int64_t>>(a), [](std::int64_t v) { return std::to_string(v); });
-    case AttributeKind::reals: return list(std::get<std::vector<double>>(a), [](double v) { return hex_float(v); });
+    case AttributeKind::reals:
+      return list(std::get<std::vector<double>>(a), [](double v) { return hex_float(v); });
     case AttributeKind::strings:
       return list(std::get<std::vector<std::string>>(a), [](const std::string& s) { return quoted(s); });
-    case AttributeKind::dims: return to_string(std::span<const Dim>(std::get<std::vector<Dim>>(a)));
-    case AttributeKind::tensor: break;
+    case AttributeKind::dims:
+      return to_string(std::span<const Dim>(std::get<std::vector<Dim>>(a)));
+    case AttributeKind::tensor:
+      break;
   }
   const auto& t = std::get<Tensor>(a);
   return is_inline(t) ? inline_tensor(t) : tensor_type(t);
 }
 
-GraphText print_text(const Graph& graph) { return Printer(graph).print(); }
+GraphText print_text(const Graph& graph) {
+  return Printer(graph).print();
+}
 
 std::uint64_t hash_constants(const std::map<std::string, Tensor>& constants) {
   std::uint64_t h = 0;

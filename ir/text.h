@@ -18,8 +18,8 @@
 #include <string>
 #include <string_view>
 
-#include "ir/graph.h"
 #include "ir/file_limits.h"
+#include "ir/graph.h"
 
 namespace aoq {
 
@@ -30,9 +30,10 @@ struct GraphText {
 
 GraphText print_text(const Graph& graph);
 
-// Reads text; `constants` must hold every tensor that the text refers to. Errors give line and column. The result is not
-// verified beyond what making nodes checks: see ir/verifier.h.
-Result<Graph> parse_text(std::string_view text, const std::map<std::string, Tensor>& constants, const Limits& limits = {});
+// Reads text; `constants` must hold every tensor that the text refers to. Errors give line and column. The result is
+// not verified beyond what making nodes checks: see ir/verifier.h.
+Result<Graph> parse_text(std::string_view text, const std::map<std::string, Tensor>& constants,
+                         const Limits& limits = {});
 
 // The hash of a set of named tensors that the `weights` line states.
 std::uint64_t hash_constants(const std::map<std::string, Tensor>& constants);

@@ -10,7 +10,9 @@ namespace aoq {
 
 namespace {
 
-bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$'; }
+bool is_word(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$';
+}
 
 // Recursive descent over one text. Lists nest no deeper than a dimension does.
 class Reader {
@@ -43,7 +45,8 @@ class Reader {
       line += text_[i] == '\n';
     }
     std::string message = fmt::format("line {} column {}: {}", line, column, what);
-    return code == Code::invalid_model ? Status(ErrorId::text_syntax, std::move(message)) : Status(code, std::move(message));
+    return code == Code::invalid_model ? Status(ErrorId::text_syntax, std::move(message))
+                                       : Status(code, std::move(message));
   }
 
   void skip_space() {
@@ -110,7 +113,8 @@ class Reader {
     std::size_t begin = at_;
     AOQ_ASSIGN(std::string text, string());
     if (text.size() <= limits_.name_bytes) return text;
-    return fail_at(begin, fmt::format("a name of {} bytes, limit {}", text.size(), limits_.name_bytes), Code::resource_limit);
+    return fail_at(begin, fmt::format("a name of {} bytes, limit {}", text.size(), limits_.name_bytes),
+                   Code::resource_limit);
   }
 
   template <typename T>
@@ -190,7 +194,8 @@ class Reader {
       AOQ_ASSIGN(std::string name, string());
       auto it = constants_.find(name);
       if (it == constants_.end()) {
-        return fail_at(begin, fmt::format("constant \"{}\" is not in the weights beside the text", name), Code::not_found);
+        return fail_at(begin, fmt::format("constant \"{}\" is not in the weights beside the text", name),
+                       Code::not_found);
       }
       const Tensor& t = it->second;
       if (t.dtype() == type && t.shape() == shape) return t;
@@ -201,7 +206,8 @@ class Reader {
     if (!count || static_cast<std::uint64_t>(*count) > text_.size() - at_) {
       return fail_at(begin, "the inline tensor has fewer elements than its shape");
     }
-    if (shape.size() > limits_.rank) return fail_at(begin, fmt::format("rank {}, limit {}", shape.size(), limits_.rank), Code::resource_limit);
+    if (shape.size() > limits_.rank)
+      return fail_at(begin, fmt::format("rank {}, limit {}", shape.size(), limits_.rank), Code::resource_limit);
     if (++tensors_ > limits_.tensors) return error(ErrorId::limit, "text has more than {} tensors", limits_.tensors);
     AOQ_ASSIGN(Tensor t, Tensor::make(type, std::move(shape)));
     std::span<std::byte> bytes = t.mutable_bytes();
@@ -230,7 +236,9 @@ class Reader {
                        const std::string& name) {
     std::optional<std::int64_t> count = checked::element_count(shape);
     std::optional<std::uint64_t> bytes;
-    if (count) bytes = checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(type).bits));
+    if (count)
+      bytes =
+          checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(type).bits));
     if (t.dtype() != DType::u8 || !bytes || *bytes != static_cast<std::uint64_t>(t.byte_size())) {
       return fail_at(at, fmt::format("constant \"{}\" is {}{}, expected {}{}", name, dtype_name(t.dtype()),
                                      shape_to_string(t.shape()), dtype_name(type), shape_to_string(shape)));
@@ -282,7 +290,8 @@ class Reader {
         AOQ_ASSIGN(std::vector<Dim> v, dims());
         return Attribute(std::move(v));
       }
-      case AttributeKind::tensor: break;
+      case AttributeKind::tensor:
+        break;
     }
     AOQ_ASSIGN(Tensor t, tensor());
     return Attribute(std::move(t));
@@ -306,7 +315,8 @@ class Reader {
     if (!take_word("aoqir")) return fail("\"aoqir 1 STAGE\"");
     AOQ_ASSIGN(std::int64_t version, integer<std::int64_t>());
     if (version != 1) {
-      return fail_at(at_, fmt::format("text version {} is not known; this build reads version 1", version), Code::unsupported);
+      return fail_at(at_, fmt::format("text version {} is not known; this build reads version 1", version),
+                     Code::unsupported);
     }
     std::size_t begin = at_;
     std::optional<Stage> stage = stage_from_name(word());
@@ -350,9 +360,10 @@ class Reader {
     std::uint64_t expected = std::strtoull(token.c_str(), nullptr, 16);
     std::uint64_t found = hash_constants(constants_);
     if (expected == found) return {};
-    return fail_at(begin, fmt::format("the weights beside the text have hash {:#018x}, expected {:#018x}: they belong to "
-                                      "another version of it",
-                                      found, expected));
+    return fail_at(begin,
+                   fmt::format("the weights beside the text have hash {:#018x}, expected {:#018x}: they belong to "
+                               "another version of it",
+                               found, expected));
   }
 
   Result<std::vector<std::int64_t>> results() {

@@ -86,7 +86,8 @@ Status check_structure(const Graph& graph) {
   int outputs = 0;
   for (const Node* n : graph.nodes()) {
     if (n->is(Op::input) && !names.insert(n->attributes().string("name")).second) {
-      return in_node(*n, error(Code::invalid_model, "input name \"{}\" is given twice", n->attributes().string("name")));
+      return in_node(*n,
+                     error(Code::invalid_model, "input name \"{}\" is given twice", n->attributes().string("name")));
     }
     if (n->is(Op::output)) ++outputs;
   }

@@ -57,13 +57,16 @@ Result<bool> run_one(Graph& graph, const PassDef& pass, PassContext& context) {
 
 }  // namespace
 
-std::span<const PassDef* const> all_passes() { return registry(); }
+std::span<const PassDef* const> all_passes() {
+  return registry();
+}
 
 Status register_pass(const PassDef* pass) {
   if (pass == nullptr || pass->name == nullptr || pass->summary == nullptr || pass->run == nullptr) {
     return error(Code::invalid_argument, "a pass needs a name, a summary and a run function");
   }
-  if (find_pass(pass->name) != nullptr) return error(Code::invalid_argument, "a pass is named \"{}\" already", pass->name);
+  if (find_pass(pass->name) != nullptr)
+    return error(Code::invalid_argument, "a pass is named \"{}\" already", pass->name);
   registry().push_back(pass);
   return {};
 }
@@ -102,18 +105,33 @@ Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassCo
 }
 
 std::span<const std::string> standard_rewrites() {
-  static const std::vector<std::string> names = {
-      "fold-constants",    "simplify-shapes",      "recognize-one-hot",  "recognize-embedding", "recognize-gelu",
-      "recognize-silu",    "recognize-hardswish",  "recognize-layer-norm", "recognize-rms-norm", "recognize-softmax",
-      "dce",               "fold-batch-norm",      "fuse-bias",          "fuse-residual",       "fuse-activation",
-      "fold-constants",    "simplify-shapes",      "dce"};
+  static const std::vector<std::string> names = {"fold-constants",
+                                                 "simplify-shapes",
+                                                 "recognize-one-hot",
+                                                 "recognize-embedding",
+                                                 "recognize-gelu",
+                                                 "recognize-silu",
+                                                 "recognize-hardswish",
+                                                 "recognize-layer-norm",
+                                                 "recognize-rms-norm",
+                                                 "recognize-softmax",
+                                                 "dce",
+                                                 "fold-batch-norm",
+                                                 "fuse-bias",
+                                                 "fuse-residual",
+                                                 "fuse-activation",
+                                                 "fold-constants",
+                                                 "simplify-shapes",
+                                                 "dce"};
   return names;
 }
 
 std::span<const std::string> lowered_rewrites() {
-  static const std::vector<std::string> names = {
-      "fold-dq-q",       "dce",            "channels-last",   "sink-permutes",  "simplify-shapes",
-      "sink-permutes",   "simplify-shapes", "fold-constants", "fold-dq-q",      "dce"};
+  static const std::vector<std::string> names = {"fold-dq-q",       "dce",
+                                                 "channels-last",   "sink-permutes",
+                                                 "simplify-shapes", "sink-permutes",
+                                                 "simplify-shapes", "fold-constants",
+                                                 "fold-dq-q",       "dce"};
   return names;
 }
 

@@ -1,7 +1,8 @@
 // Passes: named steps over a graph, and the one runner that executes them.
 //
-// A rewrite does one thing, keeps no state, is idempotent, leaves cleaning to `dce` and says whether it changed anything.
-// A stage (prepare, calibrate, convert, lower) takes its inputs from the PassContext and moves the graph to a new stage.
+// A rewrite does one thing, keeps no state, is idempotent, leaves cleaning to `dce` and says whether it changed
+// anything. A stage (prepare, calibrate, convert, lower) takes its inputs from the PassContext and moves the graph to a
+// new stage.
 #pragma once
 
 #include <functional>
@@ -55,8 +56,8 @@ struct PassRunOptions {
   std::function<void(const PassDef&, const Graph&)> print;
 };
 
-// Runs passes in order and verifies the graph after each. Errors are prefixed with the pass's name; an unknown name gives
-// invalid_argument and the nearest known one. True when anything changed.
+// Runs passes in order and verifies the graph after each. Errors are prefixed with the pass's name; an unknown name
+// gives invalid_argument and the nearest known one. True when anything changed.
 Result<bool> run_passes(Graph& graph, std::span<const std::string> names, PassContext& context,
                         const PassRunOptions& options = {});
 

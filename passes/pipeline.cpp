@@ -6,7 +6,8 @@ namespace aoq {
 
 namespace {
 
-Status run_named(Graph& graph, std::span<const std::string> names, PassContext& context, const PipelineOptions& options) {
+Status run_named(Graph& graph, std::span<const std::string> names, PassContext& context,
+                 const PipelineOptions& options) {
   return run_passes(graph, names, context, options.run).status();
 }
 
@@ -15,7 +16,9 @@ Status run_stage(Graph& graph, const char* name, PassContext& context, const Pip
   return run_named(graph, names, context, options);
 }
 
-bool is_before(const Graph& graph, Stage stage) { return static_cast<int>(graph.stage) < static_cast<int>(stage); }
+bool is_before(const Graph& graph, Stage stage) {
+  return static_cast<int>(graph.stage) < static_cast<int>(stage);
+}
 
 // traced to quantized.
 Status quantize(Graph& graph, PassContext& context, const PipelineOptions& options) {

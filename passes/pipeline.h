@@ -7,8 +7,8 @@
 namespace aoq {
 
 struct PipelineOptions {
-  // Float stays float with QuantMode::none. Static mode needs ranges: those in context.ranges, and with context.data what
-  // running over it adds.
+  // Float stays float with QuantMode::none. Static mode needs ranges: those in context.ranges, and with context.data
+  // what running over it adds.
   QuantMode mode = QuantMode::none;
   Stage last = Stage::lowered;  // the stage to stop at
   PassRunOptions run;

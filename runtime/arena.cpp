@@ -1,8 +1,8 @@
 // Greedy placement in several orders, then a bounded local search on the order.
 //
-// A buffer goes into the lowest gap that fits between the buffers that are placed already and alive at the same time. The
-// quality depends on the order only. The search starts from the best fixed order and moves a buffer that reaches the peak
-// to the front, for as long as that does not make things worse.
+// A buffer goes into the lowest gap that fits between the buffers that are placed already and alive at the same time.
+// The quality depends on the order only. The search starts from the best fixed order and moves a buffer that reaches
+// the peak to the front, for as long as that does not make things worse.
 #include "runtime/arena.h"
 
 #include <algorithm>
@@ -19,7 +19,6 @@ constexpr std::uint64_t kMaxArena = std::uint64_t{1} << 62;
 // Pairs that the search may look at, and pairs of buffers alive together above which nothing shares memory.
 constexpr std::uint64_t kSearchBudget = 20'000'000;
 constexpr std::uint64_t kMaxPairs = 50'000'000;
-
 
 // Buffers that are equal keep the order of their numbers.
 template <class F>
@@ -61,9 +60,8 @@ std::uint64_t most_alive(std::span<const ArenaBuffer> buffers) {
     events.push_back({b.first_step, true, b.bytes});
     events.push_back({b.last_step, false, b.bytes});
   }
-  std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
-    return a.step != b.step ? a.step < b.step : a.starts > b.starts;
-  });
+  std::sort(events.begin(), events.end(),
+            [](const Event& a, const Event& b) { return a.step != b.step ? a.step < b.step : a.starts > b.starts; });
   std::uint64_t now = 0, most = 0;
   for (const Event& e : events) {
     now = e.starts ? now + e.bytes : now - e.bytes;
@@ -128,7 +126,9 @@ std::vector<Order> fixed_orders(std::span<const ArenaBuffer> buffers) {
     return buffers[a].first_step != buffers[b].first_step ? buffers[a].first_step < buffers[b].first_step
                                                           : buffers[a].bytes > buffers[b].bytes;
   });
-  add([&](auto a, auto b) { return length(a) != length(b) ? length(a) > length(b) : buffers[a].bytes > buffers[b].bytes; });
+  add([&](auto a, auto b) {
+    return length(a) != length(b) ? length(a) > length(b) : buffers[a].bytes > buffers[b].bytes;
+  });
   add([&](auto a, auto b) { return buffers[a].last_step > buffers[b].last_step; });
   return orders;
 }

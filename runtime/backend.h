@@ -1,8 +1,8 @@
 // Backend: where kernels come from. The host passes backends in; the runtime never names one.
 //
 // For every node of a plan the backend chooses the best kernel row that accepts the node at its concrete shapes, and
-// prepares it: constants packed, multipliers computed, scratch sized. A prepared kernel is immutable; running it neither
-// allocates nor locks.
+// prepares it: constants packed, multipliers computed, scratch sized. A prepared kernel is immutable; running it
+// neither allocates nor locks.
 #pragma once
 
 #include <cstddef>
@@ -26,9 +26,9 @@ struct ConcreteType {
   std::vector<std::int64_t> shape;
 };
 
-// What a kernel sees when it runs. Pointers are in operand order, aligned to their elements (a byte for sub-byte types) and
-// to no more, as they may be the caller's own. Null for absent inputs and for packed constants, which the kernel asked
-// the PackedStore for; never null for an input without elements.
+// What a kernel sees when it runs. Pointers are in operand order, aligned to their elements (a byte for sub-byte types)
+// and to no more, as they may be the caller's own. Null for absent inputs and for packed constants, which the kernel
+// asked the PackedStore for; never null for an input without elements.
 struct RunContext {
   std::span<const std::byte* const> inputs;
   std::span<std::byte* const> outputs;
@@ -51,18 +51,18 @@ class PackedStore {
  public:
   virtual ~PackedStore() = default;
   // The bytes of `constant` (the value of a constant or packed_constant node) in `layout`: in place when the file has
-  // them, else packed by Backend::pack on first use and kept. The empty layout is the plain one. 64-byte aligned, valid as
-  // long as the model. unsupported when the value is no constant or its layout cannot be read.
+  // them, else packed by Backend::pack on first use and kept. The empty layout is the plain one. 64-byte aligned, valid
+  // as long as the model. unsupported when the value is no constant or its layout cannot be read.
   virtual Result<std::span<const std::byte>> packed(const Value& constant, std::string_view layout) = 0;
 };
 
 struct PrepareContext {
   const Node& node;
-  std::span<const ConcreteType> inputs;   // rank 0 and dtype f32 where absent: test node.input(i)
+  std::span<const ConcreteType> inputs;  // rank 0 and dtype f32 where absent: test node.input(i)
   std::span<const ConcreteType> outputs;
   const Attributes& attributes;  // with dimensions as numbers
   PackedStore& store;
-  int workers = 1;  // threads that may run the step, the caller's included
+  int workers = 1;             // threads that may run the step, the caller's included
   bool deterministic = false;  // leave out rows marked inexact
 };
 
@@ -73,8 +73,8 @@ struct Refusal {
 
 struct PreparedKernel {
   std::unique_ptr<Kernel> kernel;
-  std::string row;          // "qconv_s8_avx2", for inspect
-  bool inexact = false;     // may differ from the reference in the last bits
+  std::string row;               // "qconv_s8_avx2", for inspect
+  bool inexact = false;          // may differ from the reference in the last bits
   std::vector<Refusal> refused;  // better rows that did not take the node, and why
 };
 
@@ -89,8 +89,8 @@ class Backend {
   virtual Result<std::vector<std::byte>> pack(const Tensor& plain, std::string_view layout) const = 0;
   virtual Result<Tensor> unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                                 std::string_view layout) const = 0;
-  // The layout in which the kernel for this node wants operand `operand` (a constant), empty for plain. Used when a file
-  // is packed for this machine.
+  // The layout in which the kernel for this node wants operand `operand` (a constant), empty for plain. Used when a
+  // file is packed for this machine.
   virtual std::string preferred_layout(const Node& node, std::size_t operand) const = 0;
 };
 

@@ -17,8 +17,8 @@ class MemoryBlock {
   std::byte* data() const { return data_.get(); }
   std::uint64_t size() const { return size_; }
 
-  // Replaces the block by one of at least `bytes` where it is smaller; the contents are lost. The first call gives a block
-  // that is not null, even of 0 bytes.
+  // Replaces the block by one of at least `bytes` where it is smaller; the contents are lost. The first call gives a
+  // block that is not null, even of 0 bytes.
   Status reserve(std::uint64_t bytes) {
     if (data_ != nullptr && bytes <= size_) return {};
     data_.reset();

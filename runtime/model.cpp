@@ -7,8 +7,8 @@
 
 #include "formats/aoq/aoq.h"
 #include "formats/io/file.h"
-#include "ir/verifier.h"
 #include "ir/guard.h"
+#include "ir/verifier.h"
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 
@@ -75,7 +75,8 @@ Result<Tensor> Model::Packing::plain(const Node& node) const {
   if (node.is(Op::constant)) return a.tensor("value");
   Status last = error(Code::unsupported, "no backend");
   for (const Backend* b : backends_) {
-    Result<Tensor> tensor = b->unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout"));
+    Result<Tensor> tensor =
+        b->unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout"));
     if (tensor.ok()) return tensor;
     last = std::move(tensor).status();
   }
@@ -121,7 +122,8 @@ Status Model::prepare() {
   AOQ_TRY(verify(graph_));
   if (options_.backends.empty()) return error(Code::invalid_argument, "no backend was given");
   if (options_.pool == nullptr) {
-    options_.pool = options_.threads > 0 ? std::make_shared<ThreadPool>(options_.threads) : ThreadPool::process_default();
+    options_.pool =
+        options_.threads > 0 ? std::make_shared<ThreadPool>(options_.threads) : ThreadPool::process_default();
   }
   options_.max_cached_plans = std::max<std::size_t>(options_.max_cached_plans, 1);
   packing_ = std::make_unique<Packing>(options_.backends);
@@ -167,8 +169,12 @@ Result<std::shared_ptr<const Model>> Model::open(const std::string& path, ModelO
   });
 }
 
-std::uint64_t Model::packed_bytes() const { return packing_->bytes(); }
-std::vector<std::string> Model::repacked() const { return packing_->repacked(); }
+std::uint64_t Model::packed_bytes() const {
+  return packing_->bytes();
+}
+std::vector<std::string> Model::repacked() const {
+  return packing_->repacked();
+}
 
 Result<std::shared_ptr<const Plan>> Model::plan(const std::vector<std::vector<std::int64_t>>& input_shapes) const {
   std::lock_guard lock(packing_->plans_mutex);

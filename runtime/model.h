@@ -22,10 +22,10 @@ struct ModelOptions {
   // and every model that uses it.
   std::shared_ptr<ThreadPool> pool;
   int threads = 0;
-  bool deterministic = false;      // leave out kernels marked inexact
-  std::uint64_t memory_cap = 0;    // bytes that one session may hold for values; 0: none
+  bool deterministic = false;        // leave out kernels marked inexact
+  std::uint64_t memory_cap = 0;      // bytes that one session may hold for values; 0: none
   std::size_t max_cached_plans = 8;  // shapes a session keeps ready
-  Limits limits;                // for opening a file
+  Limits limits;                     // for opening a file
 };
 
 // A graph input or result.

@@ -16,7 +16,8 @@ namespace {
 Result<std::uint64_t> byte_size(const ConcreteType& type) {
   const std::optional<std::int64_t> count = checked::element_count(type.shape);
   const std::optional<std::uint64_t> bytes =
-      count ? checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(type.dtype).bits))
+      count ? checked::packed_bytes(static_cast<std::uint64_t>(*count),
+                                    static_cast<std::uint64_t>(dtype_info(type.dtype).bits))
             : std::nullopt;
   if (!bytes || *bytes > (std::uint64_t{1} << 62)) {
     return error(Code::resource_limit, "{}{} is too large", dtype_name(type.dtype), shape_to_string(type.shape));
@@ -77,7 +78,7 @@ class Builder {
   std::unordered_map<const Value*, ConcreteType> types_;
   std::unordered_map<const Value*, Home> homes_;
   std::vector<Buffer> buffers_;
-  std::vector<std::uint64_t> offsets_;          // of the buffers in the arena
+  std::vector<std::uint64_t> offsets_;  // of the buffers in the arena
 };
 
 Result<std::vector<Type>> Builder::infer(const Node& node, const Attributes& attributes) const {
@@ -119,7 +120,8 @@ void Builder::add_constant(const Node& node) {
   const Tensor& value = node.attributes().tensor("value");
   // A kernel that wants a packed constant asks the store; nothing may read its bytes as if they were plain.
   const bool is_plain = node.is(Op::constant);
-  homes_[node.output()] = {is_plain ? Place::Kind::constant : Place::Kind::none, 0, is_plain ? value.bytes().data() : nullptr};
+  homes_[node.output()] = {is_plain ? Place::Kind::constant : Place::Kind::none, 0,
+                           is_plain ? value.bytes().data() : nullptr};
 }
 
 Status Builder::add_view(const Node& node, const Type& type) {
@@ -200,7 +202,8 @@ Status Builder::add_node(const Node& node) {
     return {};
   }
   // A view of packed bytes would be no view of the elements: its kernel refuses.
-  if (node.def().has_trait(kView) && homes_.at(node.input(0)).kind != Place::Kind::none) return add_view(node, types[0]);
+  if (node.def().has_trait(kView) && homes_.at(node.input(0)).kind != Place::Kind::none)
+    return add_view(node, types[0]);
   return add_step(node, types, attributes);
 }
 
@@ -267,7 +270,8 @@ Status Builder::place_buffers() {
 
 Result<PlanPort> make_port(const ConcreteType& type, std::uint64_t& end) {
   AOQ_ASSIGN(std::uint64_t bytes, byte_size(type));
-  PlanPort port{type.dtype, type.shape, bytes, static_cast<std::uint64_t>(std::max(1, dtype_info(type.dtype).bits / 8)), end};
+  PlanPort port{type.dtype, type.shape, bytes, static_cast<std::uint64_t>(std::max(1, dtype_info(type.dtype).bits / 8)),
+                end};
   std::optional<std::uint64_t> next = checked::add(end, bytes);
   if (next) next = checked::align_up(*next, kArenaAlignment);
   if (!next) return error(Code::resource_limit, "inputs and results are too large");

@@ -1,7 +1,7 @@
 // Plan: a model at exact shapes, as a flat array of steps. Internal to the runtime.
 //
-// Immutable once built, shared by the sessions of a model. Operands are places, which a session turns into pointers once:
-// only those of inputs and results change from run to run.
+// Immutable once built, shared by the sessions of a model. Operands are places, which a session turns into pointers
+// once: only those of inputs and results change from run to run.
 #pragma once
 
 #include <memory>
@@ -19,9 +19,9 @@ namespace aoq {
 struct Place {
   enum class Kind : std::uint8_t { none, arena, input, output, constant };
   Kind kind = Kind::none;
-  std::uint32_t index = 0;           // of the input or output
-  std::uint64_t offset = 0;          // in the arena
-  const std::byte* data = nullptr;   // of the constant
+  std::uint32_t index = 0;          // of the input or output
+  std::uint64_t offset = 0;         // in the arena
+  const std::byte* data = nullptr;  // of the constant
 };
 
 // A value that a tap can see after a step.

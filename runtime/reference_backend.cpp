@@ -17,9 +17,11 @@ class ReferenceKernel : public Kernel {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const Value* v = context.node.input(i);
       const std::vector<std::int64_t>& shape = inputs_[i].shape;
-      types_.push_back({inputs_[i].dtype, {shape.begin(), shape.end()}, v != nullptr ? v->type().quantization : std::nullopt});
+      types_.push_back(
+          {inputs_[i].dtype, {shape.begin(), shape.end()}, v != nullptr ? v->type().quantization : std::nullopt});
     }
-    for (std::size_t i = 0; i < inputs_.size(); ++i) type_pointers_.push_back(context.node.input(i) ? &types_[i] : nullptr);
+    for (std::size_t i = 0; i < inputs_.size(); ++i)
+      type_pointers_.push_back(context.node.input(i) ? &types_[i] : nullptr);
   }
 
   // The views live in scratch: a run allocates nothing of its own.
@@ -38,7 +40,8 @@ class ReferenceKernel : public Kernel {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       new (outputs + i) MutableTensorView{outputs_[i].dtype, outputs_[i].shape, context.outputs[i]};
     }
-    return reference_(EvalContext{op_, {inputs, inputs_.size()}, {outputs, outputs_.size()}, attributes_, type_pointers_});
+    return reference_(
+        EvalContext{op_, {inputs, inputs_.size()}, {outputs, outputs_.size()}, attributes_, type_pointers_});
   }
 
  private:
@@ -80,6 +83,8 @@ Result<Tensor> ReferenceBackend::unpack(std::span<const std::byte>, DType, std::
   return error(Code::unsupported, "the reference has no layout \"{}\"", layout);
 }
 
-std::string ReferenceBackend::preferred_layout(const Node&, std::size_t) const { return {}; }
+std::string ReferenceBackend::preferred_layout(const Node&, std::size_t) const {
+  return {};
+}
 
 }  // namespace aoq

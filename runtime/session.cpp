@@ -63,7 +63,8 @@ std::string list_names(std::span<const Port> ports) {
 Status check_inputs(const Model& model, std::span<const TensorView> inputs) {
   const std::vector<Port>& ports = model.inputs();
   if (inputs.size() != ports.size()) {
-    return error(Code::invalid_data, "{} inputs are given, expected {}: {}", inputs.size(), ports.size(), list_names(ports));
+    return error(Code::invalid_data, "{} inputs are given, expected {}: {}", inputs.size(), ports.size(),
+                 list_names(ports));
   }
   std::vector<InputShape> shapes;
   for (std::size_t i = 0; i < ports.size(); ++i) {
@@ -72,7 +73,8 @@ Status check_inputs(const Model& model, std::span<const TensorView> inputs) {
       return error(Code::invalid_data, "input \"{}\" has shape {}, which is negative or too large", ports[i].name,
                    shape_to_string(inputs[i].shape));
     }
-    if (inputs[i].data == nullptr && *count > 0) return error(Code::invalid_data, "input \"{}\" has no data", ports[i].name);
+    if (inputs[i].data == nullptr && *count > 0)
+      return error(Code::invalid_data, "input \"{}\" has no data", ports[i].name);
     shapes.push_back({inputs[i].dtype, inputs[i].shape});
   }
   return bind_symbols(model.graph(), shapes).status();
@@ -94,7 +96,8 @@ struct Session::Impl {
   Status set_inputs(Instance& instance, std::span<const TensorView> inputs);
   Status own_outputs(Instance& instance);
   Status check_outputs(const Instance& instance, std::span<const MutableTensorView> outputs) const;
-  Status set_outputs(Instance& instance, std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
+  Status set_outputs(Instance& instance, std::span<const TensorView> inputs,
+                     std::span<const MutableTensorView> outputs);
   Status execute(Instance& instance, const Tap* tap);
   Status show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
               const Tap& tap) const;
@@ -235,7 +238,8 @@ Status Session::Impl::check_outputs(const Instance& instance, std::span<const Mu
     }
     for (std::size_t j = 0; j < i; ++j) {
       if (overlaps(outputs[i].data, ports[i].bytes, outputs[j].data, ports[j].bytes)) {
-        return error(Code::invalid_data, "the buffers for results \"{}\" and \"{}\" overlap", model->outputs()[j].name, name);
+        return error(Code::invalid_data, "the buffers for results \"{}\" and \"{}\" overlap", model->outputs()[j].name,
+                     name);
       }
     }
   }
@@ -259,17 +263,22 @@ Status Session::Impl::set_outputs(Instance& instance, std::span<const TensorView
 
 const std::byte* Session::Impl::pointer(const Instance& instance, const Place& place) const {
   switch (place.kind) {
-    case Place::Kind::none: return nullptr;
-    case Place::Kind::arena: return arena.data() + place.offset;
-    case Place::Kind::input: return instance.input_data[place.index];
-    case Place::Kind::output: return instance.output_data[place.index];
-    case Place::Kind::constant: return place.data;
+    case Place::Kind::none:
+      return nullptr;
+    case Place::Kind::arena:
+      return arena.data() + place.offset;
+    case Place::Kind::input:
+      return instance.input_data[place.index];
+    case Place::Kind::output:
+      return instance.output_data[place.index];
+    case Place::Kind::constant:
+      return place.data;
   }
   return nullptr;
 }
 
 Status Session::Impl::show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
-              const Tap& tap) const {
+                           const Tap& tap) const {
   for (const VisibleValue& v : values) {
     if (!wanted.contains(v.value)) continue;
     AOQ_TRY(tap.callback(*v.value, TensorView{v.type.dtype, v.type.shape, pointer(instance, v.place)}));
@@ -356,7 +365,9 @@ Result<Session> Session::create(std::shared_ptr<const Model> model) {
   });
 }
 
-const Model& Session::model() const { return *impl_->model; }
+const Model& Session::model() const {
+  return *impl_->model;
+}
 
 Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs, const Tap& tap) {
   return guarded([&] { return impl_->run(inputs, &tap); });

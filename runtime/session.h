@@ -1,7 +1,8 @@
 // Session: one caller's memory and state for running a model. Used by one thread at a time; make one per thread.
 //
-// The first run with new input shapes builds a plan. From then on a run with these shapes makes no heap allocation, takes
-// no lock and makes no system call of its own (a sleeping pool is woken once); what a kernel does is the backend's affair.
+// The first run with new input shapes builds a plan. From then on a run with these shapes makes no heap allocation,
+// takes no lock and makes no system call of its own (a sleeping pool is woken once); what a kernel does is the
+// backend's affair.
 #pragma once
 
 #include <memory>
@@ -23,10 +24,10 @@ struct NamedInput {
 
 // Memory that a run holds, known before it starts.
 struct MemoryNeed {
-  std::uint64_t arena_bytes = 0;   // intermediate values and scratch
-  std::uint64_t output_bytes = 0;  // results, where the session owns them
-  std::uint64_t lower_bound = 0;   // the most bytes of values and scratch alive at one step
-  std::uint64_t staging_bytes = 0; // only where the caller's buffers are misaligned or overlap
+  std::uint64_t arena_bytes = 0;    // intermediate values and scratch
+  std::uint64_t output_bytes = 0;   // results, where the session owns them
+  std::uint64_t lower_bound = 0;    // the most bytes of values and scratch alive at one step
+  std::uint64_t staging_bytes = 0;  // only where the caller's buffers are misaligned or overlap
 };
 
 struct StepInfo {
@@ -58,8 +59,8 @@ class Session {
 
   const Model& model() const;
 
-  // Inputs in the order of model().inputs(), or by name in any order, at any alignment. invalid_data names the input, what
-  // was found and what is expected. The results belong to the session and are valid until its next run.
+  // Inputs in the order of model().inputs(), or by name in any order, at any alignment. invalid_data names the input,
+  // what was found and what is expected. The results belong to the session and are valid until its next run.
   Result<std::span<const TensorView>> run(std::span<const TensorView> inputs);
   Result<std::span<const TensorView>> run(std::span<const NamedInput> inputs);
   // Writes the results to the caller's buffers, whose dtypes and shapes must be those of the results. A result may lie

@@ -1,10 +1,11 @@
 // Each worker has a mailbox on a cache line of its own:
 //
-//   idle --owner: job--> work --worker: done--> idle --worker, after its spin window: sleep--> asleep --owner: job--> work
+//   idle --owner: job--> work --worker: done--> idle --worker, after its spin window: sleep--> asleep --owner: job-->
+//   work
 //
-// The owner of a job holds `busy`. It writes the job, posts to the workers that take part (waking only those asleep), does
-// its own share and waits until `pending` is 0. The job is stable meanwhile: a worker reads it only between a post and its
-// own decrement.
+// The owner of a job holds `busy`. It writes the job, posts to the workers that take part (waking only those asleep),
+// does its own share and waits until `pending` is 0. The job is stable meanwhile: a worker reads it only between a post
+// and its own decrement.
 #include "runtime/thread_pool.h"
 
 #include <algorithm>

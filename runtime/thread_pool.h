@@ -2,7 +2,8 @@
 //
 // The caller takes part as worker 0. In steady state (calls within the spin window of each other) parallel_for neither
 // allocates nor locks nor makes a system call. A pool that is busy costs one failed compare-and-swap; the caller then
-// does all units itself, so nested and concurrent calls never wait for each other. Results must not depend on the split.
+// does all units itself, so nested and concurrent calls never wait for each other. Results must not depend on the
+// split.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ class ThreadPool {
 
   int size() const { return size_; }
 
-  // Splits [0, units) evenly into at most min(size(), workers) ranges, which follow each other in the order of the workers,
-  // and returns when all are done. With a host's executor concurrent calls share the host's threads.
+  // Splits [0, units) evenly into at most min(size(), workers) ranges, which follow each other in the order of the
+  // workers, and returns when all are done. With a host's executor concurrent calls share the host's threads.
   void parallel_for(std::int64_t units, Function function, void* context,
                     int workers = std::numeric_limits<int>::max());
 

@@ -96,7 +96,8 @@ Status run_batch(const std::string& list) {
     std::size_t first = line.find('\t');
     std::size_t second = line.find('\t', first + 1);
     if (second == std::string::npos) return error(Code::invalid_argument, "{}: expected three columns", list);
-    Status status = run_file(line.substr(0, first), line.substr(first + 1, second - first - 1), line.substr(second + 1), {});
+    Status status =
+        run_file(line.substr(0, first), line.substr(first + 1, second - first - 1), line.substr(second + 1), {});
     fmt::print("{}\n", status.ok() ? "ok" : fmt::format("{}: {}", code_name(status.code()), status.message()));
     std::fflush(stdout);
   }
@@ -125,7 +126,8 @@ Status run(int argc, char** argv) {
     --argc;
     ++argv;
   }
-  if (!prints && argc < 4) return error(Code::invalid_argument, "usage: onnx_run MODEL IN.npz OUT.npz [SYMBOL=NUMBER ...]");
+  if (!prints && argc < 4)
+    return error(Code::invalid_argument, "usage: onnx_run MODEL IN.npz OUT.npz [SYMBOL=NUMBER ...]");
   AOQ_ASSIGN(SymbolValues bind, parse_bindings(argc, argv, prints ? 3 : 4));
   return prints ? print_file(argv[2], bind) : run_file(argv[1], argv[2], argv[3], bind, recognizes);
 }

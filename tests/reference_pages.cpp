@@ -1,4 +1,5 @@
-// reference_pages DIR: checks that DIR/ops.md, passes.md and errors.md are what the tables say; with --write it writes them.
+// reference_pages DIR: checks that DIR/ops.md, passes.md and errors.md are what the tables say; with --write it writes
+// them.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -31,7 +32,7 @@ std::string attributes_of(const OpDef& def) {
   std::string text;
   for (const AttributeDef& a : def.attributes) {
     if (a.name == nullptr) break;
-    std::string value = a.default_text == nullptr ? "required"
+    std::string value = a.default_text == nullptr                      ? "required"
                         : std::string_view(a.default_text) == "absent" ? "may be absent"
                                                                        : fmt::format("default `{}`", a.default_text);
     text += fmt::format("- `{}` ({}, {}){}{}\n", a.name, attribute_kind_name(a.kind), value, *a.doc ? ": " : "", a.doc);
@@ -51,9 +52,11 @@ std::string kernels_of(Op op) {
 }
 
 std::string ops_page() {
-  std::string text = fmt::format("# Ops\n\n{}Every op of `ir/ops.def`. `?` marks optional inputs, `...` one or more. Kernels: the rows of the "
-                                 "CPU backend, best first,\nwith the least class that has them; after them comes the reference. oneDNN's rows "
-                                 "are left out.\n", kMade);
+  std::string text = fmt::format(
+      "# Ops\n\n{}Every op of `ir/ops.def`. `?` marks optional inputs, `...` one or more. Kernels: the rows of the "
+      "CPU backend, best first,\nwith the least class that has them; after them comes the reference. oneDNN's rows "
+      "are left out.\n",
+      kMade);
   for (const OpDef* def : all_ops()) {
     text += fmt::format("\n## {}\n\n{}\n\nInputs: {}. Results: {}. Quantization: {}.\n", def->name, def->doc,
                         inputs_of(*def).empty() ? "none" : inputs_of(*def), def->outputs, quant_rule_name(def->rule));
@@ -66,18 +69,19 @@ std::string ops_page() {
 std::string passes_page() {
   std::string text = fmt::format("# Passes\n\n{}| pass | kind | what it does |\n|---|---|---|\n", kMade);
   for (const PassDef* pass : all_passes()) {
-    text += fmt::format("| `{}` | {} | {} |\n", pass->name, pass->kind == PassKind::stage ? "stage" : "rewrite", pass->summary);
+    text += fmt::format("| `{}` | {} | {} |\n", pass->name, pass->kind == PassKind::stage ? "stage" : "rewrite",
+                        pass->summary);
   }
-  text += fmt::format("\n`standard` stands for: {}.\n\n`lowered` stands for: {}.\n", fmt::join(standard_rewrites(), ", "),
-                      fmt::join(lowered_rewrites(), ", "));
+  text += fmt::format("\n`standard` stands for: {}.\n\n`lowered` stands for: {}.\n",
+                      fmt::join(standard_rewrites(), ", "), fmt::join(lowered_rewrites(), ", "));
   return text;
 }
 
 std::string errors_page() {
   std::string text = fmt::format("# Error codes\n\n{}`aoq explain AOQ-0301` prints an entry.\n", kMade);
   for (const ErrorInfo& e : all_errors()) {
-    text += fmt::format("\n## {} {}\n\n{}\n\nWhat to do: {} (Kind `{}`, exit code {}.)\n", error_number(e.id), e.title, e.cause, e.remedy,
-                        code_name(e.code), tools::exit_code(e.code));
+    text += fmt::format("\n## {} {}\n\n{}\n\nWhat to do: {} (Kind `{}`, exit code {}.)\n", error_number(e.id), e.title,
+                        e.cause, e.remedy, code_name(e.code), tools::exit_code(e.code));
   }
   return text;
 }

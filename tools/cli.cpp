@@ -68,10 +68,11 @@ Status explain_extras(const CommandDef& def, const CLI::App& app) {
 std::string main_help() {
   std::string text = "aoq compiles and runs quantized neural networks.\n\nUsage: aoq COMMAND [options]\n\nCommands:\n";
   for (const CommandDef* def : kTable) text += fmt::format("  {:<10} {}\n", def->name, def->summary);
-  text += "\n`aoq COMMAND --help` shows the options of a command and examples.\n"
-          "\nExamples:\n  aoq compile model.onnx -o int8.aoq --calibrate data.npz\n  aoq inspect int8.aoq\n"
-          "\nExit codes: 0 ok, 1 a comparison or threshold failed, 2 usage, 3 input unreadable or invalid, 4 unsupported,\n"
-          "5 a resource limit, 6 internal error, 130 interrupted. `aoq explain AOQ-0301` explains the code of an error.\n";
+  text +=
+      "\n`aoq COMMAND --help` shows the options of a command and examples.\n"
+      "\nExamples:\n  aoq compile model.onnx -o int8.aoq --calibrate data.npz\n  aoq inspect int8.aoq\n"
+      "\nExit codes: 0 ok, 1 a comparison or threshold failed, 2 usage, 3 input unreadable or invalid, 4 unsupported,\n"
+      "5 a resource limit, 6 internal error, 130 interrupted. `aoq explain AOQ-0301` explains the code of an error.\n";
   return text;
 }
 
@@ -112,7 +113,10 @@ void report(Console& console, std::string_view command, const Status& status) {
   fmt::print(stderr, "aoq{}{}: {} {}: {}\n", command.empty() ? "" : " ", command, kind, error_number(status.id()),
              status.message());
   if (!console.json || console.has_document()) return;
-  console.document({{"error", {{"code", std::string(code_name(status.code()))}, {"id", error_number(status.id())}, {"message", status.message()}}}});
+  console.document({{"error",
+                     {{"code", std::string(code_name(status.code()))},
+                      {"id", error_number(status.id())},
+                      {"message", status.message()}}}});
 }
 
 // Every exception of the libraries below ends here.
@@ -163,9 +167,13 @@ void Flags::real(const char* names, const char* value_name, double& value, const
   describe(app_.add_option(names, value, doc), value_name, Need::optional);
 }
 
-void Flags::flag(const char* names, bool& value, const char* doc) { app_.add_flag(names, value, doc); }
+void Flags::flag(const char* names, bool& value, const char* doc) {
+  app_.add_flag(names, value, doc);
+}
 
-std::span<const CommandDef* const> all_commands() { return kTable; }
+std::span<const CommandDef* const> all_commands() {
+  return kTable;
+}
 
 std::vector<std::string> options_of(const CommandDef& def) {
   CLI::App app;

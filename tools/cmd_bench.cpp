@@ -1,7 +1,7 @@
 // aoq bench: latency, and the ratio of two models that take turns.
 //
-// A round runs MODEL and MODEL2 once each on the same batch, and the order changes from round to round: whatever slows the
-// machine down meets both. The ratio is taken within each round.
+// A round runs MODEL and MODEL2 once each on the same batch, and the order changes from round to round: whatever slows
+// the machine down meets both. The ratio is taken within each round.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -18,7 +18,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double milliseconds(Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
+double milliseconds(Clock::duration d) {
+  return std::chrono::duration<double, std::milli>(d).count();
+}
 
 double quantile(std::vector<double> values, double q) {
   if (values.empty()) return 0;
@@ -102,7 +104,8 @@ class Bench : public Command {
     flags.text("--against", "MODEL2", against_, "A second model; the two take turns");
     tools::declare(flags, data_, Flags::Need::optional);
     flags.real("--seconds", "S", seconds_, "How long to measure (default 5)");
-    flags.list("--shape", "NAME=1x3x224x224", shapes_, "The shape of a made-up input, where it is symbolic; repeatable");
+    flags.list("--shape", "NAME=1x3x224x224", shapes_,
+               "The shape of a made-up input, where it is symbolic; repeatable");
     tools::declare(flags, run_);
   }
 
@@ -157,7 +160,8 @@ class Bench : public Command {
       same = a.inputs()[i].name == b.inputs()[i].name && a.inputs()[i].type.dtype == b.inputs()[i].type.dtype;
     }
     if (same) return {};
-    return error(Code::invalid_data, "--against: the two models have different inputs, expected the same names and types");
+    return error(Code::invalid_data,
+                 "--against: the two models have different inputs, expected the same names and types");
   }
 
   std::vector<TensorView> batch(std::size_t round) const { return views_of(batches_[round % batches_.size()]); }
@@ -171,7 +175,8 @@ class Bench : public Command {
     for (std::size_t round = 0;; ++round) {
       auto now = Clock::now();
       if (round >= kMinRounds && milliseconds(now - start) >= seconds_ * 1000) break;
-      progress.advance(static_cast<std::int64_t>(milliseconds(now - start)) - static_cast<std::int64_t>(milliseconds(last - start)));
+      progress.advance(static_cast<std::int64_t>(milliseconds(now - start)) -
+                       static_cast<std::int64_t>(milliseconds(last - start)));
       last = now;
       std::vector<TensorView> inputs = batch(round);
       Contender* first = b != nullptr && round % 2 == 1 ? b : &a;
@@ -184,24 +189,27 @@ class Bench : public Command {
     return ratios;
   }
 
-  void report(Console& console, const Contender& a, const Contender* b, const std::vector<double>& ratios, int threads) const {
+  void report(Console& console, const Contender& a, const Contender* b, const std::vector<double>& ratios,
+              int threads) const {
     Json document = a.to_json();
     document["threads"] = threads;
     document["isa"] = machine_info().isa;
     document["against"] = b != nullptr ? b->to_json() : Json();
     document["ratio_median"] = b != nullptr ? Json(quantile(ratios, 0.5)) : Json();
     if (console.json) return console.document(document);
-    std::vector<std::vector<std::string>> rows{{"model", "median ms", "min ms", "p90 ms", "runs", "load ms", "memory MB"}};
+    std::vector<std::vector<std::string>> rows{
+        {"model", "median ms", "min ms", "p90 ms", "runs", "load ms", "memory MB"}};
     for (const Contender* c : {&a, b}) {
       if (c == nullptr) continue;
-      rows.push_back({c->path, fmt::format("{:.3f}", quantile(c->times, 0.5)), fmt::format("{:.3f}", quantile(c->times, 0)),
-                      fmt::format("{:.3f}", quantile(c->times, 0.9)), std::to_string(c->times.size()),
-                      fmt::format("{:.1f}", c->opened->load_ms), fmt::format("{:.1f}", c->rss_mb)});
+      rows.push_back({c->path, fmt::format("{:.3f}", quantile(c->times, 0.5)),
+                      fmt::format("{:.3f}", quantile(c->times, 0)), fmt::format("{:.3f}", quantile(c->times, 0.9)),
+                      std::to_string(c->times.size()), fmt::format("{:.1f}", c->opened->load_ms),
+                      fmt::format("{:.1f}", c->rss_mb)});
     }
     std::string text = format_table(rows) + fmt::format("{} threads, {}\n", threads, machine_info().isa);
     if (b != nullptr) {
-      text += fmt::format("{} is {:.2f} times as fast as {} (median over {} rounds)\n", a.path, quantile(ratios, 0.5), b->path,
-                          ratios.size());
+      text += fmt::format("{} is {:.2f} times as fast as {} (median over {} rounds)\n", a.path, quantile(ratios, 0.5),
+                          b->path, ratios.size());
     }
     console.print(text);
   }

@@ -25,7 +25,8 @@ class Calibrate : public Command {
   Status run(Console& console) override {
     bool merges = !merge_.empty();
     if (merges == !model_.empty() || merges == !data_.input.empty()) {
-      return error(Code::invalid_argument, "expected MODEL with --input DATA, or --merge A.json B.json\n  try: aoq calibrate "
+      return error(Code::invalid_argument,
+                   "expected MODEL with --input DATA, or --merge A.json B.json\n  try: aoq calibrate "
                    "--help");
     }
     AOQ_TRY(check_output(output_));

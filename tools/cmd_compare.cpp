@@ -15,7 +15,9 @@ namespace aoq::tools {
 
 namespace {
 
-Json number_or_null(std::optional<double> value) { return value ? Json(*value) : Json(); }
+Json number_or_null(std::optional<double> value) {
+  return value ? Json(*value) : Json();
+}
 
 struct OutputPair {
   std::string name;
@@ -33,7 +35,8 @@ Result<std::vector<OutputPair>> pair_outputs(const Model& a, const Model& b) {
   }
   if (!pairs.empty()) return pairs;
   if (a.outputs().size() != b.outputs().size()) {
-    return error(Code::invalid_data, "the models share no output name and have {} and {} outputs, expected the same outputs",
+    return error(Code::invalid_data,
+                 "the models share no output name and have {} and {} outputs, expected the same outputs",
                  a.outputs().size(), b.outputs().size());
   }
   for (std::size_t i = 0; i < a.outputs().size(); ++i) pairs.push_back({a.outputs()[i].name, i, i, {}});
@@ -53,7 +56,8 @@ Result<std::vector<std::size_t>> match_inputs(const Model& a, const Model& b) {
     order.push_back(i);
   }
   if (order.size() == a.inputs().size()) return order;
-  return error(Code::invalid_data, "the models have {} and {} inputs, expected the same", a.inputs().size(), order.size());
+  return error(Code::invalid_data, "the models have {} and {} inputs, expected the same", a.inputs().size(),
+               order.size());
 }
 
 class Compare : public Command {
@@ -176,8 +180,8 @@ class Compare : public Command {
   Status check_thresholds() const {
     for (const OutputPair& p : pairs_) {
       if (p.error.sqnr_db() < min_sqnr_) {
-        return error(ErrorId::threshold, "output \"{}\": SQNR is {:.2f} dB, expected at least {}", p.name, p.error.sqnr_db(),
-                     min_sqnr_);
+        return error(ErrorId::threshold, "output \"{}\": SQNR is {:.2f} dB, expected at least {}", p.name,
+                     p.error.sqnr_db(), min_sqnr_);
       }
       std::optional<double> agreement = p.error.agreement();
       if (agreement && *agreement < min_agreement_) {

@@ -38,8 +38,10 @@ class Compile : public Command {
     }
     AOQ_ASSIGN(Recipe recipe, read_recipe(quantize_));
     if (loaded.graph.stage > Stage::prepared && recipe.mode != QuantMode::none) {
-      return error(Code::invalid_argument, "{}: the graph is {} already; compile it without --quantize, --calibrate and "
-                   "--ranges", model_, stage_name(loaded.graph.stage));
+      return error(Code::invalid_argument,
+                   "{}: the graph is {} already; compile it without --quantize, --calibrate and "
+                   "--ranges",
+                   model_, stage_name(loaded.graph.stage));
     }
     CompileOptions options;
     options.cpu_class = cpu_;
@@ -58,12 +60,12 @@ class Compile : public Command {
                   {"seconds", 0}};
     bool fails = strict_ && !missed.empty();
     if (!fails) {
-      AOQ_TRY(write_output(output_, [&](const ByteSink& sink) {
-        return write_aoq(compiled->graph, compiled->provenance, sink);
-      }));
+      AOQ_TRY(write_output(
+          output_, [&](const ByteSink& sink) { return write_aoq(compiled->graph, compiled->provenance, sink); }));
       std::error_code ignored;
       document["output_bytes"] = std::filesystem::file_size(output_, ignored);
-      if (!report_.empty()) AOQ_TRY(write_output(report_, html_report(model_, ops, document, compiled->provenance.json)));
+      if (!report_.empty())
+        AOQ_TRY(write_output(report_, html_report(model_, ops, document, compiled->provenance.json)));
     }
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     document["seconds"] = seconds.count();
@@ -74,7 +76,8 @@ class Compile : public Command {
 
  private:
   Status check_flags() const {
-    if (target_ == "cuda") return error(ErrorId::not_built, "--target cuda is not built yet; leave it out to compile for the CPU");
+    if (target_ == "cuda")
+      return error(ErrorId::not_built, "--target cuda is not built yet; leave it out to compile for the CPU");
     if (!tuning_.empty()) return error(ErrorId::not_built, "--tuning is not built yet; leave it out");
     if (cpu_ != "portable") AOQ_TRY(make_backend(cpu_).status());
     AOQ_TRY(read_recipe(quantize_).status());
@@ -104,10 +107,13 @@ class Compile : public Command {
   static Status strict_failure(const std::vector<const OpEntry*>& missed) {
     std::string list;
     for (const OpEntry* e : missed) {
-      list += fmt::format("\n  {} ({}): asked for {}, would run in {}: {}", e->name, e->op, e->requested, e->runs, e->reason);
+      list += fmt::format("\n  {} ({}): asked for {}, would run in {}: {}", e->name, e->op, e->requested, e->runs,
+                          e->reason);
     }
-    return error(ErrorId::strict, "--strict: {} of the ops that were asked to be quantized would not run so; nothing was "
-                 "written{}\n  leave them in float with --keep-float NAME, or compile without --strict", missed.size(), list);
+    return error(ErrorId::strict,
+                 "--strict: {} of the ops that were asked to be quantized would not run so; nothing was "
+                 "written{}\n  leave them in float with --keep-float NAME, or compile without --strict",
+                 missed.size(), list);
   }
 
   void print_summary(Console& console, const std::vector<OpEntry>& ops, const Json& document) const {
@@ -115,10 +121,9 @@ class Compile : public Command {
     for (const auto& [precision, count] : count_by_precision(ops)) {
       if (count > 0) counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, precision);
     }
-    console.print(fmt::format("{}: {} -> {}, ops: {}, {:.1f} s\n", output_,
-                              format_bytes(document["input_bytes"].get<std::uint64_t>()),
-                              format_bytes(document["output_bytes"].get<std::uint64_t>()), counts,
-                              document["seconds"].get<double>()));
+    console.print(fmt::format(
+        "{}: {} -> {}, ops: {}, {:.1f} s\n", output_, format_bytes(document["input_bytes"].get<std::uint64_t>()),
+        format_bytes(document["output_bytes"].get<std::uint64_t>()), counts, document["seconds"].get<double>()));
     std::vector<std::vector<std::string>> rows;
     for (const Json& e : document["float_because"]) {
       rows.push_back({"  " + e["name"].get<std::string>(), e["op"].get<std::string>(), e["reason"].get<std::string>()});
@@ -134,12 +139,12 @@ class Compile : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_compile;
-const CommandDef kCommand_compile = {.name = "compile",
-                                     .summary = "Import a model, quantize it, and write an .aoq file",
-                                     .examples = {"compile model.onnx -o float.aoq",
-                                                  "compile model.onnx -o int8.aoq --calibrate data.npz --samples 200",
-                                                  "compile model.onnx -o int8.aoq --ranges ranges.json --keep-float softmax "
-                                                  "--cpu native --strict"},
-                                     .make = make_command<Compile>};
+const CommandDef kCommand_compile = {
+    .name = "compile",
+    .summary = "Import a model, quantize it, and write an .aoq file",
+    .examples = {"compile model.onnx -o float.aoq", "compile model.onnx -o int8.aoq --calibrate data.npz --samples 200",
+                 "compile model.onnx -o int8.aoq --ranges ranges.json --keep-float softmax "
+                 "--cpu native --strict"},
+    .make = make_command<Compile>};
 
 }  // namespace aoq::tools

@@ -8,7 +8,9 @@ namespace aoq::tools {
 namespace {
 
 // Each command and its options, as one word list a line: "compile --calibrate --quantize ...".
-std::string joined(const std::vector<std::string>& words) { return fmt::format("{}", fmt::join(words, " ")); }
+std::string joined(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, " "));
+}
 
 std::vector<std::string> names_of_commands() {
   std::vector<std::string> names;
@@ -22,9 +24,11 @@ std::string bash_script() {
       "_aoq() {\n"
       "  local word=${COMP_WORDS[COMP_CWORD]}\n"
       "  if [ \"$COMP_CWORD\" = 1 ]; then\n";
-  text += fmt::format("    COMPREPLY=($(compgen -W \"{}\" -- \"$word\"))\n    return\n  fi\n", joined(names_of_commands()));
+  text +=
+      fmt::format("    COMPREPLY=($(compgen -W \"{}\" -- \"$word\"))\n    return\n  fi\n", joined(names_of_commands()));
   text += "  local options=\n  case ${COMP_WORDS[1]} in\n";
-  for (const CommandDef* def : all_commands()) text += fmt::format("    {}) options=\"{}\" ;;\n", def->name, joined(options_of(*def)));
+  for (const CommandDef* def : all_commands())
+    text += fmt::format("    {}) options=\"{}\" ;;\n", def->name, joined(options_of(*def)));
   text +=
       "  esac\n"
       "  if [[ $word == -* ]]; then\n"
@@ -38,7 +42,8 @@ std::string bash_script() {
 }
 
 std::string zsh_script() {
-  return "# aoq completion for zsh: source <(aoq completion zsh)\nautoload -U +X bashcompinit && bashcompinit\n" + bash_script();
+  return "# aoq completion for zsh: source <(aoq completion zsh)\nautoload -U +X bashcompinit && bashcompinit\n" +
+         bash_script();
 }
 
 std::string fish_script() {

@@ -9,20 +9,24 @@ namespace aoq::tools {
 
 namespace {
 
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+Json text_or_null(const std::string& text) {
+  return text.empty() ? Json() : Json(text);
+}
 
 // What models given to the command line may ask for (ir/file_limits.h).
 Json limits_json() {
   const Limits l = tool_limits();
-  return {{"metadata_bytes", l.metadata_bytes}, {"nodes", l.nodes},           {"tensors", l.tensors}, {"segments", l.segments},
-          {"name_bytes", l.name_bytes},         {"rank", l.rank},             {"depth", l.depth},     {"graph_bytes", l.graph_bytes},
-          {"inflated_bytes", l.inflated_bytes}};
+  return {
+      {"metadata_bytes", l.metadata_bytes}, {"nodes", l.nodes}, {"tensors", l.tensors}, {"segments", l.segments},
+      {"name_bytes", l.name_bytes},         {"rank", l.rank},   {"depth", l.depth},     {"graph_bytes", l.graph_bytes},
+      {"inflated_bytes", l.inflated_bytes}};
 }
 
 std::string limits_text() {
   const Limits l = tool_limits();
   return fmt::format("{} of metadata, {} nodes, {} tensors, rank {}, depth {}, names of {} bytes, {} for a graph",
-                     format_bytes(l.metadata_bytes), l.nodes, l.tensors, l.rank, l.depth, l.name_bytes, format_bytes(l.graph_bytes));
+                     format_bytes(l.metadata_bytes), l.nodes, l.tensors, l.rank, l.depth, l.name_bytes,
+                     format_bytes(l.graph_bytes));
 }
 
 class Doctor : public Command {

@@ -38,7 +38,8 @@ class Eval : public Command {
     } else {
       console.print(fmt::format("{}: {:.4f} ({} samples)\n", metric_, value, data.samples()));
     }
-    if (value < at_least_) return error(ErrorId::threshold, "{} is {}, expected at least {}", metric_, value, at_least_);
+    if (value < at_least_)
+      return error(ErrorId::threshold, "{} is {}, expected at least {}", metric_, value, at_least_);
     return {};
   }
 
@@ -52,10 +53,11 @@ class Eval : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_eval;
-const CommandDef kCommand_eval = {.name = "eval",
-                                  .summary = "Measure a model's accuracy on labelled data",
-                                  .examples = {"eval int8.aoq --input data.npz --labels labels.npy --metric top1",
-                                               "eval int8.aoq --input x.npy --labels labels.npy --metric top5 --at-least 0.9"},
-                                  .make = make_command<Eval>};
+const CommandDef kCommand_eval = {
+    .name = "eval",
+    .summary = "Measure a model's accuracy on labelled data",
+    .examples = {"eval int8.aoq --input data.npz --labels labels.npy --metric top1",
+                 "eval int8.aoq --input x.npy --labels labels.npy --metric top5 --at-least 0.9"},
+    .make = make_command<Eval>};
 
 }  // namespace aoq::tools

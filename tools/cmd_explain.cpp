@@ -10,7 +10,7 @@ namespace aoq::tools {
 namespace {
 
 Json to_json(const ErrorInfo& e) {
-  return {{"code", error_number(e.id)}, {"name", e.name},     {"kind", code_name(e.code)}, {"exit", exit_code(e.code)},
+  return {{"code", error_number(e.id)}, {"name", e.name},   {"kind", code_name(e.code)}, {"exit", exit_code(e.code)},
           {"title", e.title},           {"cause", e.cause}, {"remedy", e.remedy}};
 }
 
@@ -35,8 +35,9 @@ class Explain : public Command {
       console.document(to_json(*found));
       return {};
     }
-    console.print(fmt::format("{}: {}\n\n{}\n\nWhat to do: {}\n\nKind {}, exit code {}.\n", error_number(found->id), found->title,
-                              found->cause, found->remedy, code_name(found->code), exit_code(found->code)));
+    console.print(fmt::format("{}: {}\n\n{}\n\nWhat to do: {}\n\nKind {}, exit code {}.\n", error_number(found->id),
+                              found->title, found->cause, found->remedy, code_name(found->code),
+                              exit_code(found->code)));
     return {};
   }
 

@@ -68,10 +68,11 @@ class Import : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_import;
-const CommandDef kCommand_import = {.name = "import",
-                                    .summary = "Write the IR of a model at a stage as text",
-                                    .examples = {"import model.onnx -o model.aoqir",
-                                                 "import model.onnx -o int8.aoqir --stage quantized --calibrate data.npz"},
-                                    .make = make_command<Import>};
+const CommandDef kCommand_import = {
+    .name = "import",
+    .summary = "Write the IR of a model at a stage as text",
+    .examples = {"import model.onnx -o model.aoqir",
+                 "import model.onnx -o int8.aoqir --stage quantized --calibrate data.npz"},
+    .make = make_command<Import>};
 
 }  // namespace aoq::tools

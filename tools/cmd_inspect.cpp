@@ -63,7 +63,8 @@ class Inspect : public Command {
     Result<PlanInfo> plan = describe_plan(opened.session, {.given = shapes_});
     if (!plan.ok() && (!shapes_.empty() || plan.status().code() != Code::invalid_data)) return std::move(plan).status();
     if (!plan.ok()) {
-      console.note(fmt::format("aoq inspect: no plan at the shapes tried ({}); give them with --shape", plan.status().message()));
+      console.note(fmt::format("aoq inspect: no plan at the shapes tried ({}); give them with --shape",
+                               plan.status().message()));
     }
     std::vector<OpEntry> ops = list_ops(opened.graph(), plan.ok() ? plan->steps : std::vector<StepInfo>());
     std::uint64_t arena = plan.ok() ? plan->memory.arena_bytes : 0;
@@ -73,7 +74,8 @@ class Inspect : public Command {
   }
 
  private:
-  static Status print_json(Console& console, const OpenModel& opened, const std::vector<OpEntry>& ops, std::uint64_t arena) {
+  static Status print_json(Console& console, const OpenModel& opened, const std::vector<OpEntry>& ops,
+                           std::uint64_t arena) {
     const Model& model = opened.model();
     Json provenance = Json::object();
     if (!opened.provenance.empty()) {
@@ -92,11 +94,12 @@ class Inspect : public Command {
     return {};
   }
 
-  static void print_text(Console& console, const OpenModel& opened, const std::vector<OpEntry>& ops, std::uint64_t arena) {
+  static void print_text(Console& console, const OpenModel& opened, const std::vector<OpEntry>& ops,
+                         std::uint64_t arena) {
     const Model& model = opened.model();
     std::string text = ports_text("input", model.inputs()) + ports_text("output", model.outputs());
-    text += fmt::format("{:<8} {}, arena {}, file {}\n", "weights", format_bytes(model.weights_bytes()), format_bytes(arena),
-                        format_bytes(opened.file_bytes));
+    text += fmt::format("{:<8} {}, arena {}, file {}\n", "weights", format_bytes(model.weights_bytes()),
+                        format_bytes(arena), format_bytes(opened.file_bytes));
     std::string counts;
     for (const auto& [precision, count] : count_by_precision(ops)) {
       if (count > 0) counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, precision);
@@ -118,9 +121,10 @@ class Inspect : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_inspect;
-const CommandDef kCommand_inspect = {.name = "inspect",
-                                     .summary = "List inputs, outputs and every op with its precision and kernel",
-                                     .examples = {"inspect int8.aoq", "inspect model.onnx --shape x=1x3x224x224 --json"},
-                                     .make = make_command<Inspect>};
+const CommandDef kCommand_inspect = {
+    .name = "inspect",
+    .summary = "List inputs, outputs and every op with its precision and kernel",
+    .examples = {"inspect int8.aoq", "inspect model.onnx --shape x=1x3x224x224 --json"},
+    .make = make_command<Inspect>};
 
 }  // namespace aoq::tools

@@ -30,10 +30,12 @@ class Opt : public Command {
  public:
   void declare(Flags& flags) override {
     flags.positional("MODEL", model_, "IR text (.aoqir) or any other model", Flags::Need::optional);
-    flags.text("--passes", "A,B,C", passes_, "Passes, in this order; \"standard\" and \"lowered\" stand for those of compile");
+    flags.text("--passes", "A,B,C", passes_,
+               "Passes, in this order; \"standard\" and \"lowered\" stand for those of compile");
     flags.text("-o,--output", "OUT.aoqir", output_, "The file to write (default: print the text)");
     flags.flag("--list", list_, "Name the passes and stop");
-    flags.text("--print-after", "A,B", print_after_, "Print the graph on stderr after these passes (\"all\": every one)");
+    flags.text("--print-after", "A,B", print_after_,
+               "Print the graph on stderr after these passes (\"all\": every one)");
     flags.text("--skip", "A,B", skip_, "Passes to leave out");
     flags.integer("--stop-after", "N", stop_after_, 0, "Run only the first N passes");
     flags.text("--recipe", "FILE.json", quantize_.recipe, "For prepare and convert");
@@ -150,11 +152,11 @@ class Opt : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_opt;
-const CommandDef kCommand_opt = {.name = "opt",
-                                 .summary = "Run passes over IR text",
-                                 .examples = {"opt model.aoqir --passes fold-constants,dce",
-                                              "opt model.aoqir --passes standard --print-after all -o out.aoqir",
-                                              "opt --list"},
-                                 .make = make_command<Opt>};
+const CommandDef kCommand_opt = {
+    .name = "opt",
+    .summary = "Run passes over IR text",
+    .examples = {"opt model.aoqir --passes fold-constants,dce",
+                 "opt model.aoqir --passes standard --print-after all -o out.aoqir", "opt --list"},
+    .make = make_command<Opt>};
 
 }  // namespace aoq::tools

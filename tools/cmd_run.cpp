@@ -21,8 +21,9 @@ class Joined {
     } else {
       bool fits = std::equal(shape.begin() + 1, shape.end(), shape_.begin() + 1, shape_.end());
       if (!fits) {
-        return error(Code::invalid_data, "result \"{}\" is {} here and {} before: batches of different shapes cannot be joined",
-                     name, shape_to_string(part.shape), shape_to_string(shape_));
+        return error(Code::invalid_data,
+                     "result \"{}\" is {} here and {} before: batches of different shapes cannot be joined", name,
+                     shape_to_string(part.shape), shape_to_string(shape_));
       }
       shape_[0] += shape[0];
     }
@@ -43,7 +44,8 @@ class Run : public Command {
   void declare(Flags& flags) override {
     flags.positional("MODEL", model_, "Model: .aoq, .onnx or .aoqir");
     tools::declare(flags, data_);
-    flags.text("-o,--output", "OUT.npz", output_, "The file to write: one array per model output", Flags::Need::required);
+    flags.text("-o,--output", "OUT.npz", output_, "The file to write: one array per model output",
+               Flags::Need::required);
     tools::declare(flags, run_);
   }
 
@@ -79,7 +81,8 @@ class Run : public Command {
     Json list = Json::array();
     std::string text = fmt::format("{}: {} samples\n", output_, data.samples());
     for (const NamedTensor& a : arrays) {
-      list.push_back({{"name", a.name}, {"dtype", std::string(dtype_name(a.tensor.dtype()))}, {"shape", a.tensor.shape()}});
+      list.push_back(
+          {{"name", a.name}, {"dtype", std::string(dtype_name(a.tensor.dtype()))}, {"shape", a.tensor.shape()}});
       text += fmt::format("  {}: {}{}\n", a.name, dtype_name(a.tensor.dtype()), shape_to_string(a.tensor.shape()));
     }
     if (console.json) {
@@ -97,10 +100,10 @@ class Run : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_run;
-const CommandDef kCommand_run = {.name = "run",
-                                 .summary = "Run a model on every sample of the data",
-                                 .examples = {"run int8.aoq --input data.npz -o out.npz",
-                                              "run model.onnx --input x.npy --batch 8 -o out.npz"},
-                                 .make = make_command<Run>};
+const CommandDef kCommand_run = {
+    .name = "run",
+    .summary = "Run a model on every sample of the data",
+    .examples = {"run int8.aoq --input data.npz -o out.npz", "run model.onnx --input x.npy --batch 8 -o out.npz"},
+    .make = make_command<Run>};
 
 }  // namespace aoq::tools

@@ -14,7 +14,8 @@ class Tune : public Command {
     flags.text("-o,--output", "TUNING.json", output_, "The file to write", Flags::Need::required);
   }
   Status run(Console&) override {
-    return error(ErrorId::not_built, "tuning is not built yet; compile without --tuning, and measure with aoq bench --against");
+    return error(ErrorId::not_built,
+                 "tuning is not built yet; compile without --tuning, and measure with aoq bench --against");
   }
 
  private:
@@ -24,10 +25,10 @@ class Tune : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_tune;
-const CommandDef kCommand_tune = {.name = "tune",
-                                  .summary = "Measure kernels on this machine (not built yet)",
-                                  .examples = {"tune model.onnx -o tuning.json",
-                                               "tune model.onnx --recipe recipe.json -o tuning.json"},
-                                  .make = make_command<Tune>};
+const CommandDef kCommand_tune = {
+    .name = "tune",
+    .summary = "Measure kernels on this machine (not built yet)",
+    .examples = {"tune model.onnx -o tuning.json", "tune model.onnx --recipe recipe.json -o tuning.json"},
+    .make = make_command<Tune>};
 
 }  // namespace aoq::tools

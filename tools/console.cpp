@@ -1,5 +1,5 @@
-#include "ir/error_id.h"
 #include "tools/console.h"
+#include "ir/error_id.h"
 
 #include <unistd.h>
 
@@ -13,10 +13,17 @@
 namespace aoq::tools {
 
 int exit_code(Code code) {
-  static const std::map<Code, int> kCodes = {
-      {Code::ok, 0},           {Code::check_failed, 1}, {Code::invalid_argument, 2}, {Code::invalid_model, 3},
-      {Code::invalid_data, 3}, {Code::not_found, 3},    {Code::io_error, 3},         {Code::unsupported, 4},
-      {Code::resource_limit, 5}, {Code::internal, 6},   {Code::interrupted, 130}};
+  static const std::map<Code, int> kCodes = {{Code::ok, 0},
+                                             {Code::check_failed, 1},
+                                             {Code::invalid_argument, 2},
+                                             {Code::invalid_model, 3},
+                                             {Code::invalid_data, 3},
+                                             {Code::not_found, 3},
+                                             {Code::io_error, 3},
+                                             {Code::unsupported, 4},
+                                             {Code::resource_limit, 5},
+                                             {Code::internal, 6},
+                                             {Code::interrupted, 130}};
   auto it = kCodes.find(code);
   return it != kCodes.end() ? it->second : 6;
 }
@@ -27,7 +34,9 @@ void Console::document(const Json& document) {
   fmt::print("{}\n", dump_json_indented(document));
 }
 
-void Console::print(std::string_view text) { fmt::print("{}", text); }
+void Console::print(std::string_view text) {
+  fmt::print("{}", text);
+}
 
 void Console::note(std::string_view text) {
   if (!quiet) fmt::print(stderr, "{}\n", text);
@@ -47,7 +56,9 @@ Progress::Progress(const Console& console, std::string what, std::int64_t total)
   is_shown_ = !console.quiet && !is_dumb && ::isatty(STDERR_FILENO) != 0;
 }
 
-Progress::~Progress() { erase(); }
+Progress::~Progress() {
+  erase();
+}
 
 void Progress::advance(std::int64_t steps) {
   done_ += steps;

@@ -17,7 +17,9 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string type_text(const Tensor& t) { return fmt::format("{}{}", dtype_name(t.dtype()), shape_to_string(t.shape())); }
+std::string type_text(const Tensor& t) {
+  return fmt::format("{}{}", dtype_name(t.dtype()), shape_to_string(t.shape()));
+}
 
 std::vector<std::string> names_of(const std::map<std::string, Tensor>& arrays) {
   std::vector<std::string> names;
@@ -41,10 +43,13 @@ Result<std::map<std::string, Tensor>> read_npz(const std::shared_ptr<const Mappe
 
 void declare(Flags& flags, DataOptions& options, Flags::Need input) {
   flags.text("-i,--input", "DATA", options.input,
-             "Data: .npz with one array per model input, or .npy where the model has one; axis 0 counts samples", input);
-  flags.integer("--batch", "B", options.batch, 1, "Samples that are run at once (default: the model's own size, else 1)");
+             "Data: .npz with one array per model input, or .npy where the model has one; axis 0 counts samples",
+             input);
+  flags.integer("--batch", "B", options.batch, 1,
+                "Samples that are run at once (default: the model's own size, else 1)");
   flags.integer("--samples", "N", options.samples, 1, "Use the first N samples only");
-  flags.list("--constant", "NAME=FILE.npy", options.constants, "The value of an input without a sample axis; repeatable");
+  flags.list("--constant", "NAME=FILE.npy", options.constants,
+             "The value of an input without a sample axis; repeatable");
 }
 
 std::vector<InputPort> input_ports(const Graph& graph) {
@@ -76,8 +81,8 @@ Result<DataSet> DataSet::open(std::vector<InputPort> ports, const DataOptions& o
   }
   for (const InputPort& port : data.ports_) {
     if (!data.sources_.contains(port.name)) {
-      return error(ErrorId::input_missing, "input \"{}\" has no data; give it with --input or --constant {}=FILE.npy", port.name,
-                   port.name);
+      return error(ErrorId::input_missing, "input \"{}\" has no data; give it with --input or --constant {}=FILE.npy",
+                   port.name, port.name);
     }
   }
   AOQ_TRY(data.count_samples(options));
@@ -100,8 +105,10 @@ Status DataSet::read_arrays(const DataOptions& options, std::map<std::string, Te
     if (!sources_.contains(port.name)) open_inputs.push_back(port.name);
   }
   if (open_inputs.size() != 1) {
-    return error(Code::invalid_data, "is one array, but the model has {} inputs without a constant: {}; expected a .npz with "
-                 "these names", open_inputs.size(), quoted_list(open_inputs));
+    return error(Code::invalid_data,
+                 "is one array, but the model has {} inputs without a constant: {}; expected a .npz with "
+                 "these names",
+                 open_inputs.size(), quoted_list(open_inputs));
   }
   AOQ_ASSIGN(Tensor tensor, read_npy(file->bytes(), file));
   arrays.emplace(open_inputs[0], std::move(tensor));
@@ -125,7 +132,8 @@ Status DataSet::read_constants(const DataOptions& options) {
     AOQ_ASSIGN(Tensor tensor, read_array(entry.substr(equals + 1)));
     bool fits = tensor.dtype() == port->type.dtype && tensor.shape().size() == port->type.shape.size();
     if (!fits) {
-      return error(Code::invalid_data, "--constant {}: found {}, expected {}", name, type_text(tensor), to_string(port->type));
+      return error(Code::invalid_data, "--constant {}: found {}, expected {}", name, type_text(tensor),
+                   to_string(port->type));
     }
     sources_[name] = {std::make_shared<const Tensor>(std::move(tensor)), true};
   }
@@ -139,8 +147,8 @@ Status DataSet::take_arrays(std::map<std::string, Tensor>& arrays) {
     if (sources_.contains(port.name)) continue;
     auto it = arrays.find(port.name);
     if (it == arrays.end()) {
-      return error(ErrorId::input_missing, "input \"{}\" is missing: expected an array of this name; found {}", port.name,
-                   quoted_list(names));
+      return error(ErrorId::input_missing, "input \"{}\" is missing: expected an array of this name; found {}",
+                   port.name, quoted_list(names));
     }
     AOQ_TRY(check_array(port, it->second));
     bool is_constant = it->second.shape().empty();
@@ -148,8 +156,8 @@ Status DataSet::take_arrays(std::map<std::string, Tensor>& arrays) {
   }
   for (const std::string& name : names) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    return error(ErrorId::input_unknown, "array \"{}\" is for no input{}; the model has {}", name, did_you_mean(name, known),
-                 quoted_list(known));
+    return error(ErrorId::input_unknown, "array \"{}\" is for no input{}; the model has {}", name,
+                 did_you_mean(name, known), quoted_list(known));
   }
   return {};
 }
@@ -162,8 +170,8 @@ Status DataSet::check_array(const InputPort& port, const Tensor& tensor) const {
   }
   if (tensor.shape().empty() && shape.empty()) return {};
   if (shape.empty()) {
-    return error(ErrorId::input_shape, "input \"{}\": found {}, expected a 0-d array: the input has no sample axis", port.name,
-                 type_text(tensor));
+    return error(ErrorId::input_shape, "input \"{}\": found {}, expected a 0-d array: the input has no sample axis",
+                 port.name, type_text(tensor));
   }
   bool fits = tensor.shape().size() == shape.size();
   for (std::size_t d = 1; fits && d < shape.size(); ++d) {
@@ -183,8 +191,8 @@ Status DataSet::count_samples(const DataOptions& options) {
     if (source.is_constant) continue;
     std::int64_t count = source.tensor->shape()[0];
     if (first != nullptr && count != total_samples_) {
-      return error(Code::invalid_data, "{}: input \"{}\" has {} samples, input \"{}\" has {}; expected the same number", path_,
-                   first->name, total_samples_, port.name, count);
+      return error(Code::invalid_data, "{}: input \"{}\" has {} samples, input \"{}\" has {}; expected the same number",
+                   path_, first->name, total_samples_, port.name, count);
     }
     first = &port;
     total_samples_ = count;
@@ -200,30 +208,35 @@ Status DataSet::choose_batch(const DataOptions& options) {
     if (sources_[port.name].is_constant) continue;
     const Dim& dim = port.type.shape[0];
     if (!dim.is_constant() && !dim.is_symbol()) {
-      return error(Code::invalid_data, "input \"{}\" is {}: its first dimension does not count samples; give it with "
-                   "--constant {}=FILE.npy", port.name, to_string(port.type), port.name);
+      return error(Code::invalid_data,
+                   "input \"{}\" is {}: its first dimension does not count samples; give it with "
+                   "--constant {}=FILE.npy",
+                   port.name, to_string(port.type), port.name);
     }
     if (!dim.is_constant()) continue;
     if (fixed != nullptr && !(fixed->type.shape[0] == dim)) {
-      return error(Code::invalid_data, "inputs \"{}\" ({}) and \"{}\" ({}) take batches of different sizes; give the one "
-                   "without a sample axis with --constant", fixed->name, to_string(fixed->type), port.name,
-                   to_string(port.type));
+      return error(Code::invalid_data,
+                   "inputs \"{}\" ({}) and \"{}\" ({}) take batches of different sizes; give the one "
+                   "without a sample axis with --constant",
+                   fixed->name, to_string(fixed->type), port.name, to_string(port.type));
     }
     fixed = &port;
   }
   batch_size_ = options.batch > 0 ? options.batch : 1;
   if (fixed == nullptr) return {};
   std::int64_t own = fixed->type.shape[0].constant();
-  if (own < 1) return error(Code::invalid_data, "input \"{}\" is {}: it takes no samples", fixed->name, to_string(fixed->type));
+  if (own < 1)
+    return error(Code::invalid_data, "input \"{}\" is {}: it takes no samples", fixed->name, to_string(fixed->type));
   if (options.batch > 0 && options.batch != own) {
-    return error(Code::invalid_argument, "--batch is {}, but input \"{}\" is {}: the model takes batches of {}", options.batch,
-                 fixed->name, to_string(fixed->type), own);
+    return error(Code::invalid_argument, "--batch is {}, but input \"{}\" is {}: the model takes batches of {}",
+                 options.batch, fixed->name, to_string(fixed->type), own);
   }
   batch_size_ = own;
   if (samples_ % own != 0) {
-    return error(Code::invalid_data, "{}: {} samples are no whole number of batches of {}, the fixed size of input \"{}\" "
-                 "({}); use --samples {} or export the model with a symbolic first dimension", path_, samples_, own,
-                 fixed->name, to_string(fixed->type), samples_ / own * own);
+    return error(Code::invalid_data,
+                 "{}: {} samples are no whole number of batches of {}, the fixed size of input \"{}\" "
+                 "({}); use --samples {} or export the model with a symbolic first dimension",
+                 path_, samples_, own, fixed->name, to_string(fixed->type), samples_ / own * own);
   }
   return {};
 }

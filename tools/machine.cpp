@@ -18,8 +18,8 @@ constexpr const char* kFutureClasses[] = {"avx_vnni", "avx512_vnni"};
 MachineInfo machine_info() {
   const cpu::CpuFeatures& f = cpu::cpu_features();
   const std::pair<const char*, bool> named[] = {
-      {"avx2", f.avx2},         {"fma", f.fma},           {"f16c", f.f16c},         {"avx_vnni", f.avx_vnni},
-      {"avx512f", f.avx512f},   {"avx512bw", f.avx512bw}, {"avx512vl", f.avx512vl}, {"avx512_vnni", f.avx512_vnni}};
+      {"avx2", f.avx2},       {"fma", f.fma},           {"f16c", f.f16c},         {"avx_vnni", f.avx_vnni},
+      {"avx512f", f.avx512f}, {"avx512bw", f.avx512bw}, {"avx512vl", f.avx512vl}, {"avx512_vnni", f.avx512_vnni}};
   MachineInfo info;
   info.isa = cpu::isa_name(cpu::best_isa());
   for (const auto& [name, has] : named) {
@@ -29,7 +29,9 @@ MachineInfo machine_info() {
   return info;
 }
 
-std::string onednn() { return onednn_version(); }
+std::string onednn() {
+  return onednn_version();
+}
 
 std::vector<std::string> cpu_classes() {
   std::vector<std::string> names{"portable", "native"};
@@ -43,14 +45,17 @@ Result<std::shared_ptr<const Backend>> make_backend(const std::string& cpu_class
   for (cpu::Isa isa : kClasses) {
     if (cpu_class != cpu::isa_name(isa)) continue;
     if (isa > cpu::best_isa()) {
-      return error(Code::unsupported, "this machine has no {}; its class is {}", cpu_class, cpu::isa_name(cpu::best_isa()));
+      return error(Code::unsupported, "this machine has no {}; its class is {}", cpu_class,
+                   cpu::isa_name(cpu::best_isa()));
     }
     return std::shared_ptr<const Backend>(std::make_shared<CpuBackend>(isa));
   }
   return error(ErrorId::not_built, "packing for {} is not built yet", cpu_class);
 }
 
-std::unique_ptr<TargetInfo> make_target() { return std::make_unique<CpuTarget>(); }
+std::unique_ptr<TargetInfo> make_target() {
+  return std::make_unique<CpuTarget>();
+}
 
 ModelOptions model_options(const RunSettings& settings) {
   ModelOptions options;

@@ -13,8 +13,8 @@ namespace aoq::tools {
 struct MachineInfo {
   std::string isa;
   std::vector<std::string> features;
-  std::string cuda;    // the device; empty: none
-  int threads = 1;     // what this process may use
+  std::string cuda;  // the device; empty: none
+  int threads = 1;   // what this process may use
 };
 MachineInfo machine_info();
 // Its version, or why it cannot be used; empty: not built in. Loads the library.

@@ -9,7 +9,9 @@ namespace aoq::tools {
 
 namespace {
 
-std::int64_t row_size(const TensorView& t) { return t.shape.empty() ? 0 : t.shape.back(); }
+std::int64_t row_size(const TensorView& t) {
+  return t.shape.empty() ? 0 : t.shape.back();
+}
 
 // Whether `label` is among the `k` largest elements of the row; equals rank in order.
 bool is_among_largest(const TensorView& t, std::int64_t begin, std::int64_t size, std::int64_t label, std::int64_t k) {
@@ -61,10 +63,12 @@ void ErrorSum::add(std::span<const float> x, std::span<const float> y) {
 
 Status ErrorSum::add(const TensorView& x, const TensorView& y) {
   if (!std::equal(x.shape.begin(), x.shape.end(), y.shape.begin(), y.shape.end())) {
-    return error(Code::invalid_data, "the shapes differ: {} and {}", shape_to_string(x.shape), shape_to_string(y.shape));
+    return error(Code::invalid_data, "the shapes differ: {} and {}", shape_to_string(x.shape),
+                 shape_to_string(y.shape));
   }
   std::int64_t n = x.element_count();
-  for (std::int64_t i = 0; i < n; ++i) add_element(load_as_double(x.dtype, x.data, i), load_as_double(y.dtype, y.data, i));
+  for (std::int64_t i = 0; i < n; ++i)
+    add_element(load_as_double(x.dtype, x.data, i), load_as_double(y.dtype, y.data, i));
   std::int64_t size = row_size(x);
   if (x.shape.size() < 2 || size < 1) return {};
   for (std::int64_t begin = 0; begin < n; begin += size) {
@@ -88,14 +92,18 @@ double ErrorSum::cosine() const {
   return std::clamp(product_ / (std::sqrt(signal_) * std::sqrt(other_)), -1.0, 1.0);
 }
 
-double ErrorSum::mean_abs() const { return count_ > 0 ? sum_abs_ / static_cast<double>(count_) : 0; }
+double ErrorSum::mean_abs() const {
+  return count_ > 0 ? sum_abs_ / static_cast<double>(count_) : 0;
+}
 
 std::optional<double> ErrorSum::agreement() const {
   if (rows_ == 0) return std::nullopt;
   return static_cast<double>(equal_rows_) / static_cast<double>(rows_);
 }
 
-std::vector<std::string> metric_names() { return {"top1", "top5", "agreement"}; }
+std::vector<std::string> metric_names() {
+  return {"top1", "top5", "agreement"};
+}
 
 Result<Metric> Metric::make(const std::string& name, const Tensor& labels, std::int64_t total_samples) {
   Metric metric;
@@ -111,12 +119,13 @@ Result<Metric> Metric::make(const std::string& name, const Tensor& labels, std::
       metric.labels_.push_back(argmax(view, i, row_size(view)));
     }
   } else {
-    return error(ErrorId::labels_mismatch, "labels: found {}{}, expected integers, one per sample", dtype_name(labels.dtype()),
-                 shape_to_string(labels.shape()));
+    return error(ErrorId::labels_mismatch, "labels: found {}{}, expected integers, one per sample",
+                 dtype_name(labels.dtype()), shape_to_string(labels.shape()));
   }
   auto count = static_cast<std::int64_t>(metric.labels_.size());
   if (count == 0 || count % total_samples != 0) {
-    return error(ErrorId::labels_mismatch, "labels: found {}, expected one for each of the {} samples", count, total_samples);
+    return error(ErrorId::labels_mismatch, "labels: found {}, expected one for each of the {} samples", count,
+                 total_samples);
   }
   return metric;
 }
@@ -130,14 +139,16 @@ Status Metric::add(const TensorView& output, std::int64_t samples) {
   std::int64_t rows = output.element_count() / size;
   std::int64_t per_sample = static_cast<std::int64_t>(labels_.size()) / total_samples_;
   if (rows != per_sample * samples) {
-    return error(ErrorId::labels_mismatch, "labels: found {} for each sample, expected {}: the first output is {} for {} samples",
-                 per_sample, rows / std::max<std::int64_t>(samples, 1), shape_to_string(output.shape), samples);
+    return error(ErrorId::labels_mismatch,
+                 "labels: found {} for each sample, expected {}: the first output is {} for {} samples", per_sample,
+                 rows / std::max<std::int64_t>(samples, 1), shape_to_string(output.shape), samples);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     std::int64_t label = labels_[next_++];
     if (label >= size || (label < 0 && name_ != "agreement")) {
-      return error(ErrorId::labels_mismatch, "labels: element {} is {}, expected 0 to {}: the first output has {} classes", next_ - 1,
-                   label, size - 1, size);
+      return error(ErrorId::labels_mismatch,
+                   "labels: element {} is {}, expected 0 to {}: the first output has {} classes", next_ - 1, label,
+                   size - 1, size);
     }
     ++rows_;
     bool hit = name_ == "top5" ? is_among_largest(output, r * size, size, label, 5)

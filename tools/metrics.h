@@ -44,8 +44,8 @@ std::vector<std::string> metric_names();
 // top1, top5 and agreement of outputs against labels.
 class Metric {
  public:
-  // Labels: integers, one per row along the last axis of the output; for `agreement` also the other model's outputs, whose
-  // argmax is taken. `total_samples` is the number of samples that the labels belong to.
+  // Labels: integers, one per row along the last axis of the output; for `agreement` also the other model's outputs,
+  // whose argmax is taken. `total_samples` is the number of samples that the labels belong to.
   static Result<Metric> make(const std::string& name, const Tensor& labels, std::int64_t total_samples);
   Status add(const TensorView& output, std::int64_t samples);
   double value() const { return rows_ > 0 ? static_cast<double>(hits_) / static_cast<double>(rows_) : 0; }

@@ -26,7 +26,9 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string weights_path(const std::string& path) { return fs::path(path).replace_extension(".safetensors").string(); }
+std::string weights_path(const std::string& path) {
+  return fs::path(path).replace_extension(".safetensors").string();
+}
 
 // What an importer fetched from other files.
 class ExternalFiles {
@@ -39,8 +41,8 @@ class ExternalFiles {
     AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, open(std::string(location)));
     std::optional<std::uint64_t> end = checked::add(offset, length);
     if (!end || *end > file->bytes().size()) {
-      return error(Code::invalid_model, "{}: has {} bytes, the model asks for {} bytes at {}", location, file->bytes().size(),
-                   length, offset);
+      return error(Code::invalid_model, "{}: has {} bytes, the model asks for {} bytes at {}", location,
+                   file->bytes().size(), length, offset);
     }
     return onnx::Blob{file->bytes().subspan(offset, length), file};
   }
@@ -60,8 +62,8 @@ class ExternalFiles {
     fs::path inside = target.lexically_relative(root);
     leaves = leaves || (!failed && (inside.empty() || *inside.begin() == ".."));
     if (leaves) {
-      return error(Code::invalid_model, "external data \"{}\" is outside the model's directory, expected a file below it",
-                   location);
+      return error(Code::invalid_model,
+                   "external data \"{}\" is outside the model's directory, expected a file below it", location);
     }
     AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open((directory_ / relative).string()));
     return files_[location] = file;
@@ -156,32 +158,41 @@ Status load_aoq(const std::shared_ptr<const MappedFile>& file, ContentHash hash,
 Status load_form(const std::string& path, const std::shared_ptr<const MappedFile>& file, const LoadOptions& options,
                  LoadedModel& model) {
   if (!options.bind.empty() && model.form != ModelForm::onnx) {
-    return error(Code::invalid_argument, "--bind {}: gives numbers to dimensions of an .onnx file; this is another form",
-                 options.bind[0]);
+    return error(Code::invalid_argument,
+                 "--bind {}: gives numbers to dimensions of an .onnx file; this is another form", options.bind[0]);
   }
   switch (model.form) {
-    case ModelForm::aoq: return load_aoq(file, options.hash, model);
-    case ModelForm::onnx: return load_onnx(path, file, options, model);
-    case ModelForm::text: return load_text(path, file->bytes(), options.hash, model);
-    case ModelForm::exported: break;
+    case ModelForm::aoq:
+      return load_aoq(file, options.hash, model);
+    case ModelForm::onnx:
+      return load_onnx(path, file, options, model);
+    case ModelForm::text:
+      return load_text(path, file->bytes(), options.hash, model);
+    case ModelForm::exported:
+      break;
   }
-  return error(ErrorId::not_built, "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
+  return error(ErrorId::not_built,
+               "reading torch.export files (.pt2) is not built yet; export the model to ONNX instead");
 }
 
 }  // namespace
 
-std::string hash_text(std::uint64_t hash) { return fmt::format("xxh64:{:016x}", hash); }
+std::string hash_text(std::uint64_t hash) {
+  return fmt::format("xxh64:{:016x}", hash);
+}
 
 Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> bytes) {
-  constexpr std::string_view kAoqMagic = "\x89"
-                                         "AOQ";
+  constexpr std::string_view kAoqMagic =
+      "\x89"
+      "AOQ";
   std::string_view text = as_text(bytes);
   std::string ending = fs::path(path).extension().string();
   if (text.starts_with(kAoqMagic) || ending == ".aoq") return ModelForm::aoq;
   if (ending == ".aoqir" || text.starts_with("aoqir ")) return ModelForm::text;
   if (ending == ".pt2") return ModelForm::exported;
   if (ending == ".onnx") return ModelForm::onnx;
-  return error(Code::invalid_model, "is no model that aoq knows; expected a name that ends in .aoq, .onnx, .pt2 or .aoqir");
+  return error(Code::invalid_model,
+               "is no model that aoq knows; expected a name that ends in .aoq, .onnx, .pt2 or .aoqir");
 }
 
 Result<LoadedModel> load_model(const std::string& path, const LoadOptions& options) {

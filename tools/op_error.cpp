@@ -201,8 +201,9 @@ Status OpErrors::compare(Comparison& c) {
   if (c.single == nullptr) return c.error.add(inputs[0].view(), found->second.view());
   AOQ_ASSIGN(std::vector<Tensor> expected, c.executable->run(inputs, Tap{}));
   bool same_size = expected[0].element_count() == found->second.element_count() && expected[0].dtype() == DType::f32;
-  if (!same_size) return error(Code::internal, "the float op gives {}, the integer op {}", shape_to_string(expected[0].shape()),
-                               shape_to_string(found->second.shape()));
+  if (!same_size)
+    return error(Code::internal, "the float op gives {}, the integer op {}", shape_to_string(expected[0].shape()),
+                 shape_to_string(found->second.shape()));
   c.error.add(expected[0].as<float>(), found->second.as<float>());
   return {};
 }

@@ -1,8 +1,8 @@
 // The error that each op of a quantized model introduces by itself.
 //
 // Each integer op is compared with the float op of the reference model that has its name, run on the same inputs: those
-// of the quantized model, as real numbers. So errors of earlier ops do not count, while rounded weights and rounded results
-// do. A quantize op is compared with its own input. Equalized channels are taken back to the reference's size.
+// of the quantized model, as real numbers. So errors of earlier ops do not count, while rounded weights and rounded
+// results do. A quantize op is compared with its own input. Equalized channels are taken back to the reference's size.
 #pragma once
 
 #include <map>
@@ -40,7 +40,7 @@ class OpErrors {
     std::size_t axis = 0;        // of the channels
   };
   struct Comparison {
-    const Node* node = nullptr;  // of the quantized graph
+    const Node* node = nullptr;     // of the quantized graph
     std::unique_ptr<Graph> single;  // the float op alone; null for quantize
     std::unique_ptr<Executable> executable;
     std::vector<const Value*> inputs;  // of the quantized graph, in the order of single's inputs

@@ -13,21 +13,29 @@ std::string precision_name(DType dtype) {
   if (dtype == DType::u8 || dtype == DType::i8) return "int8";
   if (dtype == DType::bf16) return "bfloat16";
   switch (info.kind) {
-    case DTypeKind::floating: return info.bits >= 16 ? fmt::format("float{}", info.bits) : std::string(info.name);
-    case DTypeKind::signed_integer: return fmt::format("int{}", info.bits);
-    case DTypeKind::unsigned_integer: return fmt::format("uint{}", info.bits);
-    case DTypeKind::boolean: return "bool";
-    case DTypeKind::scale: break;
+    case DTypeKind::floating:
+      return info.bits >= 16 ? fmt::format("float{}", info.bits) : std::string(info.name);
+    case DTypeKind::signed_integer:
+      return fmt::format("int{}", info.bits);
+    case DTypeKind::unsigned_integer:
+      return fmt::format("uint{}", info.bits);
+    case DTypeKind::boolean:
+      return "bool";
+    case DTypeKind::scale:
+      break;
   }
   return std::string(info.name);
 }
 
-bool is_boundary(const Node& n) { return n.def().rule == QuantRule::boundary; }
+bool is_boundary(const Node& n) {
+  return n.def().rule == QuantRule::boundary;
+}
 
 std::string default_reason(const Node& n) {
   if (is_boundary(n)) return "turns float numbers into codes or back, at the edge of an integer part";
   if (n.def().rule == QuantRule::float_only) return fmt::format("{} has no integer form", n.def().name);
-  if (precision_of(n).starts_with("float")) return "what it reads is float: turning it into codes would cost more than it saves";
+  if (precision_of(n).starts_with("float"))
+    return "what it reads is float: turning it into codes would cost more than it saves";
   return "computes on integers or booleans, not on activations";
 }
 
@@ -86,7 +94,9 @@ std::map<std::string, std::int64_t> count_by_precision(const std::vector<OpEntry
   return counts;
 }
 
-bool runs_in_float(const OpEntry& op) { return op.runs.starts_with("float") || op.runs == "bfloat16"; }
+bool runs_in_float(const OpEntry& op) {
+  return op.runs.starts_with("float") || op.runs == "bfloat16";
+}
 
 bool is_quantized(const std::vector<OpEntry>& ops) {
   return std::any_of(ops.begin(), ops.end(), [](const OpEntry& e) { return e.runs == "int8" || !e.requested.empty(); });

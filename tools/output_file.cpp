@@ -64,7 +64,8 @@ Status write_output(const std::string& path, std::string_view text) {
 Status check_output(const std::string& path) {
   struct stat info;
   if (::stat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) return error(ErrorId::not_a_file, "{}: is a directory, expected a file name for the output", path);
+    if (S_ISDIR(info.st_mode))
+      return error(ErrorId::not_a_file, "{}: is a directory, expected a file name for the output", path);
     if (!S_ISREG(info.st_mode)) return {};
   }
   std::size_t slash = path.rfind('/');

@@ -34,8 +34,10 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
   for (const std::string& entry : entries) {
     bool matches = std::find(known.begin(), known.end(), entry) != known.end() || op_from_name(entry).has_value();
     if (matches) continue;
-    return error(ErrorId::keep_float_unmatched, "--keep-float: the model has no node, module or type \"{}\"{}; `aoq inspect` lists "
-                 "its nodes", entry, did_you_mean(entry, known));
+    return error(ErrorId::keep_float_unmatched,
+                 "--keep-float: the model has no node, module or type \"{}\"{}; `aoq inspect` lists "
+                 "its nodes",
+                 entry, did_you_mean(entry, known));
   }
   return {};
 }
@@ -79,7 +81,8 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
   recipe.keep_float.insert(recipe.keep_float.end(), flags.keep_float.begin(), flags.keep_float.end());
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
   if (!flags.calibrate.empty() && !flags.ranges.empty()) {
-    return error(Code::invalid_argument, "--calibrate and --ranges exclude each other; `aoq calibrate --merge` joins ranges");
+    return error(Code::invalid_argument,
+                 "--calibrate and --ranges exclude each other; `aoq calibrate --merge` joins ranges");
   }
   if (recipe.mode == QuantMode::static_quantization && !has_data) {
     return error(ErrorId::ranges_needed, "static quantization needs --calibrate DATA or --ranges FILE.json");

@@ -28,6 +28,7 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags);
 Result<Ranges> read_ranges(const std::vector<std::string>& paths);
 
 // Loads nothing but what the flags name; `last` is the stage to stop at. Errors of calibration say at which sample.
-Result<Compiled> compile_with_flags(Graph graph, const QuantizeFlags& flags, CompileOptions options, const Console& console);
+Result<Compiled> compile_with_flags(Graph graph, const QuantizeFlags& flags, CompileOptions options,
+                                    const Console& console);
 
 }  // namespace aoq::tools

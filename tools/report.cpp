@@ -18,11 +18,20 @@ std::string escaped(std::string_view text) {
   std::string out;
   for (char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -34,8 +43,9 @@ std::string op_row(const OpEntry& e) {
   for (const Refusal& r : e.refused) {
     reason += fmt::format("{}<code>{}</code>: {}", reason.empty() ? "" : "<br>", escaped(r.row), escaped(r.reason));
   }
-  return fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td><code>{}</code></td><td>{}</td></tr>\n",
-                     escaped(e.name), escaped(e.op), escaped(e.requested), style, escaped(e.runs), escaped(e.kernel), reason);
+  return fmt::format(
+      "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"{}\">{}</td><td><code>{}</code></td><td>{}</td></tr>\n",
+      escaped(e.name), escaped(e.op), escaped(e.requested), style, escaped(e.runs), escaped(e.kernel), reason);
 }
 
 }  // namespace
@@ -48,10 +58,12 @@ std::string html_report(const std::string& model, const std::vector<OpEntry>& op
   }
   for (const OpEntry& e : ops) rows += op_row(e);
   return fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aoq: {0}</title><style>{1}</style></head>\n"
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aoq: "
+      "{0}</title><style>{1}</style></head>\n"
       "<body><h1>{0}</h1>\n<p>Compiled from {2} to {3}.</p>\n"
       "<h2>Ops by precision</h2>\n<table><tr><th>precision</th><th>ops</th></tr>\n{4}</table>\n"
-      "<h2>Every op</h2>\n<table><tr><th>name</th><th>op</th><th>asked for</th><th>runs in</th><th>kernel</th><th>why</th></tr>\n"
+      "<h2>Every op</h2>\n<table><tr><th>name</th><th>op</th><th>asked for</th><th>runs "
+      "in</th><th>kernel</th><th>why</th></tr>\n"
       "{5}</table>\n<h2>Where it came from</h2>\n<pre>{6}</pre>\n</body></html>\n",
       escaped(model), kStyle, format_bytes(summary["input_bytes"].get<std::uint64_t>()),
       format_bytes(summary["output_bytes"].get<std::uint64_t>()), counts, rows, escaped(provenance));

@@ -89,8 +89,10 @@ Result<LoadedModel> load_lowered(const std::string& path, const LoadOptions& loa
   AOQ_ASSIGN(LoadedModel loaded, load_model(path, load));
   if (loaded.graph.stage == Stage::lowered) return loaded;
   if (loaded.graph.stage == Stage::prepared) {
-    return error(Code::invalid_model, "{}: the graph is prepared and has observers, expected one that can run; compile it with "
-                 "calibration data", path);
+    return error(Code::invalid_model,
+                 "{}: the graph is prepared and has observers, expected one that can run; compile it with "
+                 "calibration data",
+                 path);
   }
   CompileOptions options;
   options.recipe.mode = QuantMode::none;
@@ -122,7 +124,8 @@ std::vector<TensorView> views_of(const std::vector<Tensor>& tensors) {
   return views;
 }
 
-Status run_batches(Session& session, const DataSet& data, const Console& console, const char* what, const BatchDone& done) {
+Status run_batches(Session& session, const DataSet& data, const Console& console, const char* what,
+                   const BatchDone& done) {
   Progress progress(console, what, data.samples());
   for (std::int64_t i = 0; i < data.batch_count(); ++i) {
     AOQ_ASSIGN(std::vector<Tensor> inputs, data.batch(i));

@@ -24,7 +24,7 @@ struct OpenModel {
   Session session;
   std::uint64_t file_bytes = 0;
   std::uint32_t format_version = 0;  // of an .aoq file
-  std::string provenance;  // JSON; empty where the file has none
+  std::string provenance;            // JSON; empty where the file has none
   double load_ms = 0;
 
   const Model& model() const { return session.model(); }
@@ -43,12 +43,13 @@ Result<LoadedModel> load_lowered(const std::string& path, const LoadOptions& loa
 
 // Runs every batch in order. The results are valid during the call.
 using BatchDone = std::function<Status(std::int64_t batch, std::span<const TensorView> outputs)>;
-Status run_batches(Session& session, const DataSet& data, const Console& console, const char* what, const BatchDone& done);
+Status run_batches(Session& session, const DataSet& data, const Console& console, const char* what,
+                   const BatchDone& done);
 
 std::vector<TensorView> views_of(const std::vector<Tensor>& tensors);
 
-// The shapes at which a plan is described: the first dimension of an input is `batch`, other symbols become 1 or, where the
-// model does not take that, larger numbers.
+// The shapes at which a plan is described: the first dimension of an input is `batch`, other symbols become 1 or, where
+// the model does not take that, larger numbers.
 struct PlanShapes {
   std::vector<std::string> given;  // NAME=2x3 entries, which come first
   std::int64_t batch = 1;

@@ -80,7 +80,8 @@ SymbolValues symbols_at(const Node& node, std::int64_t value) {
   return symbols;
 }
 
-Result<PreparedKernel> try_row(const CpuBackend& backend, const Node& node, const SymbolValues& symbols, PackedStore& store) {
+Result<PreparedKernel> try_row(const CpuBackend& backend, const Node& node, const SymbolValues& symbols,
+                               PackedStore& store) {
   const std::vector<const Value*> operands(node.inputs().begin(), node.inputs().end());
   AOQ_ASSIGN(std::vector<ConcreteType> inputs, concrete(operands, symbols));
   AOQ_ASSIGN(std::vector<ConcreteType> outputs, concrete(results_of(node), symbols));
@@ -172,7 +173,8 @@ Status CpuTarget::supports(const Node& lowered) const {
   if (prepared.kernel != nullptr) return {};
   std::string why;
   for (const Refusal& r : prepared.refused) why += (why.empty() ? "" : "; ") + r.row + ": " + r.reason;
-  return error(Code::unsupported, "{}", why.empty() ? fmt::format("{} has no kernel but the reference", lowered.def().name) : why);
+  return error(Code::unsupported, "{}",
+               why.empty() ? fmt::format("{} has no kernel but the reference", lowered.def().name) : why);
 }
 
 std::string onednn_version() {

@@ -10,7 +10,7 @@ namespace aoq::cpu {
 #include "backends/cpu/kernels.def"
 #undef AOQ_KERNEL
 
-#define AOQ_LAYOUT(name, pack, unpack)                                    \
+#define AOQ_LAYOUT(name, pack, unpack)                                     \
   Result<std::vector<std::byte>> pack(const Tensor&, std::int64_t groups); \
   Result<Tensor> unpack(const PackedConstant&);
 #include "backends/cpu/layouts.def"
@@ -55,6 +55,8 @@ Status register_kernel(const KernelRow& row) {
   return {};
 }
 
-std::span<const LayoutRow> layout_rows() { return {kLayouts, std::size(kLayouts) - 1}; }
+std::span<const LayoutRow> layout_rows() {
+  return {kLayouts, std::size(kLayouts) - 1};
+}
 
 }  // namespace aoq::cpu

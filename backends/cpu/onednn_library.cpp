@@ -7,9 +7,9 @@
 #include <dlfcn.h>
 
 // One definition per function of libdnnl: a jump through a pointer, which load_onednn() sets.
-#define AOQ_ONEDNN_FUNCTION(name)                                                              \
-  extern "C" __attribute__((visibility("hidden"))) void* aoq_##name;                           \
-  void* aoq_##name = nullptr;                                                                  \
+#define AOQ_ONEDNN_FUNCTION(name)                                                                  \
+  extern "C" __attribute__((visibility("hidden"))) void* aoq_##name;                               \
+  void* aoq_##name = nullptr;                                                                      \
   asm(".text\n.p2align 4\n.globl " #name "\n.hidden " #name "\n.type " #name ", @function\n" #name \
       ":\n  jmp *aoq_" #name "(%rip)\n.size " #name ", .-" #name "\n");
 #include "backends/cpu/onednn_functions.def"
@@ -41,7 +41,9 @@ Status open_library() {
   return {};
 }
 #else
-Status open_library() { return {}; }
+Status open_library() {
+  return {};
+}
 #endif
 
 Status open_and_check() {

@@ -19,8 +19,8 @@
 #include <string>
 #include <vector>
 
-#include "ir/file_limits.h"
 #include "formats/io/file.h"
+#include "ir/file_limits.h"
 #include "ir/graph.h"
 
 namespace aoq {
@@ -48,14 +48,14 @@ struct AoqSummary {
   AoqProvenance provenance;
 };
 
-// Hands the file to `sink` in order, without a copy of the weights. resource_limit when the graph has more than the format
-// can count.
+// Hands the file to `sink` in order, without a copy of the weights. resource_limit when the graph has more than the
+// format can count.
 Status write_aoq(const Graph& graph, const AoqProvenance& provenance, const ByteSink& sink);
 Result<std::vector<std::byte>> write_aoq(const Graph& graph, const AoqProvenance& provenance = {});
 
 // Checks everything that memory safety rests on, and the graph by ir/verifier.h; the hashes of the segments are left to
-// verify_aoq. Constants borrow from `file`, which `owner` keeps alive (null: static data), or are copied when `file` does
-// not start at a multiple of 64 bytes. invalid_model, resource_limit, or unsupported for a newer format.
+// verify_aoq. Constants borrow from `file`, which `owner` keeps alive (null: static data), or are copied when `file`
+// does not start at a multiple of 64 bytes. invalid_model, resource_limit, or unsupported for a newer format.
 Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const Limits& limits = {});
 Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const Limits& limits = {});
 // read_aoq and the hashes of all segments.

@@ -18,7 +18,8 @@ using aoq_layout::Header;
 // What every message about a broken file starts from.
 template <typename... Args>
 Status broken(fmt::format_string<Args...> format, Args&&... args) {
-  return error(ErrorId::aoq_damaged, "the file is damaged or not from aoq: {}", fmt::format(format, std::forward<Args>(args)...));
+  return error(ErrorId::aoq_damaged, "the file is damaged or not from aoq: {}",
+               fmt::format(format, std::forward<Args>(args)...));
 }
 
 Status check_limit(std::string_view what, std::uint64_t found, std::uint64_t limit) {
@@ -30,12 +31,14 @@ Result<Header> read_header(std::span<const std::byte> file, const Limits& limits
   Header header;
   if (file.size() < sizeof(Header)) return broken("it has {} bytes, a header has {}", file.size(), sizeof(Header));
   std::memcpy(&header, file.data(), sizeof(Header));
-  if (header.magic != aoq_layout::kMagic) return error(ErrorId::aoq_magic, "this is no .aoq file: it does not start with the magic bytes");
+  if (header.magic != aoq_layout::kMagic)
+    return error(ErrorId::aoq_magic, "this is no .aoq file: it does not start with the magic bytes");
   if (header.version > kAoqVersion) {
-    return error(ErrorId::aoq_version,
-                 "the file has format version {}, this library reads up to {}: update aoq, or compile the model again with "
-                 "this version",
-                 header.version, kAoqVersion);
+    return error(
+        ErrorId::aoq_version,
+        "the file has format version {}, this library reads up to {}: update aoq, or compile the model again with "
+        "this version",
+        header.version, kAoqVersion);
   }
   if (header.version == 0) return broken("format version 0");
   if (header.header_hash != hash_of(header)) return broken("the header does not match its hash");
@@ -43,10 +46,13 @@ Result<Header> read_header(std::span<const std::byte> file, const Limits& limits
     return error(ErrorId::aoq_version, "the file needs features {:#x} that this library does not know: update aoq",
                  header.features & ~aoq_layout::kKnownFeatures);
   }
-  if (header.header_size != sizeof(Header) || header.metadata_offset != sizeof(Header)) return broken("the header's size is wrong");
-  if (header.file_size != file.size()) return broken("it has {} bytes, its header says {}", file.size(), header.file_size);
+  if (header.header_size != sizeof(Header) || header.metadata_offset != sizeof(Header))
+    return broken("the header's size is wrong");
+  if (header.file_size != file.size())
+    return broken("it has {} bytes, its header says {}", file.size(), header.file_size);
   AOQ_TRY(check_limit("bytes of metadata", header.metadata_size, limits.metadata_bytes));
-  if (!checked::fits(header.metadata_offset, header.metadata_size, file.size())) return broken("the metadata ends behind the file");
+  if (!checked::fits(header.metadata_offset, header.metadata_size, file.size()))
+    return broken("the metadata ends behind the file");
   return header;
 }
 
@@ -163,8 +169,10 @@ class Budget {
 
   Status take(std::uint64_t bytes) {
     if (bytes > left_) {
-      return error(ErrorId::limit, "the graph needs more than {} bytes beside its weights, the limit for a file with "
-                   "this much metadata; a host may raise it (graph_bytes)", total_);
+      return error(ErrorId::limit,
+                   "the graph needs more than {} bytes beside its weights, the limit for a file with "
+                   "this much metadata; a host may raise it (graph_bytes)",
+                   total_);
     }
     left_ -= bytes;
     return {};
@@ -272,7 +280,8 @@ Result<Tensor> GraphReader::tensor() {
   const AoqSegment& segment = file_.segments()[t.segment()];
   const std::optional<std::int64_t> count = checked::element_count(shape);
   const std::optional<std::uint64_t> bytes =
-      count ? checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(*dtype).bits))
+      count ? checked::packed_bytes(static_cast<std::uint64_t>(*count),
+                                    static_cast<std::uint64_t>(dtype_info(*dtype).bits))
             : std::nullopt;
   if (!bytes || *bytes != segment.size) {
     return broken("{}{} in a segment of {} bytes", dtype_text, shape_to_string(shape), segment.size);
@@ -329,7 +338,8 @@ Result<Attribute> GraphReader::attribute(const fbs::Attribute& a) {
       AOQ_ASSIGN(Tensor t, tensor());
       return Attribute(std::move(t));
     }
-    default: return text_attribute(kind, a.count());
+    default:
+      return text_attribute(kind, a.count());
   }
 }
 
@@ -398,7 +408,8 @@ Status GraphReader::read_header_fields() {
   for (const fbs::Symbol* s : *model_.symbols()) {
     AOQ_ASSIGN(std::string symbol, name(s->name()));
     if (s->min() > s->max()) return broken("symbol {} ranges from {} to {}", symbol, s->min(), s->max());
-    if (!graph_.symbols.emplace(symbol, SymbolRange{s->min(), s->max()}).second) return broken("symbol {} is given twice", symbol);
+    if (!graph_.symbols.emplace(symbol, SymbolRange{s->min(), s->max()}).second)
+      return broken("symbol {} is given twice", symbol);
   }
   for (const fbs::Pair* p : *model_.metadata()) {
     AOQ_ASSIGN(std::string key, name(p->key()));
@@ -440,7 +451,8 @@ Result<AoqProvenance> read_provenance(const fbs::Model& model, Budget budget) {
   out.json = model.provenance_json()->str();
   for (const fbs::Pair* p : *model.provenance()) {
     const std::uint32_t count = model.strings()->size();
-    if (p->key() >= count || p->value() >= count) return broken("provenance uses string {} of {}", std::max(p->key(), p->value()), count);
+    if (p->key() >= count || p->value() >= count)
+      return broken("provenance uses string {} of {}", std::max(p->key(), p->value()), count);
     AOQ_TRY(budget.take(model.strings()->Get(p->key())->size() + model.strings()->Get(p->value())->size() + 128));
     const std::string key = model.strings()->Get(p->key())->str();
     if (!out.entries.emplace(key, model.strings()->Get(p->value())->str()).second) {

@@ -165,8 +165,9 @@ std::span<const std::byte> MetadataWriter::finish(const AoqProvenance& provenanc
   const auto tensors_at = b.CreateVectorOfStructs(tensors_);
   const auto dims_at = b.CreateVector(dims_);
   const auto segments_at = b.CreateVectorOfStructs(segments);
-  b.Finish(fbs::CreateModel(b, strings_at, name, stage, symbols_at, metadata_at, entries_at, json_at, nodes_at, inputs_at,
-                            attributes_at, integers_at, reals_at, text_at, tensors_at, dims_at, segments_at));
+  b.Finish(fbs::CreateModel(b, strings_at, name, stage, symbols_at, metadata_at, entries_at, json_at, nodes_at,
+                            inputs_at, attributes_at, integers_at, reals_at, text_at, tensors_at, dims_at,
+                            segments_at));
   return std::as_bytes(std::span(b.GetBufferPointer(), b.GetSize()));
 }
 

@@ -121,8 +121,7 @@ class HeaderParser {
       if (r.ec != std::errc() || dimension < 0) return bad("a dimension is no number of 0 to 2^63-1");
       text_.remove_prefix(static_cast<std::size_t>(r.ptr - text_.data()));
       if (text_.starts_with('L')) text_.remove_prefix(1);  // Python 2 wrote its long integers so
-      if (header_.shape.size() >= max_rank_)
-        return error(ErrorId::limit, "npy: more than {} dimensions", max_rank_);
+      if (header_.shape.size() >= max_rank_) return error(ErrorId::limit, "npy: more than {} dimensions", max_rank_);
       header_.shape.push_back(dimension);
       if (!take(',') && peek() != ')') return bad("shape is no tuple of numbers");
     }

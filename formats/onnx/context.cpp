@@ -6,7 +6,10 @@
 namespace aoq::onnx {
 
 NodeContext::NodeContext(Importer& importer, const NodeProto& node, std::vector<Binding*> inputs)
-    : importer_(importer), node_(node), inputs_(std::move(inputs)), touched_(node.attributes.size()),
+    : importer_(importer),
+      node_(node),
+      inputs_(std::move(inputs)),
+      touched_(node.attributes.size()),
       results_(node.outputs.size()) {
   while (!inputs_.empty() && inputs_.back() == nullptr) inputs_.pop_back();
 }
@@ -47,7 +50,8 @@ Result<std::vector<std::int64_t>> NodeContext::integers_of(std::size_t i, std::s
 Result<double> NodeContext::number_of(std::size_t i, std::string_view what) {
   const Tensor* t = constant(i);
   if (t == nullptr) return error(Code::unsupported, "{} is not constant", what);
-  if (t->element_count() != 1) return error(Code::invalid_model, "{} has {} elements, expected 1", what, t->element_count());
+  if (t->element_count() != 1)
+    return error(Code::invalid_model, "{} has {} elements, expected 1", what, t->element_count());
   return load_as_double(t->dtype(), t->bytes().data(), 0);
 }
 
@@ -68,11 +72,16 @@ namespace {
 bool has_type(const AttributeProto& a, AttributeType type) {
   if (a.type != AttributeType::undefined) return a.type == type;
   switch (type) {
-    case AttributeType::reals: return a.ints.empty() && a.strings.empty();
-    case AttributeType::integers: return a.floats.empty() && a.strings.empty();
-    case AttributeType::tensor: return a.tensors.size() == 1;
-    case AttributeType::graph: return a.graphs.size() == 1;
-    default: return true;
+    case AttributeType::reals:
+      return a.ints.empty() && a.strings.empty();
+    case AttributeType::integers:
+      return a.floats.empty() && a.strings.empty();
+    case AttributeType::tensor:
+      return a.tensors.size() == 1;
+    case AttributeType::graph:
+      return a.graphs.size() == 1;
+    default:
+      return true;
   }
 }
 
@@ -91,7 +100,8 @@ const AttributeProto* NodeContext::typed(std::string_view name, AttributeType ty
 const AttributeProto* NodeContext::raw(std::string_view name) {
   for (std::size_t i = 0; i < node_.attributes.size(); ++i) {
     if (node_.attributes[i].name != name) continue;
-    if (!node_.attributes[i].ref_name.empty()) remember(unsupported("attribute {} refers to a function's attribute", name));
+    if (!node_.attributes[i].ref_name.empty())
+      remember(unsupported("attribute {} refers to a function's attribute", name));
     touched_[i] = true;
     return &node_.attributes[i];
   }

@@ -126,7 +126,8 @@ class Importer {
   const Known* known(Binding& binding);
   Type type(const Binding& binding) const;
   // Creates a node, or its results as constants when everything it needs is constant.
-  Result<std::vector<Value*>> emit(const NodeContext* context, Op op, std::vector<Value*> inputs, Attributes attributes);
+  Result<std::vector<Value*>> emit(const NodeContext* context, Op op, std::vector<Value*> inputs,
+                                   Attributes attributes);
 
  private:
   Status check_supported(const GraphProto& graph) const;

@@ -13,8 +13,9 @@ Status import_if(NodeContext& c) {
   }
   const Known* condition = c.known(0);
   if (condition == nullptr || condition->elements.size() != 1 || !condition->is_constant()) {
-    return c.unsupported("the condition depends on data; export the model without control flow, or bind the symbols "
-                         "that the condition depends on");
+    return c.unsupported(
+        "the condition depends on data; export the model without control flow, or bind the symbols "
+        "that the condition depends on");
   }
   bool is_true = !(condition->elements[0] == Dim(0));
   AOQ_ASSIGN(std::vector<Binding> outputs,
@@ -32,6 +33,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> control_handlers() { return kHandlers; }
+std::span<const Handler> control_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

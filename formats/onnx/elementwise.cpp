@@ -38,7 +38,9 @@ Status mean(NodeContext& c) {
   return c.result(c.emit(Op::div, {sum, count}));
 }
 
-Status identity(NodeContext& c) { return c.result(c.binding(0)); }
+Status identity(NodeContext& c) {
+  return c.result(c.binding(0));
+}
 
 template <Op op>
 Status with_alpha(NodeContext& c, double otherwise) {
@@ -46,10 +48,18 @@ Status with_alpha(NodeContext& c, double otherwise) {
   return c.result(c.emit(op, {x}, {{"alpha", c.real("alpha", otherwise)}}));
 }
 
-Status celu(NodeContext& c) { return with_alpha<Op::celu>(c, 1.0); }
-Status elu(NodeContext& c) { return with_alpha<Op::elu>(c, 1.0); }
-Status leaky_relu(NodeContext& c) { return with_alpha<Op::leaky_relu>(c, static_cast<double>(0.01f)); }
-Status thresholded_relu(NodeContext& c) { return with_alpha<Op::thresholded_relu>(c, 1.0); }
+Status celu(NodeContext& c) {
+  return with_alpha<Op::celu>(c, 1.0);
+}
+Status elu(NodeContext& c) {
+  return with_alpha<Op::elu>(c, 1.0);
+}
+Status leaky_relu(NodeContext& c) {
+  return with_alpha<Op::leaky_relu>(c, static_cast<double>(0.01f));
+}
+Status thresholded_relu(NodeContext& c) {
+  return with_alpha<Op::thresholded_relu>(c, 1.0);
+}
 
 Status selu(NodeContext& c) {
   AOQ_ASSIGN(Value * x, c.input(0));
@@ -179,7 +189,9 @@ Status mod(NodeContext& c) {
 }
 
 // Unidirectional: the slope must not make the result larger.
-Status prelu(NodeContext& c) { return binary<Op::prelu>(c); }
+Status prelu(NodeContext& c) {
+  return binary<Op::prelu>(c);
+}
 
 Status where(NodeContext& c) {
   AOQ_ASSIGN(Value * condition, c.input(0));
@@ -275,6 +287,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> elementwise_handlers() { return kHandlers; }
+std::span<const Handler> elementwise_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

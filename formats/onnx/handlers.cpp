@@ -12,9 +12,8 @@ using Table = std::unordered_map<std::string_view, std::vector<const Handler*>>;
 const Table& table() {
   static const Table joined = [] {
     Table t;
-    for (std::span<const Handler> family :
-         {elementwise_handlers(), nn_handlers(), shape_handlers(), reduce_handlers(), recurrent_handlers(),
-          quant_handlers(), control_handlers()}) {
+    for (std::span<const Handler> family : {elementwise_handlers(), nn_handlers(), shape_handlers(), reduce_handlers(),
+                                            recurrent_handlers(), quant_handlers(), control_handlers()}) {
       for (const Handler& h : family) t[h.op_type].push_back(&h);
     }
     return t;

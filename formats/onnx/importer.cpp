@@ -9,7 +9,9 @@
 
 namespace aoq::onnx {
 
-bool is_default_domain(std::string_view domain) { return domain.empty() || domain == "ai.onnx"; }
+bool is_default_domain(std::string_view domain) {
+  return domain.empty() || domain == "ai.onnx";
+}
 
 Binding* Importer::find(std::string_view name) {
   for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
@@ -88,7 +90,8 @@ namespace {
 
 // Whether running a node now costs little: what it reads and writes, not their product.
 bool is_cheap(const Node& node, std::int64_t result_elements) {
-  if (node.def().has_trait(kElementwise) || node.def().has_trait(kDataMovement) || node.def().has_trait(kView)) return true;
+  if (node.def().has_trait(kElementwise) || node.def().has_trait(kDataMovement) || node.def().has_trait(kView))
+    return true;
   constexpr std::int64_t kMostWork = std::int64_t{1} << 26;
   std::int64_t read = 1;
   for (const Value* in : node.inputs()) {
@@ -164,7 +167,7 @@ Status Importer::check_supported(const GraphProto& graph) const {
     Group& group = groups[name];
     if (group.count++ > 0) continue;
     group.first = std::string(!node.name.empty() ? node.name : node.outputs.empty() ? node.op_type : node.outputs[0]);
-    group.advice = !is_ours ? "export with ops of the default domain only"
+    group.advice = !is_ours        ? "export with ops of the default domain only"
                    : range.empty() ? "remove the nodes or replace them by supported ops"
                                    : "supported in opsets " + range + "; convert the model";
   }
@@ -251,13 +254,15 @@ Result<Dim> Importer::input_dim(const ValueInfoProto& info, std::size_t axis) {
 }
 
 Result<Type> Importer::input_type(const ValueInfoProto& info) {
-  if (!info.is_tensor) return error(Code::unsupported, "is not a tensor; sequences, maps and optionals are not supported");
+  if (!info.is_tensor)
+    return error(Code::unsupported, "is not a tensor; sequences, maps and optionals are not supported");
   std::optional<DType> dtype = dtype_from_onnx(info.elem_type);
   if (!dtype) return error(Code::unsupported, "element type {} is not supported", onnx_type_name(info.elem_type));
   Type type{*dtype, {}, std::nullopt};
   if (auto given = options_.input_shapes.find(info.name); given != options_.input_shapes.end()) {
     if (info.has_shape && info.dims.size() != given->second.size()) {
-      return error(Code::invalid_argument, "has rank {}, the shape given for it has {}", info.dims.size(), given->second.size());
+      return error(Code::invalid_argument, "has rank {}, the shape given for it has {}", info.dims.size(),
+                   given->second.size());
     }
     type.shape = given->second;
     for (const Dim& d : type.shape) {
@@ -271,7 +276,8 @@ Result<Type> Importer::input_type(const ValueInfoProto& info) {
     return type;
   }
   if (!info.has_shape) return error(Code::unsupported, "has no shape in the model; give one in the import options");
-  if (info.dims.size() > kMaxRank) return error(Code::resource_limit, "rank {} is above {}", info.dims.size(), kMaxRank);
+  if (info.dims.size() > kMaxRank)
+    return error(Code::resource_limit, "rank {} is above {}", info.dims.size(), kMaxRank);
   for (std::size_t axis = 0; axis < info.dims.size(); ++axis) {
     AOQ_ASSIGN(Dim d, input_dim(info, axis));
     type.shape.push_back(std::move(d));
@@ -294,8 +300,8 @@ Status Importer::add_inputs() {
     if (bound_.contains(name)) continue;
     std::string open;
     for (const auto& [symbol, range] : graph_.symbols) open += open.empty() ? symbol : ", " + symbol;
-    return error(Code::invalid_argument, "no dimension to bind is named \"{}\"; open dimensions of the inputs: {}", name,
-                 open.empty() ? "none" : open);
+    return error(Code::invalid_argument, "no dimension to bind is named \"{}\"; open dimensions of the inputs: {}",
+                 name, open.empty() ? "none" : open);
   }
   return {};
 }
@@ -309,8 +315,8 @@ Status Importer::add_outputs() {
     AOQ_ASSIGN(Value * value, materialize(*binding));
     std::optional<DType> dtype = dtype_from_onnx(info.elem_type);
     if (dtype && *dtype != value->type().dtype) {
-      return error(Code::invalid_model, "graph output {} is declared {} but computed as {}", info.name, dtype_name(*dtype),
-                   dtype_name(value->type().dtype));
+      return error(Code::invalid_model, "graph output {} is declared {} but computed as {}", info.name,
+                   dtype_name(*dtype), dtype_name(value->type().dtype));
     }
     values.push_back(value);
     names.emplace_back(info.name);
@@ -411,7 +417,8 @@ Result<bool> move_known(Importer& importer, const NodeProto& node, const std::ve
 
 Status Importer::import_node(const NodeProto& node) {
   const Handler* handler = is_default_domain(node.domain) ? find_handler(node.op_type, opset_) : nullptr;
-  if (handler == nullptr) return error(ErrorId::onnx_op, "op {} of domain \"{}\" is not supported", node.op_type, node.domain);
+  if (handler == nullptr)
+    return error(ErrorId::onnx_op, "op {} of domain \"{}\" is not supported", node.op_type, node.domain);
   AOQ_TRY(check_counts(node, *handler));
   std::vector<Binding*> inputs;
   for (std::string_view name : node.inputs) {
@@ -454,7 +461,8 @@ Status Importer::import_nodes(const GraphProto& graph) {
 Result<std::vector<Binding>> Importer::inline_subgraph(const GraphProto& subgraph) {
   if (++depth_ > options_.limits.depth) return error(ErrorId::limit, "subgraphs are nested too deeply");
   AOQ_TRY(check_supported(subgraph));
-  if (!subgraph.inputs.empty()) return error(Code::invalid_model, "a branch has {} inputs, expected 0", subgraph.inputs.size());
+  if (!subgraph.inputs.empty())
+    return error(Code::invalid_model, "a branch has {} inputs, expected 0", subgraph.inputs.size());
   scopes_.emplace_back();
   AOQ_TRY(add_initializers(subgraph, false));
   AOQ_TRY(import_nodes(subgraph));
@@ -494,12 +502,13 @@ Result<int> default_opset(const ModelProto& model) {
   }
   if (!version) return error(Code::invalid_model, "the model does not say which op set it uses");
   if (*version < kMinOpset) {
-    return error(ErrorId::onnx_opset, "opset {} is too old, expected {} to {}: export again or use onnx.version_converter",
-                 *version, kMinOpset, kMaxOpset);
+    return error(ErrorId::onnx_opset,
+                 "opset {} is too old, expected {} to {}: export again or use onnx.version_converter", *version,
+                 kMinOpset, kMaxOpset);
   }
   if (*version > kMaxOpset) {
-    return error(ErrorId::onnx_opset, "opset {} is newer than {}: export with an opset of {} to {}", *version, kMaxOpset,
-                 kMinOpset, kMaxOpset);
+    return error(ErrorId::onnx_opset, "opset {} is newer than {}: export with an opset of {} to {}", *version,
+                 kMaxOpset, kMinOpset, kMaxOpset);
   }
   return static_cast<int>(*version);
 }

@@ -14,7 +14,9 @@ std::vector<std::int64_t> constants(std::span<const Dim> dims) {
   return out;
 }
 
-std::vector<Dim> dims_of(std::span<const std::int64_t> values) { return {values.begin(), values.end()}; }
+std::vector<Dim> dims_of(std::span<const std::int64_t> values) {
+  return {values.begin(), values.end()};
+}
 
 std::optional<Known> known_from_tensor(const Tensor& tensor) {
   DType dtype = tensor.dtype();

@@ -76,7 +76,9 @@ Result<bool> map_known(NodeContext& c, DType dtype, F f) {
   return true;
 }
 
-std::optional<Dim> from_bool(std::optional<bool> b) { return b ? std::optional<Dim>(Dim(*b ? 1 : 0)) : std::nullopt; }
+std::optional<Dim> from_bool(std::optional<bool> b) {
+  return b ? std::optional<Dim>(Dim(*b ? 1 : 0)) : std::nullopt;
+}
 
 // Folds a variadic op from the left.
 Result<bool> known_chain(NodeContext& c, DimFunction f) {
@@ -178,7 +180,9 @@ Result<bool> known_greater(NodeContext& c) {
 
 namespace {
 
-std::optional<Dim> negated(std::optional<bool> b) { return b ? from_bool(!*b) : std::nullopt; }
+std::optional<Dim> negated(std::optional<bool> b) {
+  return b ? from_bool(!*b) : std::nullopt;
+}
 
 }  // namespace
 

@@ -47,7 +47,8 @@ Status import_gemm(NodeContext& c) {
   double beta = c.real("beta", 1.0);
   bool transposes_a = c.integer("transA", 0) != 0;
   bool transposes_b = c.integer("transB", 0) != 0;
-  if (c.rank(0) != 2 || c.rank(1) != 2) return c.invalid("the operands have rank {} and {}, expected 2", c.rank(0), c.rank(1));
+  if (c.rank(0) != 2 || c.rank(1) != 2)
+    return c.invalid("the operands have rank {} and {}, expected 2", c.rank(0), c.rank(1));
   AOQ_ASSIGN(Value * a, c.input(0));
   AOQ_ASSIGN(Value * b, c.input(1));
   AOQ_ASSIGN(Value * bias, c.optional_input(2));
@@ -103,16 +104,20 @@ Result<Equation> parse_equation(std::string text) {
       if (c != ',' && std::count(left.begin(), left.end(), c) == 1) e.output += c;
     }
   }
-  bool is_simple = std::all_of(left.begin(), left.end(), is_letter) && std::all_of(e.output.begin(), e.output.end(), is_letter);
+  bool is_simple =
+      std::all_of(left.begin(), left.end(), is_letter) && std::all_of(e.output.begin(), e.output.end(), is_letter);
   for (std::string term : e.inputs) {
     std::sort(term.begin(), term.end());
     is_simple = is_simple && std::adjacent_find(term.begin(), term.end()) == term.end();
   }
-  if (!is_simple) return error(Code::unsupported, "equation \"{}\": only distinct letters per operand are supported", text);
+  if (!is_simple)
+    return error(Code::unsupported, "equation \"{}\": only distinct letters per operand are supported", text);
   return e;
 }
 
-bool contains(const std::string& labels, char c) { return labels.find(c) != std::string::npos; }
+bool contains(const std::string& labels, char c) {
+  return labels.find(c) != std::string::npos;
+}
 
 // Sums over the labels that are not in `kept`, and drops them from `labels`.
 Result<Value*> sum_out(NodeContext& c, Value* x, std::string& labels, const std::string& kept) {
@@ -148,7 +153,8 @@ Result<Value*> contract(NodeContext& c, Value* a, const std::string& la, Value* 
   for (std::size_t i = 0; i < lb.size(); ++i) size[lb[i]] = b->type().shape[i];
   for (std::size_t i = 0; i < la.size(); ++i) size[la[i]] = a->type().shape[i];
   for (char l : la) (!contains(lb, l) ? r.rows : contains(output, l) ? r.batch : r.summed) += l;
-  for (char l : lb) if (!contains(la, l)) r.columns += l;
+  for (char l : lb)
+    if (!contains(la, l)) r.columns += l;
   auto dims = [&](const std::string& labels) {
     std::vector<Dim> d;
     for (char l : labels) d.push_back(size[l]);

@@ -21,7 +21,8 @@ Result<Dim> slice_bound(const Dim& bound, const Dim& dim, const Dim& low, const 
   if (decide_less(bound, Dim(0)) == true) return clamp_dim(dim + bound, low, high);
   std::optional<std::int64_t> least = bound.lower_bound();
   if (least && *least >= 0) return clamp_dim(bound, low, high);
-  return error(ErrorId::onnx_open_dimension, "the bound {} may be negative or not: bind its symbols to numbers", bound.to_string());
+  return error(ErrorId::onnx_open_dimension, "the bound {} may be negative or not: bind its symbols to numbers",
+               bound.to_string());
 }
 
 struct SliceArguments {
@@ -81,7 +82,8 @@ Status import_slice(NodeContext& c) {
   }
   AOQ_ASSIGN(Value * x, c.input(0));
   if (!changes) return c.result(x);
-  return c.result(c.emit(Op::slice, {x}, {{"axes", a.axes}, {"starts", a.starts}, {"ends", a.ends}, {"steps", a.steps}}));
+  return c.result(
+      c.emit(Op::slice, {x}, {{"axes", a.axes}, {"starts", a.starts}, {"ends", a.ends}, {"steps", a.steps}}));
 }
 
 Status import_concat(NodeContext& c) {
@@ -102,7 +104,8 @@ Result<std::vector<Dim>> split_sizes(NodeContext& c, const Dim& dim, std::size_t
   if (c.opset() >= 13 && c.has(1)) return c.dims_of_input(1, "split");
   std::int64_t parts = static_cast<std::int64_t>(outputs);
   if (c.has_attribute("num_outputs")) parts = c.integer("num_outputs", parts);
-  if (parts != static_cast<std::int64_t>(outputs)) return error(Code::invalid_model, "num_outputs is {} for {} outputs", parts, outputs);
+  if (parts != static_cast<std::int64_t>(outputs))
+    return error(Code::invalid_model, "num_outputs is {} for {} outputs", parts, outputs);
   Dim part = ceil_div(dim, Dim(parts));
   std::vector<Dim> sizes(outputs, part);
   if (dim.is_constant()) {
@@ -127,7 +130,8 @@ Status import_split(NodeContext& c) {
   if (dim.is_constant()) {
     Dim sum;
     for (const Dim& s : sizes) sum = sum + s;
-    if (sum.is_constant() && !(sum == dim)) return c.invalid("sizes add up to {}, expected {}", sum.to_string(), dim.to_string());
+    if (sum.is_constant() && !(sum == dim))
+      return c.invalid("sizes add up to {}, expected {}", sum.to_string(), dim.to_string());
   }
   AOQ_ASSIGN(Value * x, c.input(0));
   Dim at;
@@ -135,9 +139,10 @@ Status import_split(NodeContext& c) {
     if (sizes[i].is_constant() && sizes[i].constant() < 0) return c.invalid("size {} is {}", i, sizes[i].constant());
     Dim end = at + sizes[i];
     if (c.wants(i)) {
-      AOQ_TRY(c.result(c.emit(Op::slice, {x}, {{"axes", std::vector<std::int64_t>{axis}},
-                                                {"starts", std::vector<Dim>{at}},
-                                                {"ends", std::vector<Dim>{end}}}),
+      AOQ_TRY(c.result(c.emit(Op::slice, {x},
+                              {{"axes", std::vector<std::int64_t>{axis}},
+                               {"starts", std::vector<Dim>{at}},
+                               {"ends", std::vector<Dim>{end}}}),
                        i));
     }
     at = end;
@@ -230,11 +235,12 @@ Status import_one_hot(NodeContext& c) {
     AOQ_ASSIGN(indices, c.cast(indices, DType::i64));
   }
   const std::byte* data = values->bytes().data();
-  return c.result(c.emit(Op::one_hot, {indices}, {{"depth", static_cast<std::int64_t>(depth)},
-                                                  {"axis", c.integer("axis", -1)},
-                                                  {"off", load_as_double(values->dtype(), data, 0)},
-                                                  {"on", load_as_double(values->dtype(), data, 1)},
-                                                  {"dtype", values->dtype()}}));
+  return c.result(c.emit(Op::one_hot, {indices},
+                         {{"depth", static_cast<std::int64_t>(depth)},
+                          {"axis", c.integer("axis", -1)},
+                          {"off", load_as_double(values->dtype(), data, 0)},
+                          {"on", load_as_double(values->dtype(), data, 1)},
+                          {"dtype", values->dtype()}}));
 }
 
 namespace {
@@ -245,7 +251,8 @@ Result<std::vector<std::int64_t>> pad_amounts(NodeContext& c, std::int64_t rank)
   if (!c.has(3)) return given;
   AOQ_ASSIGN(std::vector<std::int64_t> axes, c.integers_of(3, "axes"));
   AOQ_ASSIGN(axes, normalized(axes, rank));
-  if (given.size() != 2 * axes.size()) return error(Code::invalid_model, "{} pads for {} axes", given.size(), axes.size());
+  if (given.size() != 2 * axes.size())
+    return error(Code::invalid_model, "{} pads for {} axes", given.size(), axes.size());
   std::vector<std::int64_t> pads(static_cast<std::size_t>(2 * rank));
   for (std::size_t i = 0; i < axes.size(); ++i) {
     pads[static_cast<std::size_t>(axes[i])] = given[i];
@@ -258,7 +265,8 @@ Result<std::vector<std::int64_t>> pad_amounts(NodeContext& c, std::int64_t rank)
 
 Status import_pad(NodeContext& c) {
   AOQ_ASSIGN(std::vector<std::int64_t> pads, pad_amounts(c, c.rank(0)));
-  if (static_cast<std::int64_t>(pads.size()) != 2 * c.rank(0)) return c.invalid("{} pads for rank {}", pads.size(), c.rank(0));
+  if (static_cast<std::int64_t>(pads.size()) != 2 * c.rank(0))
+    return c.invalid("{} pads for rank {}", pads.size(), c.rank(0));
   std::string mode = c.string("mode", "constant");
   double value = c.opset() < 11 ? c.real("value", 0.0) : 0.0;
   if (c.has(2)) {

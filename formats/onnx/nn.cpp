@@ -19,8 +19,12 @@ Status global_pool(NodeContext& c, Op op) {
   return c.result(c.emit(op, {x}, {{"axes", axes_from(2, x->type().rank())}, {"keepdims", true}}));
 }
 
-Status global_average_pool(NodeContext& c) { return global_pool(c, Op::reduce_mean); }
-Status global_max_pool(NodeContext& c) { return global_pool(c, Op::reduce_max); }
+Status global_average_pool(NodeContext& c) {
+  return global_pool(c, Op::reduce_mean);
+}
+Status global_max_pool(NodeContext& c) {
+  return global_pool(c, Op::reduce_max);
+}
 
 Status global_lp_pool(NodeContext& c) {
   std::int64_t p = c.integer("p", 2);
@@ -112,8 +116,12 @@ Status normalize(NodeContext& c, Op op) {
   return c.result(bias ? c.emit(Op::add, {y, bias}) : Result<Value*>(y));
 }
 
-Status layer_norm(NodeContext& c) { return normalize(c, Op::layer_norm); }
-Status rms_norm(NodeContext& c) { return normalize(c, Op::rms_norm); }
+Status layer_norm(NodeContext& c) {
+  return normalize(c, Op::layer_norm);
+}
+Status rms_norm(NodeContext& c) {
+  return normalize(c, Op::rms_norm);
+}
 
 Status local_response_norm(NodeContext& c) {
   AOQ_ASSIGN(Value * x, c.input(0));
@@ -152,7 +160,8 @@ Status mean_variance_norm(NodeContext& c) {
 
 Result<Value*> hardmax_of(NodeContext& c, Value* x, std::int64_t axis) {
   const Dim& depth = x->type().shape[static_cast<std::size_t>(axis)];
-  if (!depth.is_constant()) return error(Code::unsupported, "axis {} is {}: bind its symbols to numbers", axis, depth.to_string());
+  if (!depth.is_constant())
+    return error(Code::unsupported, "axis {} is {}: bind its symbols to numbers", axis, depth.to_string());
   AOQ_ASSIGN(Value * best, c.emit(Op::argmax, {x}, {{"axis", axis}, {"keepdims", false}}));
   return c.emit(Op::one_hot, {best}, {{"depth", depth.constant()}, {"axis", axis}, {"dtype", x->type().dtype}});
 }
@@ -177,9 +186,15 @@ Status softmax_like(NodeContext& c, Op op) {
   return c.result(c.reshape(y, std::move(shape)));
 }
 
-Status softmax(NodeContext& c) { return softmax_like(c, Op::softmax); }
-Status log_softmax(NodeContext& c) { return softmax_like(c, Op::log_softmax); }
-Status hardmax(NodeContext& c) { return softmax_like(c, Op::argmax); }
+Status softmax(NodeContext& c) {
+  return softmax_like(c, Op::softmax);
+}
+Status log_softmax(NodeContext& c) {
+  return softmax_like(c, Op::log_softmax);
+}
+Status hardmax(NodeContext& c) {
+  return softmax_like(c, Op::argmax);
+}
 
 const Handler kHandlers[] = {
     {"AveragePool", 7, 0, 1, 1, 1, import_average_pool},
@@ -208,6 +223,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> nn_handlers() { return kHandlers; }
+std::span<const Handler> nn_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

@@ -27,7 +27,8 @@ Result<Operands> per_tensor_operands(NodeContext& c, const Qparams& q) {
     double s = load_as_double(scale->dtype(), scale->bytes().data(), 0);
     std::int64_t z = 0;
     if (zero_point != nullptr) {
-      if (zero_point->element_count() != 1) return error(Code::invalid_model, "zero point is not a scalar, the scale is");
+      if (zero_point->element_count() != 1)
+        return error(Code::invalid_model, "zero point is not a scalar, the scale is");
       z = is_float(zero_point->dtype()) ? 0 : load_integer(zero_point->dtype(), zero_point->bytes().data(), 0);
     }
     out.attributes = {{"scale", s}, {"zero_point", z}};
@@ -77,7 +78,8 @@ Result<Value*> emit_dequantize(NodeContext& c, Value* x, const Qparams& q) {
     const Quantization& given = *x->type().quantization;
     bool is_same = o.scale == nullptr && static_cast<float>(o.attributes.real("scale")) == given.scale &&
                    o.attributes.integer("zero_point") == given.zero_point;
-    if (!is_same) return error(Code::unsupported, "dequantizes with another scale or zero point than the input was quantized with");
+    if (!is_same)
+      return error(Code::unsupported, "dequantizes with another scale or zero point than the input was quantized with");
     return c.emit(Op::dequantize, {x});
   }
   return c.emit(Op::dequantize, {x, o.scale, o.zero_point}, std::move(o.attributes));
@@ -122,7 +124,8 @@ Result<Attributes> conv_attributes(NodeContext& c, const Type& x, const Type& we
   }
   c.ignore({"kernel_shape"});
   AOQ_ASSIGN(WindowAttributes w, read_window(c, x, std::move(kernel)));
-  return Attributes{{"stride", w.stride}, {"dilation", w.dilation}, {"pads", w.pads}, {"groups", c.integer("group", 1)}};
+  return Attributes{
+      {"stride", w.stride}, {"dilation", w.dilation}, {"pads", w.pads}, {"groups", c.integer("group", 1)}};
 }
 
 Status qlinear_conv(NodeContext& c) {
@@ -184,8 +187,10 @@ constexpr std::int64_t kMostExact = 128;
 
 Status check_exact(NodeContext& c, const Dim& terms) {
   if (terms.is_constant() && terms.constant() <= kMostExact) return {};
-  return c.unsupported("sums of {} products are not supported, at most {}; use QLinearMatMul, QLinearConv or "
-                       "QuantizeLinear and DequantizeLinear", terms.to_string(), kMostExact);
+  return c.unsupported(
+      "sums of {} products are not supported, at most {}; use QLinearMatMul, QLinearConv or "
+      "QuantizeLinear and DequantizeLinear",
+      terms.to_string(), kMostExact);
 }
 
 Status matmul_integer(NodeContext& c) {
@@ -222,6 +227,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> quant_handlers() { return kHandlers; }
+std::span<const Handler> quant_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

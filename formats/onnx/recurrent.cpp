@@ -15,7 +15,8 @@ Status check_activations(NodeContext& c) {
 
 Attributes common_attributes(NodeContext& c, const Type& recurrence) {
   c.ignore({"output_sequence"});
-  std::int64_t hidden = recurrence.rank() == 3 && recurrence.shape[2].is_constant() ? recurrence.shape[2].constant() : 0;
+  std::int64_t hidden =
+      recurrence.rank() == 3 && recurrence.shape[2].is_constant() ? recurrence.shape[2].constant() : 0;
   Attributes a{{"hidden", c.integer("hidden_size", hidden)},
                {"direction", c.string("direction", "forward")},
                {"activations", c.strings("activations")},
@@ -58,9 +59,15 @@ Status import_recurrent(NodeContext& c, Op op, std::size_t first_state, std::siz
   return {};
 }
 
-Status lstm(NodeContext& c) { return import_recurrent(c, Op::lstm, 5, 2); }
-Status gru(NodeContext& c) { return import_recurrent(c, Op::gru, 5, 1); }
-Status rnn(NodeContext& c) { return import_recurrent(c, Op::rnn, 5, 1); }
+Status lstm(NodeContext& c) {
+  return import_recurrent(c, Op::lstm, 5, 2);
+}
+Status gru(NodeContext& c) {
+  return import_recurrent(c, Op::gru, 5, 1);
+}
+Status rnn(NodeContext& c) {
+  return import_recurrent(c, Op::rnn, 5, 1);
+}
 
 const Handler kHandlers[] = {
     {"GRU", 7, 0, 3, 6, 2, gru},
@@ -70,6 +77,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> recurrent_handlers() { return kHandlers; }
+std::span<const Handler> recurrent_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

@@ -92,9 +92,8 @@ Status cumsum(NodeContext& c) {
   AOQ_ASSIGN(Value * x, c.input(0));
   AOQ_ASSIGN(std::vector<std::int64_t> axis, c.integers_of(1, "axis"));
   if (axis.size() != 1) return c.invalid("axis has {} elements, expected 1", axis.size());
-  Attributes attributes{{"axis", axis[0]},
-                        {"exclusive", c.integer("exclusive", 0) != 0},
-                        {"reverse", c.integer("reverse", 0) != 0}};
+  Attributes attributes{
+      {"axis", axis[0]}, {"exclusive", c.integer("exclusive", 0) != 0}, {"reverse", c.integer("reverse", 0) != 0}};
   return c.result(c.emit(Op::cumsum, {x}, std::move(attributes)));
 }
 
@@ -136,6 +135,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> reduce_handlers() { return kHandlers; }
+std::span<const Handler> reduce_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

@@ -28,7 +28,8 @@ Result<Dim> scaled(const Dim& dim, double scale) {
     double times = scale * static_cast<double>(divisor);
     if (times == std::floor(times)) return floor_div(dim * Dim(static_cast<std::int64_t>(times)), Dim(divisor));
   }
-  return error(ErrorId::onnx_open_dimension, "scale {} of dimension {}: bind its symbols to numbers", scale, dim.to_string());
+  return error(ErrorId::onnx_open_dimension, "scale {} of dimension {}: bind its symbols to numbers", scale,
+               dim.to_string());
 }
 
 Status emit_resize(NodeContext& c, ResizeArguments a) {
@@ -42,15 +43,16 @@ Status emit_resize(NodeContext& c, ResizeArguments a) {
     }
   }
   if (a.sizes.size() != dims.size()) return c.invalid("{} sizes for rank {}", a.sizes.size(), dims.size());
-  Attributes attributes{{"sizes", a.sizes},         {"scales", a.scales},   {"mode", a.mode},
-                        {"coordinates", a.coordinates}, {"nearest", a.nearest}, {"cubic_a", a.cubic_a}};
+  Attributes attributes{{"sizes", a.sizes},     {"scales", a.scales},  {"mode", a.mode}, {"coordinates", a.coordinates},
+                        {"nearest", a.nearest}, {"cubic_a", a.cubic_a}};
   return c.result(c.emit(Op::resize, {x}, std::move(attributes)));
 }
 
 Result<std::vector<double>> constant_reals(NodeContext& c, std::size_t i, std::string_view what) {
   if (const Tensor* t = c.constant(i)) {
     std::vector<double> values;
-    for (std::int64_t k = 0; k < t->element_count(); ++k) values.push_back(load_as_double(t->dtype(), t->bytes().data(), k));
+    for (std::int64_t k = 0; k < t->element_count(); ++k)
+      values.push_back(load_as_double(t->dtype(), t->bytes().data(), k));
     return values;
   }
   return error(Code::unsupported, "{} depends on data", what);
@@ -64,7 +66,8 @@ std::string mode_name(const std::string& onnx) {
 // Values for `axes` only, the others keep their dimension.
 template <class T>
 Result<std::vector<T>> spread(std::vector<T> given, const std::vector<std::int64_t>& axes, std::vector<T> all) {
-  if (given.size() != axes.size()) return error(Code::invalid_model, "{} values for {} axes", given.size(), axes.size());
+  if (given.size() != axes.size())
+    return error(Code::invalid_model, "{} values for {} axes", given.size(), axes.size());
   for (std::size_t i = 0; i < axes.size(); ++i) all[static_cast<std::size_t>(axes[i])] = given[i];
   return all;
 }

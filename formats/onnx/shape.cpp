@@ -18,14 +18,18 @@ Status shape(NodeContext& c) {
   return c.result(Binding::of(Known{DType::i64, {end - start}, std::move(part)}));
 }
 
-Status size(NodeContext& c) { return c.result(Binding::of(Known{DType::i64, {}, {product(c.type(0).shape)}})); }
+Status size(NodeContext& c) {
+  return c.result(Binding::of(Known{DType::i64, {}, {product(c.type(0).shape)}}));
+}
 
 // Zero copies a dimension, -1 takes what is left.
-Result<std::vector<Dim>> reshape_target(NodeContext& c, const std::vector<Dim>& from, std::vector<Dim> to, bool keep_zero) {
+Result<std::vector<Dim>> reshape_target(NodeContext& c, const std::vector<Dim>& from, std::vector<Dim> to,
+                                        bool keep_zero) {
   std::optional<std::size_t> open;
   for (std::size_t i = 0; i < to.size(); ++i) {
     if (to[i] == Dim(0) && !keep_zero) {
-      if (i >= from.size()) return error(Code::invalid_model, "shape entry {} is 0, but the input has rank {}", i, from.size());
+      if (i >= from.size())
+        return error(Code::invalid_model, "shape entry {} is 0, but the input has rank {}", i, from.size());
       to[i] = from[i];
     } else if (to[i] == Dim(-1)) {
       if (open) return error(Code::invalid_model, "shape {} has two entries of -1", to_string(to));
@@ -82,7 +86,8 @@ Status squeeze(NodeContext& c) {
   if (!axes) {
     axes.emplace();
     for (std::size_t i = 0; i < dims.size(); ++i) {
-      if (!dims[i].is_constant()) return c.unsupported("without axes, dimension {} may or may not be 1", dims[i].to_string());
+      if (!dims[i].is_constant())
+        return c.unsupported("without axes, dimension {} may or may not be 1", dims[i].to_string());
       if (dims[i] == Dim(1)) axes->push_back(static_cast<std::int64_t>(i));
     }
   }
@@ -118,7 +123,8 @@ Status transpose(NodeContext& c) {
   std::vector<std::int64_t> reversed;
   for (std::int64_t i = rank; i-- > 0;) reversed.push_back(i);
   AOQ_ASSIGN(std::vector<std::int64_t> perm, normalized(c.integers("perm", reversed), rank));
-  if (static_cast<std::int64_t>(perm.size()) != rank) return c.invalid("perm has {} entries for rank {}", perm.size(), rank);
+  if (static_cast<std::int64_t>(perm.size()) != rank)
+    return c.invalid("perm has {} entries for rank {}", perm.size(), rank);
   AOQ_ASSIGN(Value * x, c.input(0));
   return c.result(c.permute(x, std::move(perm)));
 }
@@ -183,7 +189,8 @@ Status float_range(NodeContext& c) {
   if (!(count < 1e8)) return c.invalid("range from {} to {} by {} is too long", start, limit, delta);
   auto n = static_cast<std::int64_t>(count);
   DType dtype = c.type(0).dtype;
-  if (dtype != DType::f32 && dtype != DType::f64) return c.unsupported("range of {} is not supported", dtype_name(dtype));
+  if (dtype != DType::f32 && dtype != DType::f64)
+    return c.unsupported("range of {} is not supported", dtype_name(dtype));
   AOQ_ASSIGN(Tensor t, dtype == DType::f32 ? range_values<float>(dtype, start, delta, n)
                                            : range_values<double>(dtype, start, delta, n));
   return c.result(Binding::of(std::move(t)));
@@ -194,16 +201,18 @@ Status range(NodeContext& c) {
   AOQ_ASSIGN(std::vector<Dim> start, c.dims_of_input(0, "start"));
   AOQ_ASSIGN(std::vector<Dim> limit, c.dims_of_input(1, "limit"));
   AOQ_ASSIGN(std::vector<std::int64_t> delta, c.integers_of(2, "delta"));
-  if (start.size() != 1 || limit.size() != 1 || delta.size() != 1) return c.invalid("start, limit and delta must be scalars");
+  if (start.size() != 1 || limit.size() != 1 || delta.size() != 1)
+    return c.invalid("start, limit and delta must be scalars");
   if (delta[0] == 0 || delta[0] == INT64_MIN) return c.invalid("delta is {}", delta[0]);
   if (!start[0].is_constant()) return c.unsupported("start is {}, which is not constant", start[0].to_string());
   Dim span = delta[0] > 0 ? limit[0] - start[0] : start[0] - limit[0];
   Dim length = ceil_div(span, Dim(std::abs(delta[0])));
   if (decide_less(length, Dim(0)) != false) length = length.is_constant() ? Dim(0) : max(length, Dim(0));
-  return c.result(c.emit(Op::iota, {}, {{"length", std::vector<Dim>{length}},
-                                        {"start", start[0].constant()},
-                                        {"step", delta[0]},
-                                        {"dtype", c.type(0).dtype}}));
+  return c.result(c.emit(Op::iota, {},
+                         {{"length", std::vector<Dim>{length}},
+                          {"start", start[0].constant()},
+                          {"step", delta[0]},
+                          {"dtype", c.type(0).dtype}}));
 }
 
 Status eye_like(NodeContext& c) {
@@ -259,6 +268,8 @@ const Handler kHandlers[] = {
 
 }  // namespace
 
-std::span<const Handler> shape_handlers() { return kHandlers; }
+std::span<const Handler> shape_handlers() {
+  return kHandlers;
+}
 
 }  // namespace aoq::onnx

@@ -18,19 +18,32 @@ struct ElementType {
 
 // By the number in the file format.
 const ElementType kElementTypes[] = {
-    {"undefined", {}},          {"float32", DType::f32},
-    {"uint8", DType::u8},       {"int8", DType::i8},
-    {"uint16", DType::u16},     {"int16", DType::i16},
-    {"int32", DType::i32},      {"int64", DType::i64},
-    {"string", {}},             {"bool", DType::boolean},
-    {"float16", DType::f16},    {"float64", DType::f64},
-    {"uint32", DType::u32},     {"uint64", DType::u64},
-    {"complex64", {}},          {"complex128", {}},
-    {"bfloat16", DType::bf16},  {"float8e4m3fn", DType::f8_e4m3fn},
-    {"float8e4m3fnuz", DType::f8_e4m3fnuz}, {"float8e5m2", DType::f8_e5m2},
-    {"float8e5m2fnuz", DType::f8_e5m2fnuz}, {"uint4", DType::u4},
-    {"int4", DType::i4},        {"float4e2m1", DType::f4_e2m1},
-    {"float8e8m0", DType::f8_e8m0}, {"uint2", DType::u2},
+    {"undefined", {}},
+    {"float32", DType::f32},
+    {"uint8", DType::u8},
+    {"int8", DType::i8},
+    {"uint16", DType::u16},
+    {"int16", DType::i16},
+    {"int32", DType::i32},
+    {"int64", DType::i64},
+    {"string", {}},
+    {"bool", DType::boolean},
+    {"float16", DType::f16},
+    {"float64", DType::f64},
+    {"uint32", DType::u32},
+    {"uint64", DType::u64},
+    {"complex64", {}},
+    {"complex128", {}},
+    {"bfloat16", DType::bf16},
+    {"float8e4m3fn", DType::f8_e4m3fn},
+    {"float8e4m3fnuz", DType::f8_e4m3fnuz},
+    {"float8e5m2", DType::f8_e5m2},
+    {"float8e5m2fnuz", DType::f8_e5m2fnuz},
+    {"uint4", DType::u4},
+    {"int4", DType::i4},
+    {"float4e2m1", DType::f4_e2m1},
+    {"float8e8m0", DType::f8_e8m0},
+    {"uint2", DType::u2},
     {"int2", DType::i2},
 };
 
@@ -44,7 +57,8 @@ Result<std::uint64_t> expected_bytes(DType dtype, std::span<const std::int64_t> 
   if (shape.size() > kMaxRank) return error(Code::resource_limit, "rank {} is above {}", shape.size(), kMaxRank);
   std::optional<std::int64_t> count = checked::element_count(shape);
   if (!count) return error(Code::invalid_model, "shape {} is impossible", shape_to_string(shape));
-  auto bytes = checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(dtype).bits));
+  auto bytes =
+      checked::packed_bytes(static_cast<std::uint64_t>(*count), static_cast<std::uint64_t>(dtype_info(dtype).bits));
   if (!bytes) return error(Code::invalid_model, "shape {} overflows", shape_to_string(shape));
   return *bytes;
 }
@@ -65,7 +79,8 @@ Result<Tensor> from_bytes(DType dtype, std::vector<std::int64_t> shape, std::spa
 }
 
 Status wrong_count(std::size_t found, std::uint64_t expected, std::span<const std::int64_t> shape) {
-  return error(Code::invalid_model, "has {} elements for shape {}, expected {}", found, shape_to_string(shape), expected);
+  return error(Code::invalid_model, "has {} elements for shape {}, expected {}", found, shape_to_string(shape),
+               expected);
 }
 
 // Copies numbers into a tensor whose elements are as wide as Stored.
@@ -82,12 +97,18 @@ Result<Tensor> from_numbers(DType dtype, const std::vector<std::int64_t>& shape,
 // The field that the format prescribes for the element type.
 Result<Tensor> from_fields(const TensorProto& p, DType dtype) {
   switch (dtype) {
-    case DType::f32: return from_numbers<float>(dtype, p.dims, p.float_data);
-    case DType::f64: return from_numbers<double>(dtype, p.dims, p.double_data);
-    case DType::i64: return from_numbers<std::int64_t>(dtype, p.dims, p.int64_data);
-    case DType::u64: return from_numbers<std::uint64_t>(dtype, p.dims, p.uint64_data);
-    case DType::u32: return from_numbers<std::uint32_t>(dtype, p.dims, p.uint64_data);
-    default: break;
+    case DType::f32:
+      return from_numbers<float>(dtype, p.dims, p.float_data);
+    case DType::f64:
+      return from_numbers<double>(dtype, p.dims, p.double_data);
+    case DType::i64:
+      return from_numbers<std::int64_t>(dtype, p.dims, p.int64_data);
+    case DType::u64:
+      return from_numbers<std::uint64_t>(dtype, p.dims, p.uint64_data);
+    case DType::u32:
+      return from_numbers<std::uint32_t>(dtype, p.dims, p.uint64_data);
+    default:
+      break;
   }
   int bits = dtype_info(dtype).bits;
   if (bits == 32) return from_numbers<std::int32_t>(dtype, p.dims, p.int32_data);
@@ -114,7 +135,8 @@ Status check_location(std::string_view location) {
 
 Result<Tensor> from_external(const TensorProto& p, DType dtype, const OnnxOptions& options) {
   if (!options.external_data) {
-    return error(ErrorId::onnx_external_data, "its contents are in another file; allow external data, or save the model as one file");
+    return error(ErrorId::onnx_external_data,
+                 "its contents are in another file; allow external data, or save the model as one file");
   }
   AOQ_ASSIGN(std::uint64_t bytes, expected_bytes(dtype, p.dims));
   std::string_view location;

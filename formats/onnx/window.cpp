@@ -9,22 +9,27 @@ namespace {
 
 constexpr std::int64_t kMostSize = std::int64_t{1} << 31;
 
-Status check_sizes(const std::vector<std::int64_t>& values, std::size_t count, std::int64_t least, std::string_view what) {
-  if (values.size() != count) return error(Code::invalid_model, "{} has {} entries, expected {}", what, values.size(), count);
+Status check_sizes(const std::vector<std::int64_t>& values, std::size_t count, std::int64_t least,
+                   std::string_view what) {
+  if (values.size() != count)
+    return error(Code::invalid_model, "{} has {} entries, expected {}", what, values.size(), count);
   for (std::int64_t v : values) {
     if (v < least || v >= kMostSize) return error(Code::invalid_model, "{} {} is out of range", what, v);
   }
   return {};
 }
 
-std::int64_t covered(const WindowAttributes& w, std::size_t i) { return w.dilation[i] * (w.kernel[i] - 1) + 1; }
+std::int64_t covered(const WindowAttributes& w, std::size_t i) {
+  return w.dilation[i] * (w.kernel[i] - 1) + 1;
+}
 
 // The padding that makes out = ceil(in / stride).
 Result<std::int64_t> same_padding(const Dim& in, const WindowAttributes& w, std::size_t i) {
   if (w.stride[i] == 1) return covered(w, i) - 1;
   if (!in.is_constant()) {
-    return error(ErrorId::onnx_open_dimension, "auto_pad with stride {} depends on dimension {}: bind its symbols to numbers",
-                 w.stride[i], in.to_string());
+    return error(ErrorId::onnx_open_dimension,
+                 "auto_pad with stride {} depends on dimension {}: bind its symbols to numbers", w.stride[i],
+                 in.to_string());
   }
   std::int64_t out = (in.constant() + w.stride[i] - 1) / w.stride[i];
   return std::max<std::int64_t>((out - 1) * w.stride[i] + covered(w, i) - in.constant(), 0);
@@ -89,7 +94,8 @@ Status import_conv(NodeContext& c) {
   AOQ_ASSIGN(Value * x, c.input(0));
   AOQ_ASSIGN(Value * weight, c.input(1));
   AOQ_ASSIGN(Value * bias, c.optional_input(2));
-  Attributes attributes{{"stride", w.stride}, {"dilation", w.dilation}, {"pads", w.pads}, {"groups", c.integer("group", 1)}};
+  Attributes attributes{
+      {"stride", w.stride}, {"dilation", w.dilation}, {"pads", w.pads}, {"groups", c.integer("group", 1)}};
   return c.result(c.emit(Op::conv, {x, weight, bias}, std::move(attributes)));
 }
 
@@ -133,7 +139,10 @@ Status import_conv_transpose(NodeContext& c) {
   AOQ_ASSIGN(Value * x, c.input(0));
   AOQ_ASSIGN(Value * weight, c.input(1));
   AOQ_ASSIGN(Value * bias, c.optional_input(2));
-  Attributes attributes{{"stride", w.stride}, {"dilation", w.dilation}, {"pads", w.pads}, {"output_padding", extra},
+  Attributes attributes{{"stride", w.stride},
+                        {"dilation", w.dilation},
+                        {"pads", w.pads},
+                        {"output_padding", extra},
                         {"groups", c.integer("group", 1)}};
   return c.result(c.emit(Op::conv_transpose, {x, weight, bias}, std::move(attributes)));
 }

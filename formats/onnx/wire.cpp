@@ -31,21 +31,40 @@ class Decoder {
     Depth depth(*this);
     while (r.next()) {
       switch (r.tag()) {
-        case 1: m.ir_version = integer(r); break;
-        case 2: m.producer_name = text(r); break;
-        case 3: m.producer_version = text(r); break;
-        case 4: m.domain = text(r); break;
-        case 5: m.model_version = integer(r); break;
-        case 6: m.doc = text(r); break;
+        case 1:
+          m.ir_version = integer(r);
+          break;
+        case 2:
+          m.producer_name = text(r);
+          break;
+        case 3:
+          m.producer_version = text(r);
+          break;
+        case 4:
+          m.domain = text(r);
+          break;
+        case 5:
+          m.model_version = integer(r);
+          break;
+        case 6:
+          m.doc = text(r);
+          break;
         case 7:
           if (m.has_graph) refuse(Code::invalid_model, "the model has two graphs");
           m.has_graph = true;
           graph(message(r), m.graph);
           break;
-        case 8: opset(message(r), m.opsets.emplace_back()); break;
-        case 14: string_pair(message(r), m.metadata.emplace_back()); break;
-        case 25: m.functions.push_back(function_name(message(r))); break;
-        default: r.skip();
+        case 8:
+          opset(message(r), m.opsets.emplace_back());
+          break;
+        case 14:
+          string_pair(message(r), m.metadata.emplace_back());
+          break;
+        case 25:
+          m.functions.push_back(function_name(message(r)));
+          break;
+        default:
+          r.skip();
       }
     }
     if (file_size_ - contents_ > limits_.metadata_bytes) {
@@ -59,27 +78,49 @@ class Decoder {
     count(tensors_, limits_.tensors, "tensors");
     while (r.next()) {
       switch (r.tag()) {
-        case 1: integers(r, t.dims); break;
-        case 2: t.data_type = static_cast<std::int32_t>(integer(r)); break;
-        case 3: refuse(Code::unsupported, "a tensor is stored in segments");
-        case 4: reals(r, t.float_data); break;
-        case 5: integers(r, t.int32_data); break;
+        case 1:
+          integers(r, t.dims);
+          break;
+        case 2:
+          t.data_type = static_cast<std::int32_t>(integer(r));
+          break;
+        case 3:
+          refuse(Code::unsupported, "a tensor is stored in segments");
+        case 4:
+          reals(r, t.float_data);
+          break;
+        case 5:
+          integers(r, t.int32_data);
+          break;
         case 6:
           bytes(r);
           ++t.string_count;
           break;
-        case 7: integers(r, t.int64_data); break;
-        case 8: t.name = name(r); break;
+        case 7:
+          integers(r, t.int64_data);
+          break;
+        case 8:
+          t.name = name(r);
+          break;
         case 9:
           t.raw_data = bytes(r);
           t.has_raw_data = true;
           contents_ += t.raw_data.size();
           break;
-        case 10: doubles(r, t.double_data); break;
-        case 11: integers(r, t.uint64_data); break;
-        case 13: string_pair(message(r), t.external_data.emplace_back()); break;
-        case 14: t.is_external = integer(r) == 1; break;
-        default: r.skip();
+        case 10:
+          doubles(r, t.double_data);
+          break;
+        case 11:
+          integers(r, t.uint64_data);
+          break;
+        case 13:
+          string_pair(message(r), t.external_data.emplace_back());
+          break;
+        case 14:
+          t.is_external = integer(r) == 1;
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -128,7 +169,8 @@ class Decoder {
   std::string_view name(Reader& r) const {
     std::string_view v = bytes(r);
     if (v.size() > limits_.name_bytes) {
-      refuse(Code::resource_limit, fmt::format("a name of {} bytes, at most {} are allowed", v.size(), limits_.name_bytes));
+      refuse(Code::resource_limit,
+             fmt::format("a name of {} bytes, at most {} are allowed", v.size(), limits_.name_bytes));
     }
     if (v.find('\0') != std::string_view::npos) refuse(Code::invalid_model, "a name contains a zero byte");
     return v;
@@ -168,9 +210,14 @@ class Decoder {
   void opset(Reader r, OperatorSet& o) {
     while (r.next()) {
       switch (r.tag()) {
-        case 1: o.domain = name(r); break;
-        case 2: o.version = integer(r); break;
-        default: r.skip();
+        case 1:
+          o.domain = name(r);
+          break;
+        case 2:
+          o.version = integer(r);
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -178,9 +225,14 @@ class Decoder {
   void string_pair(Reader r, StringPair& p) {
     while (r.next()) {
       switch (r.tag()) {
-        case 1: p.first = name(r); break;
-        case 2: p.second = text(r); break;
-        default: r.skip();
+        case 1:
+          p.first = name(r);
+          break;
+        case 2:
+          p.second = text(r);
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -205,16 +257,27 @@ class Decoder {
           count(nodes_, limits_.nodes, "nodes");
           node(message(r), g.nodes.emplace_back());
           break;
-        case 2: g.name = name(r); break;
-        case 5: tensor(message(r), g.initializers.emplace_back()); break;
-        case 10: g.doc = text(r); break;
-        case 11: value_info(message(r), g.inputs.emplace_back()); break;
-        case 12: value_info(message(r), g.outputs.emplace_back()); break;
+        case 2:
+          g.name = name(r);
+          break;
+        case 5:
+          tensor(message(r), g.initializers.emplace_back());
+          break;
+        case 10:
+          g.doc = text(r);
+          break;
+        case 11:
+          value_info(message(r), g.inputs.emplace_back());
+          break;
+        case 12:
+          value_info(message(r), g.outputs.emplace_back());
+          break;
         case 15:
           message(r);
           ++g.sparse_initializer_count;
           break;
-        default: r.skip();
+        default:
+          r.skip();
       }
     }
   }
@@ -223,13 +286,26 @@ class Decoder {
     Depth depth(*this);
     while (r.next()) {
       switch (r.tag()) {
-        case 1: n.inputs.push_back(name(r)); break;
-        case 2: n.outputs.push_back(name(r)); break;
-        case 3: n.name = name(r); break;
-        case 4: n.op_type = name(r); break;
-        case 5: attribute(message(r), n.attributes.emplace_back()); break;
-        case 7: n.domain = name(r); break;
-        default: r.skip();
+        case 1:
+          n.inputs.push_back(name(r));
+          break;
+        case 2:
+          n.outputs.push_back(name(r));
+          break;
+        case 3:
+          n.name = name(r);
+          break;
+        case 4:
+          n.op_type = name(r);
+          break;
+        case 5:
+          attribute(message(r), n.attributes.emplace_back());
+          break;
+        case 7:
+          n.domain = name(r);
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -238,20 +314,47 @@ class Decoder {
     Depth depth(*this);
     while (r.next()) {
       switch (r.tag()) {
-        case 1: a.name = name(r); break;
-        case 2: a.f = real(r); break;
-        case 3: a.i = integer(r); break;
-        case 4: a.s = text(r); break;
-        case 5: tensor(message(r), a.tensors.emplace_back()); break;
-        case 6: graph(message(r), a.graphs.emplace_back()); break;
-        case 7: reals(r, a.floats); break;
-        case 8: integers(r, a.ints); break;
-        case 9: a.strings.push_back(text(r)); break;
-        case 10: tensor(message(r), a.tensors.emplace_back()); break;
-        case 11: graph(message(r), a.graphs.emplace_back()); break;
-        case 20: a.type = static_cast<AttributeType>(integer(r)); break;
-        case 21: a.ref_name = name(r); break;
-        default: r.skip();
+        case 1:
+          a.name = name(r);
+          break;
+        case 2:
+          a.f = real(r);
+          break;
+        case 3:
+          a.i = integer(r);
+          break;
+        case 4:
+          a.s = text(r);
+          break;
+        case 5:
+          tensor(message(r), a.tensors.emplace_back());
+          break;
+        case 6:
+          graph(message(r), a.graphs.emplace_back());
+          break;
+        case 7:
+          reals(r, a.floats);
+          break;
+        case 8:
+          integers(r, a.ints);
+          break;
+        case 9:
+          a.strings.push_back(text(r));
+          break;
+        case 10:
+          tensor(message(r), a.tensors.emplace_back());
+          break;
+        case 11:
+          graph(message(r), a.graphs.emplace_back());
+          break;
+        case 20:
+          a.type = static_cast<AttributeType>(integer(r));
+          break;
+        case 21:
+          a.ref_name = name(r);
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -260,9 +363,14 @@ class Decoder {
     Depth depth(*this);
     while (r.next()) {
       switch (r.tag()) {
-        case 1: v.name = name(r); break;
-        case 2: type(message(r), v); break;
-        default: r.skip();
+        case 1:
+          v.name = name(r);
+          break;
+        case 2:
+          type(message(r), v);
+          break;
+        default:
+          r.skip();
       }
     }
   }
@@ -283,12 +391,15 @@ class Decoder {
     Depth depth(*this);
     while (r.next()) {
       switch (r.tag()) {
-        case 1: v.elem_type = static_cast<std::int32_t>(integer(r)); break;
+        case 1:
+          v.elem_type = static_cast<std::int32_t>(integer(r));
+          break;
         case 2:
           v.has_shape = true;
           shape(message(r), v);
           break;
-        default: r.skip();
+        default:
+          r.skip();
       }
     }
   }
@@ -315,7 +426,8 @@ class Decoder {
           d.symbol = name(r);
           d.kind = DimProto::Kind::symbol;
           break;
-        default: r.skip();
+        default:
+          r.skip();
       }
     }
   }

@@ -6,8 +6,9 @@ namespace aoq {
 const OpDef kOpDef_packed_constant = {
     .op = Op::packed_constant,
     .name = "packed_constant",
-    .doc = "A constant whose bytes are arranged for a kernel class. The result has the logical dtype and shape; only the "
-           "backend that owns the layout can read the bytes.",
+    .doc =
+        "A constant whose bytes are arranged for a kernel class. The result has the logical dtype and shape; only the "
+        "backend that owns the layout can read the bytes.",
     .attributes = {{{"value", AttributeKind::tensor, ops::kRequired, "the packed bytes, u8"},
                     {"dtype", AttributeKind::dtype, ops::kRequired, "logical element type"},
                     {"shape", AttributeKind::integers, ops::kRequired, "logical shape"},
@@ -22,7 +23,8 @@ const OpDef kOpDef_packed_constant = {
       }
       if (c.attributes.string("layout").empty()) return error(Code::invalid_model, "layout is empty");
       const std::vector<std::int64_t>& shape = c.attributes.integers("shape");
-      if (!checked::element_count(shape)) return error(Code::invalid_model, "shape {} is invalid", shape_to_string(shape));
+      if (!checked::element_count(shape))
+        return error(Code::invalid_model, "shape {} is invalid", shape_to_string(shape));
       return std::vector<Type>{Type{c.attributes.dtype("dtype"), {shape.begin(), shape.end()}, std::nullopt}};
     },
 };

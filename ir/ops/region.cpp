@@ -10,8 +10,10 @@ namespace {
 Result<const RegionClass*> class_of(const Attributes& attributes) {
   const std::string& name = attributes.string("class");
   if (const RegionClass* found = find_region(name)) return found;
-  return error(ErrorId::region_unknown, "the region class \"{}\" is not registered in this program: register it before the "
-               "model is read", name);
+  return error(ErrorId::region_unknown,
+               "the region class \"{}\" is not registered in this program: register it before the "
+               "model is read",
+               name);
 }
 
 Result<std::vector<Type>> infer(const InferContext& c) {

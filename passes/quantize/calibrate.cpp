@@ -29,10 +29,11 @@ struct Watch {
 Status check_finite(std::span<const float> values, const std::string& name) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      return error(ErrorId::not_finite,
-                   "the calibration data makes \"{}\" {} at element {}: expected finite numbers; look at the sample before "
-                   "and at the model's input range",
-                   name, values[i], i);
+      return error(
+          ErrorId::not_finite,
+          "the calibration data makes \"{}\" {} at element {}: expected finite numbers; look at the sample before "
+          "and at the model's input range",
+          name, values[i], i);
     }
   }
   return {};
@@ -122,7 +123,8 @@ class Calibration {
   Status check_inputs(const std::vector<Tensor>& batch) const {
     std::vector<Node*> inputs = graph_.input_nodes();
     for (std::size_t i = 0; i < batch.size() && i < inputs.size(); ++i) {
-      if (batch[i].dtype() == DType::f32) AOQ_TRY(check_finite(batch[i].as<float>(), inputs[i]->attributes().string("name")));
+      if (batch[i].dtype() == DType::f32)
+        AOQ_TRY(check_finite(batch[i].as<float>(), inputs[i]->attributes().string("name")));
     }
     return {};
   }
@@ -132,7 +134,8 @@ class Calibration {
     if (it == watches_.end() || view.dtype != DType::f32) return {};
     const Watch& w = it->second;
     if (w.observer != nullptr) {
-      std::span<const float> values(reinterpret_cast<const float*>(view.data), static_cast<std::size_t>(view.element_count()));
+      std::span<const float> values(reinterpret_cast<const float*>(view.data),
+                                    static_cast<std::size_t>(view.element_count()));
       AOQ_TRY(check_finite(values, w.name));
       AOQ_TRY(w.observer->observe(view));
     }

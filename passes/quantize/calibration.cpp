@@ -32,7 +32,8 @@ Result<std::vector<T>> reals_from_json(const Json& json, std::string_view key) {
 }
 
 Json channels_to_json(const ChannelStatistics& c) {
-  return {{"count", c.count}, {"sum", reals_to_json(c.sum)}, {"min", reals_to_json(c.min)}, {"max", reals_to_json(c.max)}};
+  return {
+      {"count", c.count}, {"sum", reals_to_json(c.sum)}, {"min", reals_to_json(c.min)}, {"max", reals_to_json(c.max)}};
 }
 
 Result<ChannelStatistics> channels_from_json(const Json& json) {
@@ -42,8 +43,8 @@ Result<ChannelStatistics> channels_from_json(const Json& json) {
   AOQ_ASSIGN(c.min, reals_from_json<float>(json, "min"));
   AOQ_ASSIGN(c.max, reals_from_json<float>(json, "max"));
   if (c.min.size() == c.sum.size() && c.max.size() == c.sum.size()) return c;
-  return error(Code::invalid_data, "\"sum\", \"min\" and \"max\" have {}, {} and {} entries, expected as many", c.sum.size(),
-               c.min.size(), c.max.size());
+  return error(Code::invalid_data, "\"sum\", \"min\" and \"max\" have {}, {} and {} entries, expected as many",
+               c.sum.size(), c.min.size(), c.max.size());
 }
 
 Status merge_channels(const ChannelStatistics& other, ChannelStatistics& mine) {
@@ -110,7 +111,8 @@ Status Ranges::merge(const Ranges& other) {
   for (const auto& [name, observer] : other.observers) {
     auto it = observers.find(name);
     if (it == observers.end()) {
-      return error(Code::invalid_data, "\"{}\" is in one ranges file only: they belong to different models or recipes", name);
+      return error(Code::invalid_data, "\"{}\" is in one ranges file only: they belong to different models or recipes",
+                   name);
     }
     Status merged = it->second->merge(*observer);
     if (!merged.ok()) return std::move(merged).with_context(name);

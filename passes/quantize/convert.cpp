@@ -35,11 +35,12 @@ Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equ
   const std::string& name = observe->attributes().string("observer");
   auto it = ranges.observers.find(name);
   if (it == ranges.observers.end()) {
-    return error(ErrorId::ranges_mismatch, "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
+    return error(ErrorId::ranges_mismatch,
+                 "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
   }
   auto range = equalization.ranges.find(name);
-  Result<QParams> qparams = range == equalization.ranges.end() ? it->second->qparams()
-                                                               : qparams_of_range(it->second->spec(), range->second);
+  Result<QParams> qparams =
+      range == equalization.ranges.end() ? it->second->qparams() : qparams_of_range(it->second->spec(), range->second);
   if (!qparams.ok()) return std::move(qparams).status().with_context(fmt::format("observer \"{}\"", name));
   float scale = qparams->scale[0];
   if (!(scale > 0.0f) || !std::isfinite(scale)) {
@@ -107,7 +108,8 @@ std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const 
 
 Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
   QConfigMatch match = match_qconfig(recipe, *n);
-  if (match.qconfig == nullptr) return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
+  if (match.qconfig == nullptr)
+    return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
   Value* weight = n->input(1);
   AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), match.qconfig->weight));
   std::string label = weight->def()->label();
@@ -134,7 +136,8 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
 }
 
 Result<bool> run(Graph& graph, PassContext& context) {
-  if (context.recipe == nullptr || context.ranges == nullptr) return error(Code::invalid_argument, "needs a recipe and ranges");
+  if (context.recipe == nullptr || context.ranges == nullptr)
+    return error(Code::invalid_argument, "needs a recipe and ranges");
   if (graph.stage != Stage::prepared) {
     return error(Code::invalid_argument, "the graph is {}, expected prepared", stage_name(graph.stage));
   }

@@ -159,7 +159,8 @@ class Equalizer {
       const ChannelStatistics* s = statistics_of(member, channels);
       if (s == nullptr) return {};
       for (std::size_t c = 0; c < channels; ++c) {
-        sizes[c] = std::max({sizes[c], std::abs(static_cast<double>(s->min[c])), std::abs(static_cast<double>(s->max[c]))});
+        sizes[c] =
+            std::max({sizes[c], std::abs(static_cast<double>(s->min[c])), std::abs(static_cast<double>(s->max[c]))});
       }
     }
     return sizes;
@@ -193,10 +194,10 @@ class Equalizer {
 
   std::vector<int> steps_of(const Group& group, const std::vector<double>& size) {
     std::size_t channels = size.size();
-    bool is_depthwise = std::all_of(group.readers.begin(), group.readers.end(),
-                                    [](const Node* n) { return WeightShape(*n).in == 1; });
-    bool has_clamp = std::any_of(group.members.begin(), group.members.end(),
-                                 [](const Member& m) { return is_clamp(*m.producer); });
+    bool is_depthwise =
+        std::all_of(group.readers.begin(), group.readers.end(), [](const Node* n) { return WeightShape(*n).in == 1; });
+    bool has_clamp =
+        std::any_of(group.members.begin(), group.members.end(), [](const Member& m) { return is_clamp(*m.producer); });
     if (has_clamp && !is_depthwise) return std::vector<int>(channels, 0);
     double share = is_depthwise ? kShareDepthwise : kShareDense;
     std::vector<double> shares = weight_shares(group, channels);

@@ -30,7 +30,9 @@ struct Codes {
   DType dtype = DType::u8;
 };
 
-bool is_byte(DType d) { return d == DType::u8 || d == DType::i8; }
+bool is_byte(DType d) {
+  return d == DType::u8 || d == DType::i8;
+}
 
 // What a per-tensor static dequantize reads.
 bool codes_of(const Value* v, Codes* out) {
@@ -117,7 +119,9 @@ class Lowering {
   Status make_scales_explicit() {
     for (Node* n : graph_.nodes()) {
       Codes c;
-      if (!n->is(Op::dequantize) || n->inputs().size() != 1 || n->attributes().has("scale") || !codes_of(n->output(), &c)) continue;
+      if (!n->is(Op::dequantize) || n->inputs().size() != 1 || n->attributes().has("scale") ||
+          !codes_of(n->output(), &c))
+        continue;
       n->set_attribute("scale", static_cast<double>(c.scale));
       n->set_attribute("zero_point", c.zero_point);
       AOQ_TRY(graph_.infer(n));
@@ -125,8 +129,8 @@ class Lowering {
     return {};
   }
 
-  // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it: then what was made is dead
-  // and dce removes it. Integer convolutions and pools are made channels-last, as targets want them.
+  // Replaces n (and the quantize behind it) by `made`, unless the target has no kernel for it: then what was made is
+  // dead and dce removes it. Integer convolutions and pools are made channels-last, as targets want them.
   Result<bool> accept(Node* n, const LayoutNode& made, const Target& out) {
     if (target_ != nullptr) {
       Status supported = target_->supports(*made.node);
@@ -193,7 +197,8 @@ class Lowering {
     a.set("out_dtype", out.dtype);
     if (to_codes) set_out(a, out);
     if (integer_residual) set_in(a, "residual", residual);
-    std::vector<Value*> inputs{x.value, w.codes, scale_vector(n, w.scale), n->input(2), integer_residual ? residual.value : nullptr};
+    std::vector<Value*> inputs{x.value, w.codes, scale_vector(n, w.scale), n->input(2),
+                               integer_residual ? residual.value : nullptr};
     Op op = n->is(Op::conv) ? Op::qconv : Op::qlinear;
     AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, op, std::move(inputs), std::move(a)));
     return accept(n, made, out);
@@ -288,7 +293,8 @@ class Lowering {
     set_out(a, out);
     AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, Op::qavg_pool, {x.value}, std::move(a)));
     if (is_mean && !n->attributes().boolean("keepdims")) {
-      AOQ_ASSIGN(made.result, graph_.create_like(*n, Op::reshape, {made.result->output()}, {{"shape", n->output()->type().shape}}, n));
+      AOQ_ASSIGN(made.result, graph_.create_like(*n, Op::reshape, {made.result->output()},
+                                                 {{"shape", n->output()->type().shape}}, n));
     }
     return accept(n, made, out);
   }
@@ -317,7 +323,8 @@ class Lowering {
     if (n->is(Op::pad)) {
       // The padding value as a code; one that is not representable stays float.
       if (a.string("mode") == "constant") {
-        double code = std::nearbyint(a.real("value") / static_cast<double>(x.scale)) + static_cast<double>(x.zero_point);
+        double code =
+            std::nearbyint(a.real("value") / static_cast<double>(x.scale)) + static_cast<double>(x.zero_point);
         if (code < dtype_info(x.dtype).min || code > dtype_info(x.dtype).max) return false;
         a.set("value", code);
       }
@@ -361,7 +368,8 @@ class Lowering {
     AOQ_ASSIGN(std::vector<Tensor> results, evaluate_node(*n, inputs));
     AOQ_ASSIGN(Tensor table, Tensor::make(out.dtype, {256}));
     float inverse = 1.0f / out.scale;
-    auto low = static_cast<std::int32_t>(dtype_info(out.dtype).min), high = static_cast<std::int32_t>(dtype_info(out.dtype).max);
+    auto low = static_cast<std::int32_t>(dtype_info(out.dtype).min),
+         high = static_cast<std::int32_t>(dtype_info(out.dtype).max);
     for (std::int64_t i = 0; i < 256; ++i) {
       store_integer(out.dtype, table.mutable_bytes().data(), i,
                     quantize_value(results[0].as<float>()[static_cast<std::size_t>(i)], inverse,

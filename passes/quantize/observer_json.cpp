@@ -84,7 +84,7 @@ Status read_option(const Json& json, const std::string& key, ObserverSpec& spec)
   if (key == "kind" || key == "qscheme" || key == "mapping" || key == "granularity") return read_names(json, key, spec);
   struct FloatOption {
     std::string_view key;
-    double ObserverSpec::*member;
+    double ObserverSpec::* member;
   };
   constexpr FloatOption floats[] = {{"eps", &ObserverSpec::eps},
                                     {"averaging_constant", &ObserverSpec::averaging_constant},
@@ -97,7 +97,7 @@ Status read_option(const Json& json, const std::string& key, ObserverSpec& spec)
   }
   struct IntOption {
     std::string_view key;
-    int ObserverSpec::*member;
+    int ObserverSpec::* member;
   };
   constexpr IntOption ints[] = {
       {"ch_axis", &ObserverSpec::ch_axis}, {"bins", &ObserverSpec::bins}, {"steps", &ObserverSpec::steps}};

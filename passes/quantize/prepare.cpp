@@ -8,8 +8,8 @@
 //     integers pay for, and every other decision serves them.
 //  2. A value is *wanted* as codes when an anchor reads it.
 //  3. Between anchors an op that can work on codes (its quantization rule says so) joins them when its result is wanted
-//     and its operands are codes anyway: it saves a dequantize and a quantize. An op that is not between anchors stays in
-//     float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
+//     and its operands are codes anyway: it saves a dequantize and a quantize. An op that is not between anchors stays
+//     in float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
 //  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
 //     max pool, a reshape, ...) share one.
 //
@@ -43,7 +43,9 @@ std::vector<std::size_t> activation_operands(const Node& n) {
   return {0};
 }
 
-bool is_float_value(const Value* v) { return v->type().dtype == DType::f32 && !v->type().quantization; }
+bool is_float_value(const Value* v) {
+  return v->type().dtype == DType::f32 && !v->type().quantization;
+}
 
 class Preparation {
  public:
@@ -174,7 +176,8 @@ class Preparation {
       const Value* v = n.input(i);
       bool made_as_codes = is_integer_node(v->def());
       bool read_by_anchor = false;
-      for (const Use& use : v->uses()) read_by_anchor = read_by_anchor || (anchors_.contains(use.user) && use.operand == 0);
+      for (const Use& use : v->uses())
+        read_by_anchor = read_by_anchor || (anchors_.contains(use.user) && use.operand == 0);
       if (!made_as_codes && !read_by_anchor) return false;
     }
     return true;
@@ -259,7 +262,8 @@ class Preparation {
     std::vector<Use> uses = v->uses();
     for (const Use& use : uses) {
       if (use.user == o) continue;
-      if (from_integer || reads_codes(use)) graph_.set_input(use.user, static_cast<std::size_t>(use.operand), o->output());
+      if (from_integer || reads_codes(use))
+        graph_.set_input(use.user, static_cast<std::size_t>(use.operand), o->output());
     }
     return {};
   }

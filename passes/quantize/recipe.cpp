@@ -13,8 +13,8 @@ namespace aoq {
 namespace {
 
 bool is_name_or_ancestor(std::string_view pattern, std::string_view name) {
-  return name == pattern || (name.size() > pattern.size() && name.substr(0, pattern.size()) == pattern &&
-                             name[pattern.size()] == '.');
+  return name == pattern ||
+         (name.size() > pattern.size() && name.substr(0, pattern.size()) == pattern && name[pattern.size()] == '.');
 }
 
 QConfigMatch found(const QConfigRule& rule, std::string_view kind) {
@@ -54,7 +54,9 @@ QConfigMatch match_qconfig(const Recipe& recipe, const Node& node) {
   return {recipe.global ? &*recipe.global : nullptr, "global"};
 }
 
-std::string print_observer_spec(const ObserverSpec& spec) { return dump_json(spec_to_json(spec)); }
+std::string print_observer_spec(const ObserverSpec& spec) {
+  return dump_json(spec_to_json(spec));
+}
 
 Result<ObserverSpec> parse_observer_spec(std::string_view text) {
   AOQ_ASSIGN(Json json, parse_json(text));
@@ -142,8 +144,9 @@ Status check_patterns(const std::vector<QConfigRule>& rules) {
 }
 
 Status check_keys(const Json& json) {
-  constexpr std::string_view kKnown[] = {"name",        "mode",       "global",         "object_type", "module_name_regex",
-                                         "module_name", "keep_float", "bias_correction", "equalization"};
+  constexpr std::string_view kKnown[] = {
+      "name",        "mode",       "global",          "object_type", "module_name_regex",
+      "module_name", "keep_float", "bias_correction", "equalization"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return error(ErrorId::recipe_invalid, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));

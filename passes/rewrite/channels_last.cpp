@@ -29,8 +29,7 @@ Result<bool> run(Graph& graph, PassContext&) {
 }  // namespace
 
 extern const PassDef kPass_channels_last;
-const PassDef kPass_channels_last = {.name = "channels-last",
-                                     .summary = "Gives convolutions and pools the channels-last layout.",
-                                     .run = run};
+const PassDef kPass_channels_last = {
+    .name = "channels-last", .summary = "Gives convolutions and pools the channels-last layout.", .run = run};
 
 }  // namespace aoq

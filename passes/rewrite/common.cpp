@@ -4,7 +4,9 @@
 
 namespace aoq::rewrite {
 
-Node* only_user(const Value* v) { return v->has_one_use() ? v->uses()[0].user : nullptr; }
+Node* only_user(const Value* v) {
+  return v->has_one_use() ? v->uses()[0].user : nullptr;
+}
 
 Node* input_node(const Node* n, std::size_t i, Op op) {
   const Value* v = n->input(i);

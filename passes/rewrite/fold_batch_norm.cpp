@@ -61,7 +61,8 @@ Status fold(Graph& graph, Node* n, Node* bn, const Affine& affine) {
   for (std::size_t c = 0; c < old_bias.size(); ++c) bias[c] = old_bias[c] * affine.factor[c] + affine.offset[c];
 
   Value* new_weight = graph.constant(float_tensor(weight.shape(), scaled), n, n->input(1)->def()->label());
-  Value* new_bias = graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n, bn->label() + ".bias");
+  Value* new_bias =
+      graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n, bn->label() + ".bias");
   graph.set_input(n, 1, new_weight);
   graph.set_input(n, 2, new_bias);
   merge_origins(n, bn);
@@ -90,8 +91,7 @@ Result<bool> run(Graph& graph, PassContext&) {
 }  // namespace
 
 extern const PassDef kPass_fold_batch_norm;
-const PassDef kPass_fold_batch_norm = {.name = "fold-batch-norm",
-                                       .summary = "Folds a batch norm into the convolution or linear before it.",
-                                       .run = run};
+const PassDef kPass_fold_batch_norm = {
+    .name = "fold-batch-norm", .summary = "Folds a batch norm into the convolution or linear before it.", .run = run};
 
 }  // namespace aoq

@@ -1,7 +1,7 @@
 // A node whose inputs are all constants   =>   constants with its results.
 //
-// Uses the reference implementation, so folding changes no number. Quantize and dequantize stay: they are the stubs that
-// lowering looks for. Results larger than 64 MiB stay too (an expand or tile is cheaper to run than to store).
+// Uses the reference implementation, so folding changes no number. Quantize and dequantize stay: they are the stubs
+// that lowering looks for. Results larger than 64 MiB stay too (an expand or tile is cheaper to run than to store).
 #include "ir/interpreter.h"
 #include "passes/rewrite/common.h"
 
@@ -12,7 +12,8 @@ namespace {
 constexpr std::int64_t kMaxResultElements = std::int64_t{1} << 24;
 
 bool foldable(const Node& n) {
-  if (n.def().reference == nullptr || n.def().rule == QuantRule::boundary || n.def().has_trait(kStructural)) return false;
+  if (n.def().reference == nullptr || n.def().rule == QuantRule::boundary || n.def().has_trait(kStructural))
+    return false;
   for (const Value* v : n.inputs()) {
     if (v != nullptr && constant_tensor(v) == nullptr) return false;
   }

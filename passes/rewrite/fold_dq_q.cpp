@@ -1,8 +1,8 @@
 // quantize(dequantize(q)) with equal type, scale and zero point   =>   q
 // quantize(dequantize(q)) with other ones (per tensor, 8 bit)      =>   requantize(q), in a lowered graph
 //
-// The first is exact: round((q - z) * s * (1/s)) + z = q for 8-bit codes, since the product's error is below half a step.
-// The second does in one rounding what the pair does in two.
+// The first is exact: round((q - z) * s * (1/s)) + z = q for 8-bit codes, since the product's error is below half a
+// step. The second does in one rounding what the pair does in two.
 #include "passes/rewrite/common.h"
 
 namespace aoq {
@@ -28,12 +28,15 @@ bool from_attributes(const Node& n, Static* out) {
 bool static_of_dequantize(const Node& dq, Static* out) {
   if (from_attributes(dq, out)) return true;
   const std::optional<Quantization>& q = dq.input(0)->type().quantization;
-  if (dq.inputs().size() != 1 || !q || !q->is_immediate || q->granularity != Quantization::Granularity::tensor) return false;
+  if (dq.inputs().size() != 1 || !q || !q->is_immediate || q->granularity != Quantization::Granularity::tensor)
+    return false;
   *out = {q->scale, q->zero_point};
   return true;
 }
 
-bool is_byte(DType d) { return d == DType::u8 || d == DType::i8; }
+bool is_byte(DType d) {
+  return d == DType::u8 || d == DType::i8;
+}
 
 Result<bool> fold(Graph& graph, Node* q) {
   Node* dq = input_node(q, 0, Op::dequantize);

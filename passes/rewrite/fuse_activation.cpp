@@ -30,7 +30,8 @@ Result<bool> run(Graph& graph, PassContext&) {
 }  // namespace
 
 extern const PassDef kPass_fuse_activation;
-const PassDef kPass_fuse_activation = {
-    .name = "fuse-activation", .summary = "Applies an activation inside the convolution or linear before it.", .run = run};
+const PassDef kPass_fuse_activation = {.name = "fuse-activation",
+                                       .summary = "Applies an activation inside the convolution or linear before it.",
+                                       .run = run};
 
 }  // namespace aoq

@@ -48,8 +48,8 @@ Result<bool> run(Graph& graph, PassContext&) {
       if (bias.empty()) break;
       std::span<const float> old = float_constant(n->input(2));
       for (std::size_t c = 0; c < old.size(); ++c) bias[c] = old[c] + bias[c];
-      graph.set_input(n, 2, graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n,
-                                           other->def()->label()));
+      graph.set_input(
+          n, 2, graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n, other->def()->label()));
       merge_origins(n, add);
       replace_node(graph, add, n->output());
       changed = true;

@@ -49,8 +49,9 @@ Result<bool> run(Graph& graph, PassContext&) {
 }  // namespace
 
 extern const PassDef kPass_fuse_residual;
-const PassDef kPass_fuse_residual = {.name = "fuse-residual",
-                                     .summary = "Adds a residual inside the convolution or linear that produces the sum.",
-                                     .run = run};
+const PassDef kPass_fuse_residual = {
+    .name = "fuse-residual",
+    .summary = "Adds a residual inside the convolution or linear that produces the sum.",
+    .run = run};
 
 }  // namespace aoq

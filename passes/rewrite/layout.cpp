@@ -20,7 +20,8 @@ std::vector<std::int64_t> to_first(std::int64_t rank) {
 Status permute_operand(Graph& graph, Node* like, std::vector<Value*>& inputs, int operand) {
   auto i = static_cast<std::size_t>(operand);
   if (operand < 0 || i >= inputs.size() || inputs[i] == nullptr) return {};
-  AOQ_ASSIGN(Node * p, graph.create_like(*like, Op::permute, {inputs[i]}, {{"perm", to_last(inputs[i]->type().rank())}}, like));
+  AOQ_ASSIGN(Node * p,
+             graph.create_like(*like, Op::permute, {inputs[i]}, {{"perm", to_last(inputs[i]->type().rank())}}, like));
   inputs[i] = p->output();
   return {};
 }
@@ -34,7 +35,8 @@ bool is_channels_first(const OpDef& def, const std::vector<Value*>& inputs, cons
   return last == nullptr || !std::get<bool>(*last);
 }
 
-Result<LayoutNode> create_channels_last(Graph& graph, Node* like, Op op, std::vector<Value*> inputs, Attributes attributes) {
+Result<LayoutNode> create_channels_last(Graph& graph, Node* like, Op op, std::vector<Value*> inputs,
+                                        Attributes attributes) {
   const OpDef& def = op_def(op);
   if (!is_channels_first(def, inputs, attributes)) {
     AOQ_ASSIGN(Node * node, graph.create_like(*like, op, std::move(inputs), std::move(attributes), like));

@@ -11,7 +11,9 @@ std::optional<double> scalar_of(const Value* value) {
   return load_as_double(t->dtype(), t->bytes().data(), 0);
 }
 
-bool is_close(double a, double b) { return std::fabs(a - b) <= 2e-6 * std::max(std::fabs(a), std::fabs(b)); }
+bool is_close(double a, double b) {
+  return std::fabs(a - b) <= 2e-6 * std::max(std::fabs(a), std::fabs(b));
+}
 
 bool is_scalar(const Value* value, double expected) {
   std::optional<double> v = scalar_of(value);
@@ -133,7 +135,9 @@ double extent(const Reduced& r) {
 
 }  // namespace
 
-std::optional<Reduced> sum_of(Value* value) { return reduced_by(value, Op::reduce_sum); }
+std::optional<Reduced> sum_of(Value* value) {
+  return reduced_by(value, Op::reduce_sum);
+}
 std::optional<Reduced> max_of(Value* value) {
   // jax takes the maximum with -inf once more.
   Value* v = value;
@@ -170,7 +174,8 @@ std::optional<Reduced> mean_of(Value* value) {
 Value* square_of(Value* value) {
   const Node* n = value->def();
   if (n->is(Op::mul) && n->input(0) == n->input(1)) return n->input(0);
-  if (n->is(Op::pow) && is_scalar(n->input(1), 2.0) && n->input(0)->type().shape == value->type().shape) return n->input(0);
+  if (n->is(Op::pow) && is_scalar(n->input(1), 2.0) && n->input(0)->type().shape == value->type().shape)
+    return n->input(0);
   return nullptr;
 }
 

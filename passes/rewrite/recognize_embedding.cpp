@@ -41,7 +41,8 @@ std::optional<Found> embedding_of(const Node& linear) {
   bool is_last = a.integer("axis") == -1 || a.integer("axis") == rank - 1;
   bool is_unit = a.real("on") == 1.0 && a.real("off") == 0.0 && one_hot->output()->type().dtype == DType::f32;
   if (!is_last || !is_unit || weight->dtype() != DType::f32 || weight->shape().size() != 2) return std::nullopt;
-  if (a.integer("depth") != weight->shape()[1] || weight->shape()[1] >= INT32_MAX || !is_finite(*weight)) return std::nullopt;
+  if (a.integer("depth") != weight->shape()[1] || weight->shape()[1] >= INT32_MAX || !is_finite(*weight))
+    return std::nullopt;
   return Found{one_hot->input(0), a.integer("depth"), weight, bias};
 }
 
@@ -135,7 +136,8 @@ Result<bool> recognize_embedding(Graph& graph) {
     AOQ_TRY(indices.at_most(found->depth));
     std::string origin = n->input(1)->def()->origins.empty() ? "" : n->input(1)->def()->origins.front();
     Value* rows = graph.constant(std::move(table), n, std::move(origin));
-    AOQ_ASSIGN(Node * gather, graph.create_like(*n, Op::gather, {rows, indices.value()}, {{"axis", std::int64_t{0}}}, n));
+    AOQ_ASSIGN(Node * gather,
+               graph.create_like(*n, Op::gather, {rows, indices.value()}, {{"axis", std::int64_t{0}}}, n));
     graph.replace_uses(n->output(), gather->output());
     changed = true;
   }

@@ -52,12 +52,15 @@ bool is_power(Value* v, Value* x, int power, double scale) {
   return found == power;
 }
 
-bool is_erf_argument(Value* u, Value* x) { return is_power(u, x, 1, std::numbers::sqrt2 / 2.0); }
+bool is_erf_argument(Value* u, Value* x) {
+  return is_power(u, x, 1, std::numbers::sqrt2 / 2.0);
+}
 
 // u is sqrt(2/pi) * (x + 0.044715 x^3) in one of its two forms.
 bool is_tanh_argument(Value* u, Value* x) {
   match::Product p = product_of(u);
-  if (!p.divisors.empty() || !p.root_divisors.empty() || !is_close(p.scalar, std::sqrt(2.0 / std::numbers::pi))) return false;
+  if (!p.divisors.empty() || !p.root_divisors.empty() || !is_close(p.scalar, std::sqrt(2.0 / std::numbers::pi)))
+    return false;
   bool has_x = take(p.factors, x);
   if (p.factors.size() != 1) return false;
   const Node* add = match::own_node_of(p.factors[0], Op::add);
@@ -78,7 +81,8 @@ struct Found {
 
 std::optional<Found> gelu_of(Value* y) {
   match::Product p = product_of(y);
-  if (!is_close(p.scalar, 0.5) || p.factors.size() != 2 || !p.divisors.empty() || !p.root_divisors.empty()) return std::nullopt;
+  if (!is_close(p.scalar, 0.5) || p.factors.size() != 2 || !p.divisors.empty() || !p.root_divisors.empty())
+    return std::nullopt;
   for (std::size_t i = 0; i < 2; ++i) {
     Value* x = p.factors[i];
     if (x->type() != y->type()) continue;

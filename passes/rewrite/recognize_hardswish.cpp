@@ -23,7 +23,8 @@ bool is_hard_sigmoid(const Value* gate, const Value* x) {
 
 bool is_clamped_sum(const Value* gate, const Value* x) {
   const Node* clamp = match::own_node_of(gate, Op::clamp);
-  if (clamp == nullptr || clamp->attributes().real("min") != 0.0 || clamp->attributes().real("max") != 6.0) return false;
+  if (clamp == nullptr || clamp->attributes().real("min") != 0.0 || clamp->attributes().real("max") != 6.0)
+    return false;
   const Node* add = match::own_node_of(clamp->input(0), Op::add);
   auto w = add ? match::with_scalar(*add) : std::nullopt;
   return w && w->other == x && is_close(w->scalar, 3.0);

@@ -127,7 +127,8 @@ Value* under_root(const match::Product& p) {
 std::optional<Found> normalization_of(Value* y) {
   match::Product p = match::product_of(y);
   Value* root = under_root(p);
-  if (root == nullptr || !match::is_close(p.scalar, 1.0) || p.factors.empty() || p.factors.size() > 2) return std::nullopt;
+  if (root == nullptr || !match::is_close(p.scalar, 1.0) || p.factors.empty() || p.factors.size() > 2)
+    return std::nullopt;
   std::optional<match::WithScalar> variance = variance_and_epsilon(root);
   if (!variance) return std::nullopt;
   for (std::size_t i = 0; i < p.factors.size(); ++i) {
@@ -205,7 +206,8 @@ Result<bool> recognize_layer_norm(Graph& graph) {
       Node* last = n;
       Value* bias = bias_behind(last, *found);
       bool has_ones = found->weight != nullptr || bias == nullptr;
-      for (std::int64_t a : found->axes) has_ones = has_ones || found->x->type().shape[static_cast<std::size_t>(a)].is_constant();
+      for (std::int64_t a : found->axes)
+        has_ones = has_ones || found->x->type().shape[static_cast<std::size_t>(a)].is_constant();
       if (!has_ones) {
         last = n;
         bias = nullptr;

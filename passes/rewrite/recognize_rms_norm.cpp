@@ -47,7 +47,8 @@ std::optional<Found> normalization_of(Value* y) {
     root = p.root_divisors[0];
   }
   std::optional<Found> found = root ? mean_square(root) : std::nullopt;
-  if (!found || !match::is_close(p.scalar, 1.0) || found->x->type() != y->type() || is_centered(found->x)) return std::nullopt;
+  if (!found || !match::is_close(p.scalar, 1.0) || found->x->type() != y->type() || is_centered(found->x))
+    return std::nullopt;
   if (!match::last_axes(found->x->type().rank(), found->axes).to_last.empty()) return std::nullopt;
   if (!match::take(p.factors, found->x) || p.factors.size() > 1) return std::nullopt;
   if (p.factors.empty()) return found;
@@ -68,8 +69,7 @@ Result<bool> recognize_rms_norm(Graph& graph) {
     if (found) {
       std::vector<Value*> inputs{found->x};
       if (found->weight) {
-        AOQ_ASSIGN(Value * weight,
-                   match::parameter_over(graph, found->weight, found->x->type().shape, found->axes, n));
+        AOQ_ASSIGN(Value * weight, match::parameter_over(graph, found->weight, found->x->type().shape, found->axes, n));
         inputs.push_back(weight);
       }
       Attributes attributes{{"axis", found->axes.front()}, {"epsilon", found->epsilon}};

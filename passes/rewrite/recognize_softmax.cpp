@@ -28,11 +28,13 @@ struct Found {
 
 std::optional<Found> softmax_of(Value* y) {
   match::Product p = match::product_of(y);
-  if (p.factors.size() != 1 || p.divisors.size() != 1 || !p.root_divisors.empty() || p.scalar != 1.0) return std::nullopt;
+  if (p.factors.size() != 1 || p.divisors.size() != 1 || !p.root_divisors.empty() || p.scalar != 1.0)
+    return std::nullopt;
   Value* e = p.factors[0];
   const Node* exp = match::node_of(e, Op::exp);
   auto sum = match::sum_of(p.divisors[0]);
-  bool is_match = exp != nullptr && sum && sum->x == e && sum->axes.size() == 1 && e->uses().size() == 2 && e->type() == y->type();
+  bool is_match =
+      exp != nullptr && sum && sum->x == e && sum->axes.size() == 1 && e->uses().size() == 2 && e->type() == y->type();
   if (!is_match) return std::nullopt;
   return Found{without_maximum(exp->input(0), sum->axes), sum->axes[0]};
 }

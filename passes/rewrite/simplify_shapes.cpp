@@ -18,7 +18,9 @@ namespace {
 
 using namespace rewrite;
 
-bool same_shape(const Node& n) { return n.input(0)->type().shape == n.output()->type().shape; }
+bool same_shape(const Node& n) {
+  return n.input(0)->type().shape == n.output()->type().shape;
+}
 
 bool is_whole_slice(const Node& n) {
   for (const Dim& start : n.attributes().dims("starts")) {

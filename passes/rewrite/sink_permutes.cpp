@@ -90,7 +90,9 @@ std::vector<T> entries_before(const std::vector<T>& entries, const Perm& perm, s
   return out;
 }
 
-bool is_reduction(const Node& n) { return n.def().attribute("keepdims") != nullptr && n.def().attribute("axes") != nullptr; }
+bool is_reduction(const Node& n) {
+  return n.def().attribute("keepdims") != nullptr && n.def().attribute("axes") != nullptr;
+}
 
 // The attributes of the op on the tensor before the permute; nothing when the op cannot be moved.
 std::optional<Attributes> attributes_before(const Node& n, const Perm& perm) {

@@ -52,7 +52,8 @@ Graph sample_graph() {
   linear->reason = "its weight has 4 rows";
   Value* y = g.create(Op::linear, {linear->output(), same}).value()->output();
   Value* z = g.create(Op::reshape, {y}, {{"shape", std::vector<Dim>{Dim::symbol("N") * Dim(4)}}}).value()->output();
-  Value* c = g.create(Op::clamp, {z}, {{"min", -0.0}, {"max", std::numeric_limits<double>::infinity()}}).value()->output();
+  Value* c =
+      g.create(Op::clamp, {z}, {{"min", -0.0}, {"max", std::numeric_limits<double>::infinity()}}).value()->output();
   Value* p = g.create(Op::packed_constant, {},
                       {{"value", tensor(DType::u8, {7}, 3)},
                        {"dtype", DType::i8},
@@ -86,9 +87,13 @@ void check_same(const Graph& a, const Graph& b) {
   }
 }
 
-std::vector<std::byte> sample_file(const AoqProvenance& provenance = {}) { return write_aoq(sample_graph(), provenance).value(); }
+std::vector<std::byte> sample_file(const AoqProvenance& provenance = {}) {
+  return write_aoq(sample_graph(), provenance).value();
+}
 
-Status read_status(std::span<const std::byte> file, const Limits& limits = {}) { return read_aoq(file, nullptr, limits).status(); }
+Status read_status(std::span<const std::byte> file, const Limits& limits = {}) {
+  return read_aoq(file, nullptr, limits).status();
+}
 
 Header header_of(std::span<const std::byte> file) {
   Header header;
@@ -163,7 +168,9 @@ TEST_CASE("a sink's error ends the writing") {
   CHECK(calls == 3);
 }
 
-TEST_CASE("every truncation is refused") { refuse_truncations(sample_file(), [](auto file) { return read_status(file); }); }
+TEST_CASE("every truncation is refused") {
+  refuse_truncations(sample_file(), [](auto file) { return read_status(file); });
+}
 
 TEST_CASE("appended and prepended bytes are refused") {
   std::vector<std::byte> file = sample_file();
@@ -233,8 +240,8 @@ TEST_CASE("every header field is checked") {
   CHECK(status_with([](Header& h) { h.version = 0; }).code() == Code::invalid_model);
   CHECK(status_with([](Header& h) { h.features = 1; }).code() == Code::unsupported);
   CHECK(status_with([](Header& h) { h.features = std::uint64_t{1} << 63; }).code() == Code::unsupported);
-  for (std::uint64_t v : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{65}, std::uint64_t{1} << 31,
-                          std::uint64_t{1} << 32, UINT64_MAX, UINT64_MAX - 63}) {
+  for (std::uint64_t v : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{65},
+                          std::uint64_t{1} << 31, std::uint64_t{1} << 32, UINT64_MAX, UINT64_MAX - 63}) {
     CHECK(!status_with([&](Header& h) { h.header_size = static_cast<std::uint32_t>(v); }).ok());
     CHECK(!status_with([&](Header& h) { h.metadata_offset = v; }).ok());
     CHECK(!status_with([&](Header& h) { h.metadata_size = v; }).ok());

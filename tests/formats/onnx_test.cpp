@@ -40,7 +40,9 @@ const Node* only(const Graph& graph, Op op) {
   return found;
 }
 
-std::string output_type(const Graph& graph, std::size_t i = 0) { return to_string(graph.output_node()->input(i)->type()); }
+std::string output_type(const Graph& graph, std::size_t i = 0) {
+  return to_string(graph.output_node()->input(i)->type());
+}
 
 Tensor f32(std::vector<std::int64_t> shape, const std::vector<float>& values) {
   return Tensor::from_values<float>(DType::f32, std::move(shape), values).value();
@@ -56,8 +58,12 @@ std::vector<Tensor> run(const Graph& graph, const std::vector<Tensor>& inputs) {
   return *results;
 }
 
-std::vector<float> values(const Tensor& t) { return {t.as<float>().begin(), t.as<float>().end()}; }
-std::vector<std::int64_t> integers(const Tensor& t) { return {t.as<std::int64_t>().begin(), t.as<std::int64_t>().end()}; }
+std::vector<float> values(const Tensor& t) {
+  return {t.as<float>().begin(), t.as<float>().end()};
+}
+std::vector<std::int64_t> integers(const Tensor& t) {
+  return {t.as<std::int64_t>().begin(), t.as<std::int64_t>().end()};
+}
 
 TEST_CASE("nodes keep their scope and origin, the model its metadata") {
   OnnxBuilder b;
@@ -158,7 +164,8 @@ TEST_CASE("products with constant matrices are linear, with everything constant 
   OnnxBuilder b;
   b.input("x", kFloat, {DimSpec("n"), DimSpec(2)});
   b.initializer(floats("w", {2, 3}, {1, 2, 3, 4, 5, 6})).initializer(floats("c", {1}, {10}));
-  b.add("Gemm", {"x", "w", "c"}, {"y"}, {attribute("alpha", 2.0f), attribute("beta", 0.5f)}).add("MatMul", {"x", "w"}, {"z"});
+  b.add("Gemm", {"x", "w", "c"}, {"y"}, {attribute("alpha", 2.0f), attribute("beta", 0.5f)})
+      .add("MatMul", {"x", "w"}, {"z"});
   b.output("y").output("z");
   Graph graph = imported(b);
   CHECK(ops_of(graph) == "linear linear");
@@ -169,7 +176,9 @@ TEST_CASE("products with constant matrices are linear, with everything constant 
 
 TEST_CASE("gemm of two inputs keeps its factors") {
   OnnxBuilder b;
-  b.input("x", kFloat, {DimSpec(2), DimSpec(1)}).input("w", kFloat, {DimSpec(1), DimSpec(2)}).input("c", kFloat, {DimSpec(1)});
+  b.input("x", kFloat, {DimSpec(2), DimSpec(1)})
+      .input("w", kFloat, {DimSpec(1), DimSpec(2)})
+      .input("c", kFloat, {DimSpec(1)});
   b.add("Gemm", {"x", "w", "c"}, {"y"},
         {attribute("alpha", 2.0f), attribute("transA", std::int64_t{1}), attribute("transB", std::int64_t{1})});
   b.output("y");
@@ -185,7 +194,9 @@ TEST_CASE("constants are folded, quantize and dequantize are not") {
   b.initializer(tensor("zero", kUint8, {}, std::string_view("\x03", 1)));
   b.add("Transpose", {"w"}, {"t"}).add("Neg", {"t"}, {"u"});
   b.add("Squeeze", {"u"}, {"v"}).add("Add", {"x", "v"}, {"a"});
-  b.add("QuantizeLinear", {"a", "scale", "zero"}, {"q"}).add("DequantizeLinear", {"q", "scale", "zero"}, {"y"}).output("y");
+  b.add("QuantizeLinear", {"a", "scale", "zero"}, {"q"})
+      .add("DequantizeLinear", {"q", "scale", "zero"}, {"y"})
+      .output("y");
   Graph graph = imported(b);
   CHECK(ops_of(graph) == "add quantize dequantize");
   CHECK(values(run(graph, {f32({2}, {1.25f, 1.3f})})[0]) == std::vector<float>{0.0f, 3.5f});
@@ -254,13 +265,18 @@ TEST_CASE("old and new forms of an op give the same nodes") {
   old.input("x", kFloat, {DimSpec(2), DimSpec(4)});
   old.add("Clip", {"x"}, {"c"}, {attribute("min", 0.0f), attribute("max", 6.0f)});
   old.add("Pad", {"c"}, {"p"}, {attribute("pads", std::vector<std::int64_t>{0, 1, 0, 0})});
-  old.add("Slice", {"p"}, {"s"}, {attribute("starts", std::vector<std::int64_t>{1}), attribute("ends", std::vector<std::int64_t>{3}),
-                                  attribute("axes", std::vector<std::int64_t>{1})});
+  old.add("Slice", {"p"}, {"s"},
+          {attribute("starts", std::vector<std::int64_t>{1}), attribute("ends", std::vector<std::int64_t>{3}),
+           attribute("axes", std::vector<std::int64_t>{1})});
   old.add("ReduceMean", {"s"}, {"y"}, {attribute("axes", std::vector<std::int64_t>{1})}).output("y");
   OnnxBuilder recent(18);
   recent.input("x", kFloat, {DimSpec(2), DimSpec(4)});
-  recent.initializer(floats("low", {}, {0})).initializer(floats("high", {}, {6})).initializer(int64s("pads", {4}, {0, 1, 0, 0}));
-  recent.initializer(int64s("start", {1}, {1})).initializer(int64s("end", {1}, {3})).initializer(int64s("axis", {1}, {1}));
+  recent.initializer(floats("low", {}, {0}))
+      .initializer(floats("high", {}, {6}))
+      .initializer(int64s("pads", {4}, {0, 1, 0, 0}));
+  recent.initializer(int64s("start", {1}, {1}))
+      .initializer(int64s("end", {1}, {3}))
+      .initializer(int64s("axis", {1}, {1}));
   recent.add("Clip", {"x", "low", "high"}, {"c"}).add("Pad", {"c", "pads"}, {"p"});
   recent.add("Slice", {"p", "start", "end", "axis"}, {"s"}).add("ReduceMean", {"s", "axis"}, {"y"}).output("y");
   Tensor x = f32({2, 4}, {-1, 2, 7, 9, 1, 2, 3, 4});
@@ -275,7 +291,9 @@ TEST_CASE("auto_pad becomes explicit padding") {
   auto pads = [](std::string_view mode, std::int64_t stride) {
     OnnxBuilder b;
     b.input("x", kFloat, {DimSpec("n"), DimSpec(1), DimSpec(5)}).initializer(floats("w", {1, 1, 2}, {1, 1}));
-    b.add("Conv", {"x", "w"}, {"y"}, {attribute("auto_pad", mode), attribute("strides", std::vector<std::int64_t>{stride})}).output("y");
+    b.add("Conv", {"x", "w"}, {"y"},
+          {attribute("auto_pad", mode), attribute("strides", std::vector<std::int64_t>{stride})})
+        .output("y");
     return only(imported(b), Op::conv)->attributes().integers("pads");
   };
   using V = std::vector<std::int64_t>;

@@ -16,7 +16,9 @@ std::vector<std::byte> small_model() {
   OnnxBuilder b;
   b.input("x", kFloat, {DimSpec("n"), DimSpec(1), DimSpec(4), DimSpec(4)});
   b.initializer(floats("w", {1, 1, 2, 2}, {1, 2, 3, 4})).initializer(int64s("shape", {2}, {0, -1}));
-  b.add("Conv", {"x", "w"}, {"c"}, {attribute("pads", std::vector<std::int64_t>{1, 1, 0, 0}), attribute("group", std::int64_t{1})}, "/features/conv/Conv");
+  b.add("Conv", {"x", "w"}, {"c"},
+        {attribute("pads", std::vector<std::int64_t>{1, 1, 0, 0}), attribute("group", std::int64_t{1})},
+        "/features/conv/Conv");
   b.add("HardSigmoid", {"c"}, {"r"}, {attribute("alpha", 0.5f)});
   b.add("Reshape", {"r", "shape"}, {"y"}).output("y");
   return b.bytes();
@@ -48,7 +50,8 @@ TEST_CASE("a file cut short anywhere is refused") {
 TEST_CASE("a changed byte gives an error or a graph") {
   std::vector<std::byte> bytes = small_model();
   for (std::size_t i = 0; i < bytes.size(); ++i) {
-    for (int value : {0x00, 0x01, 0x7f, 0x80, 0xff, static_cast<int>(bytes[i]) ^ 0x01, static_cast<int>(bytes[i]) ^ 0x08}) {
+    for (int value :
+         {0x00, 0x01, 0x7f, 0x80, 0xff, static_cast<int>(bytes[i]) ^ 0x01, static_cast<int>(bytes[i]) ^ 0x08}) {
       std::vector<std::byte> changed = bytes;
       changed[i] = static_cast<std::byte>(value);
       Result<Graph> graph = import_onnx(changed);
@@ -141,7 +144,8 @@ TEST_CASE("tensors in other files need permission, and a plain path") {
   CHECK(code_of(external("weights.bin", "8")) == Code::unsupported);
   static const float kValues[] = {1.5f, 2.5f};
   onnx::OnnxOptions options;
-  options.external_data = [](std::string_view location, std::uint64_t offset, std::uint64_t length) -> Result<onnx::Blob> {
+  options.external_data = [](std::string_view location, std::uint64_t offset,
+                             std::uint64_t length) -> Result<onnx::Blob> {
     CHECK(location == "weights.bin");
     CHECK(offset == 8);
     CHECK(length == 8);
@@ -170,24 +174,45 @@ TEST_CASE("wrong graphs are refused with the node and the reason") {
   std::vector<std::int64_t> pair{0, 1};
   const Case cases[] = {
       {"undefined value", start().add("Relu", {"z"}, {"y"}, {}, "r"), Code::invalid_model, "\"r\" (Relu, opset 17)"},
-      {"cycle", start().add("Relu", {"b"}, {"a"}).add("Relu", {"a"}, {"b"}).add("Relu", {"b"}, {"y"}), Code::invalid_model, "before"},
+      {"cycle", start().add("Relu", {"b"}, {"a"}).add("Relu", {"a"}, {"b"}).add("Relu", {"b"}, {"y"}),
+       Code::invalid_model, "before"},
       {"defined twice", start().add("Relu", {"x"}, {"y"}).add("Relu", {"x"}, {"y"}), Code::invalid_model, "twice"},
       {"too few inputs", start().add("Add", {"x"}, {"y"}), Code::invalid_model, "has 1 inputs, expected 2"},
       {"too many inputs", start().add("Relu", {"x", "x"}, {"y"}), Code::invalid_model, "has 2 inputs"},
       {"too many outputs", start().add("Relu", {"x"}, {"y", "z"}), Code::invalid_model, "has 2 outputs"},
       {"missing attribute", start().add("Concat", {"x", "x"}, {"y"}), Code::invalid_model, "axis is missing"},
-      {"attribute kind", start().add("Concat", {"x", "x"}, {"y"}, {attribute("axis", 1.0f)}), Code::invalid_model, "kind"},
+      {"attribute kind", start().add("Concat", {"x", "x"}, {"y"}, {attribute("axis", 1.0f)}), Code::invalid_model,
+       "kind"},
       {"unknown attribute", start().add("Relu", {"x"}, {"y"}, {attribute("slope", 1.0f)}), Code::unsupported, "slope"},
-      {"attribute twice", start().add("Concat", {"x", "x"}, {"y"}, {attribute("axis", std::int64_t{0}), attribute("axis", std::int64_t{1})}), Code::invalid_model, "twice"},
-      {"axis out of range", start().add("Concat", {"x", "x"}, {"y"}, {attribute("axis", std::int64_t{9})}), Code::invalid_model, "axis"},
-      {"perm of the wrong length", start().add("Transpose", {"x"}, {"y"}, {attribute("perm", std::vector<std::int64_t>{0})}), Code::invalid_model, "perm"},
-      {"perm with an axis twice", start().add("Transpose", {"x"}, {"y"}, {attribute("perm", std::vector<std::int64_t>{0, 0})}), Code::invalid_model, "twice"},
-      {"shapes that do not broadcast", start().initializer(floats("w", {2}, {1, 2})).add("Add", {"x", "w"}, {"y"}), Code::invalid_model, "broadcast"},
-      {"types that differ", start().initializer(int64s("w", {3}, {1, 2, 3})).add("Add", {"x", "w"}, {"y"}), Code::invalid_model, "element type"},
-      {"reshape to another size", start().initializer(int64s("s", {2}, {4, -1})).add("Reshape", {"x", "s"}, {"y"}), Code::invalid_model, "reshape"},
-      {"two open dimensions", start().initializer(int64s("s", {2}, {-1, -1})).add("Reshape", {"x", "s"}, {"y"}), Code::invalid_model, "two"},
-      {"shape from data", start().input("s", kInt64, {DimSpec(2)}).add("Reshape", {"x", "s"}, {"y"}), Code::unsupported, "depends on data"},
-      {"gather out of range", start().initializer(int64s("w", {2}, pair)).initializer(int64s("i", {1}, {7})).add("Gather", {"w", "i"}, {"g"}).add("Relu", {"x"}, {"y"}), Code::invalid_data, "Gather"},
+      {"attribute twice",
+       start().add("Concat", {"x", "x"}, {"y"},
+                   {attribute("axis", std::int64_t{0}), attribute("axis", std::int64_t{1})}),
+       Code::invalid_model, "twice"},
+      {"axis out of range", start().add("Concat", {"x", "x"}, {"y"}, {attribute("axis", std::int64_t{9})}),
+       Code::invalid_model, "axis"},
+      {"perm of the wrong length",
+       start().add("Transpose", {"x"}, {"y"}, {attribute("perm", std::vector<std::int64_t>{0})}), Code::invalid_model,
+       "perm"},
+      {"perm with an axis twice",
+       start().add("Transpose", {"x"}, {"y"}, {attribute("perm", std::vector<std::int64_t>{0, 0})}),
+       Code::invalid_model, "twice"},
+      {"shapes that do not broadcast", start().initializer(floats("w", {2}, {1, 2})).add("Add", {"x", "w"}, {"y"}),
+       Code::invalid_model, "broadcast"},
+      {"types that differ", start().initializer(int64s("w", {3}, {1, 2, 3})).add("Add", {"x", "w"}, {"y"}),
+       Code::invalid_model, "element type"},
+      {"reshape to another size", start().initializer(int64s("s", {2}, {4, -1})).add("Reshape", {"x", "s"}, {"y"}),
+       Code::invalid_model, "reshape"},
+      {"two open dimensions", start().initializer(int64s("s", {2}, {-1, -1})).add("Reshape", {"x", "s"}, {"y"}),
+       Code::invalid_model, "two"},
+      {"shape from data", start().input("s", kInt64, {DimSpec(2)}).add("Reshape", {"x", "s"}, {"y"}), Code::unsupported,
+       "depends on data"},
+      {"gather out of range",
+       start()
+           .initializer(int64s("w", {2}, pair))
+           .initializer(int64s("i", {1}, {7}))
+           .add("Gather", {"w", "i"}, {"g"})
+           .add("Relu", {"x"}, {"y"}),
+       Code::invalid_data, "Gather"},
       {"old opset", start(6).add("Relu", {"x"}, {"y"}), Code::unsupported, "too old"},
       {"new opset", start(99).add("Relu", {"x"}, {"y"}), Code::unsupported, "newer"},
       {"no opset", start(0).add("Relu", {"x"}, {"y"}), Code::invalid_model, "op set"},
@@ -205,7 +230,10 @@ TEST_CASE("wrong graphs are refused with the node and the reason") {
 TEST_CASE("all unsupported ops are named at once") {
   OnnxBuilder b;
   b.input("x", kFloat, {DimSpec(1)});
-  b.add("Loop", {"x"}, {"a"}, {}, "loop").add("Loop", {"a"}, {"b"}).add("Frobnicate", {"b"}, {"c"}).add("Fancy", {"c"}, {"y"}, {}, "f", "com.example");
+  b.add("Loop", {"x"}, {"a"}, {}, "loop")
+      .add("Loop", {"a"}, {"b"})
+      .add("Frobnicate", {"b"}, {"c"})
+      .add("Fancy", {"c"}, {"y"}, {}, "f", "com.example");
   b.output("y");
   Status status = import_onnx(b.bytes()).status();
   CHECK(status.code() == Code::unsupported);

@@ -12,7 +12,9 @@ using namespace aoq;
 using aoq_layout::Header;
 
 // The promise of ir/file_limits.h; constants are borrowed.
-std::uint64_t promised(std::span<const std::byte> file) { return 4 * file.size() + 16 * fuzz::kMegabyte + fuzz::kMegabyte; }
+std::uint64_t promised(std::span<const std::byte> file) {
+  return 4 * file.size() + 16 * fuzz::kMegabyte + fuzz::kMegabyte;
+}
 
 void read(std::span<const std::byte> file) {
   fuzz::MemoryWatch watch(promised(file));

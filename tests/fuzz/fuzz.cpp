@@ -19,8 +19,8 @@ void allocated(const volatile void*, std::size_t size) {
   live += static_cast<std::int64_t>(size);
   if (live <= limit_bytes) return;
   is_watching = false;
-  std::fprintf(stderr, "%lld bytes are allocated, more than the %lld promised for this input\n", static_cast<long long>(live),
-               static_cast<long long>(limit_bytes));
+  std::fprintf(stderr, "%lld bytes are allocated, more than the %lld promised for this input\n",
+               static_cast<long long>(live), static_cast<long long>(limit_bytes));
   std::abort();
 }
 
@@ -37,7 +37,9 @@ Input::Input(const std::uint8_t* data, std::size_t size) : size_(size) {
   if (size > 0) std::memcpy(data_, data, size);
 }
 
-Input::~Input() { std::free(data_); }
+Input::~Input() {
+  std::free(data_);
+}
 
 MemoryWatch::MemoryWatch(std::uint64_t limit) {
   static const int hooks = __sanitizer_install_malloc_and_free_hooks(allocated, freed);
@@ -47,7 +49,9 @@ MemoryWatch::MemoryWatch(std::uint64_t limit) {
   is_watching = true;
 }
 
-MemoryWatch::~MemoryWatch() { is_watching = false; }
+MemoryWatch::~MemoryWatch() {
+  is_watching = false;
+}
 
 void require_typed(const Status& status) {
   if (status.code() != Code::internal && status.code() != Code::invalid_argument) return;

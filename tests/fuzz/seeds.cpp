@@ -58,8 +58,8 @@ std::set<std::string> names_of_the_ir() {
     }
   }
   for (const DTypeInfo& d : all_dtypes()) words.emplace(d.name);
-  for (const char* w : {"traced", "prepared", "quantized", "lowered", "none", "relu", "clamp", "floordiv(", "ceildiv(", "min(",
-                        "max(", "N*8 + 4"}) {
+  for (const char* w : {"traced", "prepared", "quantized", "lowered", "none", "relu", "clamp", "floordiv(", "ceildiv(",
+                        "min(", "max(", "N*8 + 4"}) {
     words.insert(w);
   }
   return words;
@@ -73,8 +73,8 @@ std::string little_endian(T value) {
 std::set<std::string> numbers() {
   std::set<std::string> words;
   for (std::uint64_t v : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{0x7fffffff}, std::uint64_t{0x80000000},
-                          std::uint64_t{0xffffffff}, std::uint64_t{1} << 32, std::uint64_t{1} << 62, std::uint64_t{1} << 63,
-                          ~std::uint64_t{0}}) {
+                          std::uint64_t{0xffffffff}, std::uint64_t{1} << 32, std::uint64_t{1} << 62,
+                          std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
     words.insert(little_endian(v));
     words.insert(little_endian(static_cast<std::uint32_t>(v)));
   }
@@ -128,9 +128,29 @@ void graphs(const fs::path& dir) {
       "{names=[\"y\"]}\n");
   write_dictionary(dir, "aoq", joined(names_of_the_ir(), numbers()));
   std::set<std::string> syntax = names_of_the_ir();
-  for (const char* w : {"aoqir 1 ", "graph ", "symbol N [1, 64]", "meta ", "weights ", " = ", "output(", "names=[", "@\"w\"", "scope(",
-                        "origins(", "requested(", "reason(", "-1", "0x1p-4", "inf", "nan", "9223372036854775807",
-                        "-9223372036854775808", "2147483648", "%0", "_", "// "}) {
+  for (const char* w : {"aoqir 1 ",
+                        "graph ",
+                        "symbol N [1, 64]",
+                        "meta ",
+                        "weights ",
+                        " = ",
+                        "output(",
+                        "names=[",
+                        "@\"w\"",
+                        "scope(",
+                        "origins(",
+                        "requested(",
+                        "reason(",
+                        "-1",
+                        "0x1p-4",
+                        "inf",
+                        "nan",
+                        "9223372036854775807",
+                        "-9223372036854775808",
+                        "2147483648",
+                        "%0",
+                        "_",
+                        "// "}) {
     syntax.insert(w);
   }
   write_dictionary(dir, "text", syntax);
@@ -141,15 +161,18 @@ void onnx_files(const fs::path& dir) {
   Corpus corpus(dir, "onnx");
   auto unary = [&](const char* op, std::vector<Message> attributes = {}) {
     OnnxBuilder b;
-    b.input("x", kFloat, {DimSpec("n"), DimSpec(2), DimSpec(4), DimSpec(4)}).add(op, {"x"}, {"y"}, attributes).output("y");
+    b.input("x", kFloat, {DimSpec("n"), DimSpec(2), DimSpec(4), DimSpec(4)})
+        .add(op, {"x"}, {"y"}, attributes)
+        .output("y");
     corpus.add(b.bytes());
   };
-  for (const char* op : {"Relu", "Softmax", "Shape", "Flatten", "GlobalAveragePool", "Transpose", "Size", "ReduceMean", "Squeeze",
-                         "Erf", "HardSwish", "Celu", "Cast"}) {
+  for (const char* op : {"Relu", "Softmax", "Shape", "Flatten", "GlobalAveragePool", "Transpose", "Size", "ReduceMean",
+                         "Squeeze", "Erf", "HardSwish", "Celu", "Cast"}) {
     unary(op);
   }
   unary("MaxPool", {attribute("kernel_shape", std::vector<std::int64_t>{2, 2}), attribute("auto_pad", "SAME_UPPER")});
-  unary("AveragePool", {attribute("kernel_shape", std::vector<std::int64_t>{2, 2}), attribute("ceil_mode", std::int64_t{1})});
+  unary("AveragePool",
+        {attribute("kernel_shape", std::vector<std::int64_t>{2, 2}), attribute("ceil_mode", std::int64_t{1})});
   unary("Concat", {attribute("axis", std::int64_t{1})});
   OnnxBuilder conv;
   conv.input("x", kFloat, {DimSpec("n"), DimSpec(1), DimSpec(4), DimSpec(4)});
@@ -159,7 +182,9 @@ void onnx_files(const fs::path& dir) {
   conv.add("Reshape", {"b", "shape"}, {"y"}).output("y");
   corpus.add(conv.bytes());
   OnnxBuilder shape;
-  shape.input("x", kFloat, {DimSpec("n"), DimSpec(6)}).initializer(int64s("zero", {1}, {0})).initializer(int64s("axes", {1}, {0}));
+  shape.input("x", kFloat, {DimSpec("n"), DimSpec(6)})
+      .initializer(int64s("zero", {1}, {0}))
+      .initializer(int64s("axes", {1}, {0}));
   shape.initializer(int64s("two", {1}, {2}));
   shape.add("Shape", {"x"}, {"s"}).add("Gather", {"s", "zero"}, {"n0"}).add("Div", {"n0", "two"}, {"h"});
   shape.add("Concat", {"h", "two"}, {"c"}, {attribute("axis", std::int64_t{0})}).add("ConstantOfShape", {"c"}, {"z"});
@@ -176,19 +201,86 @@ void onnx_files(const fs::path& dir) {
   then_graph.message(1, node("Constant", {}, {"t"}, {tensor_attribute("value", floats("", {1}, {1}))}));
   then_graph.text(2, "then").message(12, value_info("t", kFloat, {DimSpec(1)}));
   branch.initializer(tensor("c", kBool, {1}, std::string_view("\x01", 1)));
-  branch.add("If", {"c"}, {"y"}, {graph_attribute("then_branch", then_graph), graph_attribute("else_branch", then_graph)});
+  branch.add("If", {"c"}, {"y"},
+             {graph_attribute("then_branch", then_graph), graph_attribute("else_branch", then_graph)});
   branch.output("y");
   corpus.add(branch.bytes());
   std::set<std::string> words = numbers();
-  for (const char* w :
-       {"Add", "Mul", "Div", "Sub", "Pow", "Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "Relu", "Clip", "LSTM", "GRU", "RNN",
-        "Resize", "Upsample", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Unsqueeze", "Expand", "Tile", "Range", "Gather",
-        "GatherND", "GatherElements", "ScatterND", "ScatterElements", "Where", "Pad", "OneHot", "TopK", "CumSum", "Einsum",
-        "LayerNormalization", "InstanceNormalization", "GroupNormalization", "QLinearConv", "QLinearMatMul", "MatMulInteger",
-        "DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "axis", "axes", "perm", "pads", "strides", "dilations",
-        "group", "kernel_shape", "auto_pad", "SAME_LOWER", "VALID", "ceil_mode", "to", "value", "equation", "ij,jk->ik", "mode",
-        "linear", "cubic", "hidden_size", "direction", "bidirectional", "ai.onnx.ml", "com.microsoft", "location", "offset",
-        "length", "../x", "/etc/passwd"}) {
+  for (const char* w : {"Add",
+                        "Mul",
+                        "Div",
+                        "Sub",
+                        "Pow",
+                        "Conv",
+                        "ConvTranspose",
+                        "ConvInteger",
+                        "Gemm",
+                        "MatMul",
+                        "Relu",
+                        "Clip",
+                        "LSTM",
+                        "GRU",
+                        "RNN",
+                        "Resize",
+                        "Upsample",
+                        "Reshape",
+                        "Shape",
+                        "Slice",
+                        "Split",
+                        "Squeeze",
+                        "Unsqueeze",
+                        "Expand",
+                        "Tile",
+                        "Range",
+                        "Gather",
+                        "GatherND",
+                        "GatherElements",
+                        "ScatterND",
+                        "ScatterElements",
+                        "Where",
+                        "Pad",
+                        "OneHot",
+                        "TopK",
+                        "CumSum",
+                        "Einsum",
+                        "LayerNormalization",
+                        "InstanceNormalization",
+                        "GroupNormalization",
+                        "QLinearConv",
+                        "QLinearMatMul",
+                        "MatMulInteger",
+                        "DynamicQuantizeLinear",
+                        "QuantizeLinear",
+                        "DequantizeLinear",
+                        "axis",
+                        "axes",
+                        "perm",
+                        "pads",
+                        "strides",
+                        "dilations",
+                        "group",
+                        "kernel_shape",
+                        "auto_pad",
+                        "SAME_LOWER",
+                        "VALID",
+                        "ceil_mode",
+                        "to",
+                        "value",
+                        "equation",
+                        "ij,jk->ik",
+                        "mode",
+                        "linear",
+                        "cubic",
+                        "hidden_size",
+                        "direction",
+                        "bidirectional",
+                        "ai.onnx.ml",
+                        "com.microsoft",
+                        "location",
+                        "offset",
+                        "length",
+                        "../x",
+                        "/etc/passwd"}) {
     words.insert(w);
   }
   write_dictionary(dir, "onnx", words);
@@ -214,12 +306,30 @@ void archives(const fs::path& dir) {
   if (write_safetensors({arrays, {{"format", "pt"}}}, sink).ok()) safetensors.add(bytes);
   safetensors.add(std::string_view("{\"a\": [1, -2.5e3, true, null, \"\\u00e9\\ud83d\\ude00\"], \"b\": {\"c\": {}}}"));
   write_dictionary(dir, "npz",
-                   joined(numbers(), {"PK\x03\x04", "PK\x01\x02", "PK\x05\x06", "PK\x06\x06", "PK\x06\x07", "PK\x07\x08", "\x93NUMPY",
-                                      "'descr': ", "'fortran_order': ", "'shape': ", "True", "False", "'<f4'", "'|b1'", "'>i8'", "(2, 3)",
-                                      "(2,)", "()", ".npy", "\x01\x00\x14\x00"}));
+                   joined(numbers(), {"PK\x03\x04",
+                                      "PK\x01\x02",
+                                      "PK\x05\x06",
+                                      "PK\x06\x06",
+                                      "PK\x06\x07",
+                                      "PK\x07\x08",
+                                      "\x93NUMPY",
+                                      "'descr': ",
+                                      "'fortran_order': ",
+                                      "'shape': ",
+                                      "True",
+                                      "False",
+                                      "'<f4'",
+                                      "'|b1'",
+                                      "'>i8'",
+                                      "(2, 3)",
+                                      "(2,)",
+                                      "()",
+                                      ".npy",
+                                      "\x01\x00\x14\x00"}));
   write_dictionary(dir, "safetensors",
-                   joined(numbers(), {"\"dtype\":", "\"shape\":", "\"data_offsets\":", "__metadata__", "aoq.tensor.", "\"F32\"", "\"I64\"",
-                                      "\"BOOL\"", "\"F8_E4M3\"", "u4[3, 5]", "18446744073709551615", "-1", "1e999", "\\ud800"}));
+                   joined(numbers(), {"\"dtype\":", "\"shape\":", "\"data_offsets\":", "__metadata__", "aoq.tensor.",
+                                      "\"F32\"", "\"I64\"", "\"BOOL\"", "\"F8_E4M3\"", "u4[3, 5]",
+                                      "18446744073709551615", "-1", "1e999", "\\ud800"}));
 }
 
 }  // namespace

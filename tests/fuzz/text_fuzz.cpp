@@ -1,5 +1,6 @@
-// Parses the input as IR text. What parses must verify or be refused, print and parse again to the same text and, where it
-// is small, run: with the interpreter and with the CPU's kernels, which must agree on whether the data is acceptable.
+// Parses the input as IR text. What parses must verify or be refused, print and parse again to the same text and, where
+// it is small, run: with the interpreter and with the CPU's kernels, which must agree on whether the data is
+// acceptable.
 #include <cmath>
 #include <cstdio>
 #include <map>

@@ -21,7 +21,8 @@ RegionClass add_state() {
   };
   region.reference = [](const EvalContext& c) -> Status {
     for (std::int64_t i = 0; i < c.outputs[0].element_count(); ++i) {
-      const double sum = load_as_double(DType::f32, c.inputs[0].data, i) + load_as_double(DType::f32, c.inputs[1].data, i);
+      const double sum =
+          load_as_double(DType::f32, c.inputs[0].data, i) + load_as_double(DType::f32, c.inputs[1].data, i);
       store_from_double(DType::f32, c.outputs[0].data, i, sum);
     }
     return {};

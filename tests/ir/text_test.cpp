@@ -53,8 +53,10 @@ TEST_CASE("text cut anywhere gives a typed error or a graph") {
   GraphText printed = print_text(small_graph());
   for (std::size_t n = 0; n < printed.text.size(); ++n) {
     Result<Graph> cut = parse_text(std::string_view(printed.text).substr(0, n), printed.constants);
-    if (cut.ok()) CHECK((verify(*cut).code() == Code::invalid_model || n + 1 == printed.text.size()));
-    else CHECK(cut.status().code() != Code::internal);
+    if (cut.ok())
+      CHECK((verify(*cut).code() == Code::invalid_model || n + 1 == printed.text.size()));
+    else
+      CHECK(cut.status().code() != Code::internal);
   }
 }
 

@@ -111,7 +111,8 @@ void check_same_results(Session& a, Session& b, const std::vector<Tensor>& input
   }
 }
 
-// `make` gives the traced graph anew. Every stage comes back equal, and what reads back from the last one runs the same.
+// `make` gives the traced graph anew. Every stage comes back equal, and what reads back from the last one runs the
+// same.
 void check_every_stage(const std::function<Graph()>& make) {
   through_text(make());
   CompileOptions plain;
@@ -185,7 +186,8 @@ Tensor images_of(const std::vector<std::uint8_t>& pixels, std::int64_t first, st
   Tensor t = Tensor::make(DType::f32, {count, 1, 28, 28}).value();
   std::span<float> values = t.mutable_as<float>();
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = (static_cast<float>(pixels[static_cast<std::size_t>(first * kPixels) + i]) / 255.0f - 0.2860f) / 0.3530f;
+    values[i] =
+        (static_cast<float>(pixels[static_cast<std::size_t>(first * kPixels) + i]) / 255.0f - 0.2860f) / 0.3530f;
   }
   return t;
 }
@@ -230,7 +232,8 @@ TEST_CASE("an LSTM reads back at every stage") {
 }
 
 TEST_CASE("MobileNetV2, EfficientNet-Lite0 and magika read back at every stage") {
-  for (const std::string& path : {beside("mobilenetv2.onnx"), beside("efficientnet_lite0.onnx"), std::string(kMagika)}) {
+  for (const std::string& path :
+       {beside("mobilenetv2.onnx"), beside("efficientnet_lite0.onnx"), std::string(kMagika)}) {
     INFO(path);
     if (is_here(path)) check_every_stage([&] { return load(path); });
   }

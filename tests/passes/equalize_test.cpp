@@ -1,5 +1,5 @@
-// Equalization: the float meaning stays, the channels of what lies between become equally large, and it keeps its hands off
-// what it may not touch.
+// Equalization: the float meaning stays, the channels of what lies between become equally large, and it keeps its hands
+// off what it may not touch.
 #include "passes/quantize/equalize.h"
 
 #include <doctest/doctest.h>
@@ -111,8 +111,8 @@ double distance(const std::vector<float>& x, const std::vector<float>& y) {
 }  // namespace
 
 TEST_CASE("the graph means the same, and the channels in front of a depthwise convolution become equally large") {
-  for (const char* activation : {"activation=\"none\"", "activation=\"relu\"",
-                                 "activation=\"clamp\", activation_min=0, activation_max=6"}) {
+  for (const char* activation :
+       {"activation=\"none\"", "activation=\"relu\"", "activation=\"clamp\", activation_min=0, activation_max=6"}) {
     CAPTURE(activation);
     Recipe recipe = default_recipe();
     Prepared p = prepared_model(activation, recipe);
@@ -134,7 +134,7 @@ TEST_CASE("the graph means the same, and the channels in front of a depthwise co
       CHECK(factors[c] >= 1.0f);
       CHECK(static_cast<double>(is.max[c]) <= largest * 1.0001);
       bool is_as_large = static_cast<double>(is.max[c]) >= largest * 0.8;  // a step is a factor of 1.19
-      CHECK((is_as_large || factors[c] == 64.0f));                          // and 64 the largest factor
+      CHECK((is_as_large || factors[c] == 64.0f));                         // and 64 the largest factor
     }
     CHECK(static_cast<double>(done->ranges.at("expand").second) == doctest::Approx(largest).epsilon(0.001));
   }

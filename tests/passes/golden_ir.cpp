@@ -5,8 +5,8 @@
 //   // EXPECT
 //   (the graph that must come out, byte for byte as the printer writes it)
 //
-// The runner reads the input, runs it with the reference interpreter on fixed random data, runs the passes, compares the
-// text, runs the result on the same data and compares numbers (exactly, or within `// TOLERANCE: t` relative to the
+// The runner reads the input, runs it with the reference interpreter on fixed random data, runs the passes, compares
+// the text, runs the result on the same data and compares numbers (exactly, or within `// TOLERANCE: t` relative to the
 // largest value), and runs the passes again, which must change nothing. Instead of EXPECT, `// UNCHANGED` says that the
 // passes must leave the graph as it is. With AOQ_UPDATE=1 expectations are written anew. Every rewrite must have a case
 // where it fires and one where it must not.
@@ -83,15 +83,18 @@ Result<std::vector<Tensor>> interpret(const Graph& g) {
 std::string compare(const std::vector<Tensor>& a, const std::vector<Tensor>& b, double tolerance) {
   if (a.size() != b.size()) return "another number of results";
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i].shape() != b[i].shape() || a[i].dtype() != b[i].dtype()) return fmt::format("result {} has another type", i);
+    if (a[i].shape() != b[i].shape() || a[i].dtype() != b[i].dtype())
+      return fmt::format("result {} has another type", i);
     double largest = 0, worst = 0;
     for (std::int64_t k = 0; k < a[i].element_count(); ++k) {
-      double x = load_as_double(a[i].dtype(), a[i].bytes().data(), k), y = load_as_double(b[i].dtype(), b[i].bytes().data(), k);
+      double x = load_as_double(a[i].dtype(), a[i].bytes().data(), k),
+             y = load_as_double(b[i].dtype(), b[i].bytes().data(), k);
       largest = std::max(largest, std::fabs(x));
       if (!(std::isnan(x) && std::isnan(y))) worst = std::max(worst, std::fabs(x - y));
       if (std::isnan(x) != std::isnan(y)) return fmt::format("result {} element {} is NaN on one side", i, k);
     }
-    if (worst > tolerance * largest) return fmt::format("result {} differs by {} (largest value {})", i, worst, largest);
+    if (worst > tolerance * largest)
+      return fmt::format("result {} differs by {} (largest value {})", i, worst, largest);
   }
   return {};
 }
@@ -129,7 +132,9 @@ struct Coverage {
     int gaps = 0;
     for (const PassDef* pass : all_passes()) {
       if (pass->kind != PassKind::rewrite) continue;
-      const char* missing = !fires.contains(pass->name) ? "fires" : !stays.contains(pass->name) ? "must not fire" : nullptr;
+      const char* missing = !fires.contains(pass->name)   ? "fires"
+                            : !stays.contains(pass->name) ? "must not fire"
+                                                          : nullptr;
       if (missing == nullptr) continue;
       std::cout << pass->name << ": no golden case where it " << missing << "\n";
       ++gaps;

@@ -141,8 +141,10 @@ TEST_CASE("near misses of gelu stay") {
   Net n;
   Value* x = n.input({4});
   Value* z = n.input({4});
-  Value* other = n.mul(n.mul(z, n.number(0.5)), n.add(n.number(1), n.op(Op::erf, {n.div(x, n.number(std::sqrt(2.0)))})));
-  Value* ranked = n.mul(n.mul(x, n.number(0.5, {1, 1})), n.add(n.number(1), n.op(Op::erf, {n.div(x, n.number(std::sqrt(2.0)))})));
+  Value* other =
+      n.mul(n.mul(z, n.number(0.5)), n.add(n.number(1), n.op(Op::erf, {n.div(x, n.number(std::sqrt(2.0)))})));
+  Value* ranked =
+      n.mul(n.mul(x, n.number(0.5, {1, 1})), n.add(n.number(1), n.op(Op::erf, {n.div(x, n.number(std::sqrt(2.0)))})));
   n.output({erf_gelu(n, x, 0.51), erf_gelu(n, x, 0.5, 1.4), tanh_gelu(n, x, 0.0447), other, ranked});
   CHECK_FALSE(apply(n, recognize_gelu));
 }
@@ -253,7 +255,8 @@ TEST_CASE("near misses of layer norm stay") {
   Value* z = n.input({2, 6, 5});
   Value* weight = n.ramp({1, 6, 1}, 0.5f, 0.25f);
   Value* wrong_axis = n.sub(x, n.mean(x, {1}));
-  Value* axes_differ = n.div(wrong_axis, n.op(Op::sqrt, {n.add(n.mean(n.mul(wrong_axis, wrong_axis), {2}), n.number(1e-5))}));
+  Value* axes_differ =
+      n.div(wrong_axis, n.op(Op::sqrt, {n.add(n.mean(n.mul(wrong_axis, wrong_axis), {2}), n.number(1e-5))}));
   Value* other = n.sub(x, n.mean(z, {2}));
   Value* other_mean = n.div(other, n.op(Op::sqrt, {n.add(n.mean(n.mul(other, other), {2}), n.number(1e-5))}));
   n.output({moments_norm(n, x, 1, weight, 5), moments_norm(n, x, 1, weight, 6, 0.5), axes_differ, other_mean});

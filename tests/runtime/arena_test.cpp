@@ -19,7 +19,8 @@ ArenaPlan checked_plan(const std::vector<ArenaBuffer>& buffers) {
     for (std::size_t j = 0; j < i; ++j) {
       const ArenaBuffer& b = buffers[j];
       const bool together = a.first_step <= b.last_step && b.first_step <= a.last_step;
-      const bool apart = plan->offsets[i] + a.bytes <= plan->offsets[j] || plan->offsets[j] + b.bytes <= plan->offsets[i];
+      const bool apart =
+          plan->offsets[i] + a.bytes <= plan->offsets[j] || plan->offsets[j] + b.bytes <= plan->offsets[i];
       REQUIRE((!together || apart));
     }
   }

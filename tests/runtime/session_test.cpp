@@ -54,7 +54,9 @@ class FastBackend : public ReferenceBackend {
     }
     std::int64_t count = 1;
     for (std::int64_t d : c.outputs[0].shape) count *= d;
-    return PreparedKernel{std::make_unique<FastKernel>(is_add, count, packed), is_add ? "add_fast" : "relu_fast", false,
+    return PreparedKernel{std::make_unique<FastKernel>(is_add, count, packed),
+                          is_add ? "add_fast" : "relu_fast",
+                          false,
                           {{"row_x", "not today"}}};
   }
   Result<std::vector<std::byte>> pack(const Tensor& plain, std::string_view layout) const override {
@@ -122,7 +124,9 @@ std::shared_ptr<const Model> model_of(Graph graph, ModelOptions options) {
   return *model;
 }
 
-Session session_of(std::shared_ptr<const Model> model) { return Session::create(std::move(model)).value(); }
+Session session_of(std::shared_ptr<const Model> model) {
+  return Session::create(std::move(model)).value();
+}
 
 std::vector<float> values(const TensorView& view) {
   std::vector<float> out(static_cast<std::size_t>(view.element_count()));
@@ -130,7 +134,9 @@ std::vector<float> values(const TensorView& view) {
   return out;
 }
 
-std::vector<float> values(const Tensor& t) { return {t.as<float>().begin(), t.as<float>().end()}; }
+std::vector<float> values(const Tensor& t) {
+  return {t.as<float>().begin(), t.as<float>().end()};
+}
 
 // Runs with both backends and with the interpreter; all must agree.
 void check_against_interpreter(const Graph& graph, const std::vector<Tensor>& inputs) {
@@ -173,7 +179,7 @@ TEST_CASE("an in-place kernel does not destroy what is read later") {
   Graph g;
   Value* x = g.input("x", Type{DType::f32, {8}, std::nullopt});
   Value* a = make(g, Op::add, {x, x})->output();
-  Value* b = make(g, Op::relu, {a})->output();   // a is read again
+  Value* b = make(g, Op::relu, {a})->output();    // a is read again
   Value* c = make(g, Op::add, {b, b})->output();  // b is read twice here
   Value* d = make(g, Op::add, {c, a})->output();
   Value* e = make(g, Op::relu, {d})->output();
@@ -192,9 +198,14 @@ TEST_CASE("random chains agree with the interpreter") {
       Value* a = pool[next(static_cast<std::uint32_t>(pool.size()))];
       Value* b = pool[next(static_cast<std::uint32_t>(pool.size()))];
       switch (next(3)) {
-        case 0: pool.push_back(make(g, Op::relu, {a})->output()); break;
-        case 1: pool.push_back(make(g, Op::add, {a, b})->output()); break;
-        default: pool.push_back(make(g, Op::reshape, {a}, {{"shape", std::vector<Dim>{4, 3}}})->output());
+        case 0:
+          pool.push_back(make(g, Op::relu, {a})->output());
+          break;
+        case 1:
+          pool.push_back(make(g, Op::add, {a, b})->output());
+          break;
+        default:
+          pool.push_back(make(g, Op::reshape, {a}, {{"shape", std::vector<Dim>{4, 3}}})->output());
       }
     }
     REQUIRE(g.output({pool.back(), pool[pool.size() - 3], pool[5]}, {"a", "b", "c"}).ok());
@@ -368,7 +379,10 @@ TEST_CASE("a packed constant is used in place, or unpacked for the reference") {
   const Tensor negated = floats({4}, -1, -1);
   Tensor bytes = Tensor::copy_of(DType::u8, {16}, negated.bytes()).value();
   Node* packed = make(g, Op::packed_constant, {},
-                      {{"value", bytes}, {"dtype", DType::f32}, {"shape", std::vector<std::int64_t>{4}}, {"layout", std::string("negated")}});
+                      {{"value", bytes},
+                       {"dtype", DType::f32},
+                       {"shape", std::vector<std::int64_t>{4}},
+                       {"layout", std::string("negated")}});
   REQUIRE(g.output({make(g, Op::add, {x, packed->output()})->output()}, {"y"}).ok());
   const Tensor in = floats({4}, 10);
   const TensorView views[] = {in.view()};

@@ -59,7 +59,8 @@ inline Message tensor(std::string_view name, int type, const std::vector<std::in
 inline Message floats(std::string_view name, const std::vector<std::int64_t>& dims, const std::vector<float>& values) {
   return tensor(name, kFloat, dims, raw(values));
 }
-inline Message int64s(std::string_view name, const std::vector<std::int64_t>& dims, const std::vector<std::int64_t>& values) {
+inline Message int64s(std::string_view name, const std::vector<std::int64_t>& dims,
+                      const std::vector<std::int64_t>& values) {
   return tensor(name, kInt64, dims, raw(values));
 }
 
@@ -103,8 +104,9 @@ inline Message graph_attribute(std::string_view name, const Message& value) {
   return Message().text(1, name).message(6, value).integer(20, 5);
 }
 
-inline Message node(std::string_view op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
-                    const std::vector<Message>& attributes = {}, std::string_view name = {}, std::string_view domain = {}) {
+inline Message node(std::string_view op, const std::vector<std::string>& inputs,
+                    const std::vector<std::string>& outputs, const std::vector<Message>& attributes = {},
+                    std::string_view name = {}, std::string_view domain = {}) {
   Message m;
   for (const std::string& s : inputs) m.text(1, s);
   for (const std::string& s : outputs) m.text(2, s);
@@ -132,7 +134,8 @@ class OnnxBuilder {
     return *this;
   }
   OnnxBuilder& add(std::string_view op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
-                   const std::vector<Message>& attributes = {}, std::string_view name = {}, std::string_view domain = {}) {
+                   const std::vector<Message>& attributes = {}, std::string_view name = {},
+                   std::string_view domain = {}) {
     graph_.message(1, node(op, inputs, outputs, attributes, name, domain));
     return *this;
   }

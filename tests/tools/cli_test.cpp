@@ -73,7 +73,9 @@ class Workplace {
 
   fs::path path(const std::string& name) const { return directory_ / name; }
   bool has(const std::string& name) const { return fs::exists(path(name)); }
-  void write(const std::string& name, std::string_view text) const { std::ofstream(path(name), std::ios::binary) << text; }
+  void write(const std::string& name, std::string_view text) const {
+    std::ofstream(path(name), std::ios::binary) << text;
+  }
   std::string read(const std::string& name) const {
     std::ifstream file(path(name), std::ios::binary);
     std::stringstream text;
@@ -165,10 +167,12 @@ std::vector<std::byte> classifier() {
   };
   OnnxBuilder b;
   b.input("x", kFloat, {DimSpec("N"), DimSpec(3), DimSpec(224), DimSpec(224)});
-  b.initializer(floats("w", {16, 3, 16, 16}, ramp(16 * 3 * 256, 0.37f))).initializer(floats("m", {16, 10}, ramp(160, 1.3f)));
+  b.initializer(floats("w", {16, 3, 16, 16}, ramp(16 * 3 * 256, 0.37f)))
+      .initializer(floats("m", {16, 10}, ramp(160, 1.3f)));
   b.add("Conv", {"x", "w"}, {"c"}, {attribute("strides", std::vector<std::int64_t>{16, 16})}, "/stem/Conv");
   b.add("Relu", {"c"}, {"r"}).add("GlobalAveragePool", {"r"}, {"p"}).add("Flatten", {"p"}, {"f"});
-  b.add("MatMul", {"f", "m"}, {"s"}, {}, "/fc/MatMul").add("Softmax", {"s"}, {"y"}, {attribute("axis", std::int64_t{-1})});
+  b.add("MatMul", {"f", "m"}, {"s"}, {}, "/fc/MatMul")
+      .add("Softmax", {"s"}, {"y"}, {attribute("axis", std::int64_t{-1})});
   return b.output("y").bytes();
 }
 
@@ -227,21 +231,24 @@ TEST_CASE("results are the same bytes run to run, for every thread count, batch 
   REQUIRE(w.shell("mkdir other && cp model.onnx data.npz other/").code == 0);
   for (const char* how : {"cd other && '" AOQ_BINARY "'", "AOQ_CPU_CLASS=reference '" AOQ_BINARY "'"}) {
     for (const char* threads : {"1", "3"}) {
-      Outcome again = w.shell(std::string("( ") + how + " compile model.onnx -o again.aoq --deterministic --calibrate data.npz --threads " +
-                              threads + " )");
+      Outcome again =
+          w.shell(std::string("( ") + how +
+                  " compile model.onnx -o again.aoq --deterministic --calibrate data.npz --threads " + threads + " )");
       REQUIRE_MESSAGE(again.code == 0, again.err);
       CHECK(w.read(std::string(how).starts_with("cd") ? "other/again.aoq" : "again.aoq") == int8_file);
     }
   }
   for (const std::string name : {"float", "int8"}) {
     auto results = [&](const std::string& before, const std::string& flags) {
-      Outcome ran = w.shell(before + "'" AOQ_BINARY "' run " + name + ".aoq --input data.npz -o out.npz --deterministic " + flags);
+      Outcome ran = w.shell(before + "'" AOQ_BINARY "' run " + name +
+                            ".aoq --input data.npz -o out.npz --deterministic " + flags);
       REQUIRE_MESSAGE(ran.code == 0, ran.err);
       return w.read("out.npz");
     };
     const std::string expected = results("", "--threads 1");
     for (int run = 0; run < 5; ++run) CHECK(results("", "--threads 1") == expected);
-    for (const char* threads : {"2", "3", "4", "7"}) CHECK(results("", std::string("--threads ") + threads) == expected);
+    for (const char* threads : {"2", "3", "4", "7"})
+      CHECK(results("", std::string("--threads ") + threads) == expected);
     for (const char* batch : {"2", "3", "7"}) CHECK(results("", std::string("--batch ") + batch) == expected);
     CHECK(results("AOQ_CPU_CLASS=reference ", "--threads 2 --batch 3") == expected);
     CHECK(results("AOQ_CPU_CLASS=avx2 ", "--threads 2 --batch 3") == expected);
@@ -301,7 +308,8 @@ TEST_CASE("completion scripts complete") {
     for (const CommandDef* def : all_commands()) CHECK(script.out.find(def->name) != std::string::npos);
   }
   Outcome tried = w.shell(
-      "bash -c 'source <(\"$0\" completion bash); COMP_WORDS=(aoq compile --calib); COMP_CWORD=2; _aoq; echo ${COMPREPLY[*]}; "
+      "bash -c 'source <(\"$0\" completion bash); COMP_WORDS=(aoq compile --calib); COMP_CWORD=2; _aoq; echo "
+      "${COMPREPLY[*]}; "
       "COMP_WORDS=(aoq insp); COMP_CWORD=1; _aoq; echo ${COMPREPLY[*]}' " AOQ_BINARY);
   CHECK(tried.out == "--calibrate\ninspect\n");
 }
@@ -475,7 +483,8 @@ TEST_CASE("eval measures against labels") {
   CHECK(has_keys(document, {"metric", "value", "samples"}));
   CHECK(document["samples"] == 10);
   CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --metric top5 --json").json()["value"] == 1.0);
-  CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --batch 3 --json").json()["value"] == document["value"]);
+  CHECK(w.aoq("eval model.aoqir --input data.npz --labels y.npy --batch 3 --json").json()["value"] ==
+        document["value"]);
   Outcome below = w.aoq("eval model.aoqir --input data.npz --labels y.npy --at-least 1.1 --json");
   CHECK(below.code == 1);
   CHECK(below.json()["metric"] == "top1");
@@ -515,7 +524,7 @@ TEST_CASE("bench has all its keys and takes turns") {
   w.make_int8();
   Outcome alone = w.aoq("bench int8.aoq --seconds 0.05 --threads 1 --json");
   REQUIRE_MESSAGE(alone.code == 0, alone.err);
-  std::vector<std::string> keys{"median_ms", "min_ms", "p90_ms",  "runs",        "threads",
+  std::vector<std::string> keys{"median_ms", "min_ms",  "p90_ms", "runs",        "threads",
                                 "isa",       "load_ms", "rss_mb", "ratio_median"};
   CHECK(has_keys(alone.json(), keys));
   CHECK(alone.json()["threads"] == 1);
@@ -532,7 +541,8 @@ TEST_CASE("inspect lists every op with what was asked and what runs") {
   Outcome shown = w.aoq("inspect int8.aoq --json");
   REQUIRE_MESSAGE(shown.code == 0, shown.err);
   Json document = shown.json();
-  CHECK(has_keys(document, {"format_version", "inputs", "outputs", "ops", "weights_bytes", "arena_bytes", "provenance"}));
+  CHECK(
+      has_keys(document, {"format_version", "inputs", "outputs", "ops", "weights_bytes", "arena_bytes", "provenance"}));
   CHECK(document["inputs"][0] == Json({{"name", "x"}, {"dtype", "f32"}, {"shape", {"N", 4}}}));
   CHECK(has_keys(document["ops"][0], {"name", "op", "requested", "runs", "reason", "kernel"}));
   std::int64_t int8 = 0;
@@ -584,7 +594,8 @@ TEST_CASE("import writes the IR of every stage, and it reads back") {
   w.make_int8();
   for (const char* stage : {"traced", "prepared", "quantized", "lowered"}) {
     std::string file = std::string(stage) + ".aoqir";
-    std::string data = std::string_view(stage) == "prepared" || std::string_view(stage) == "traced" ? "" : " --calibrate data.npz";
+    std::string data =
+        std::string_view(stage) == "prepared" || std::string_view(stage) == "traced" ? "" : " --calibrate data.npz";
     Outcome imported = w.aoq("import model.aoqir -o " + file + " --stage " + stage + data + " --json");
     REQUIRE_MESSAGE(imported.code == 0, imported.err);
     CHECK(imported.json()["stage"] == stage);
@@ -604,8 +615,9 @@ TEST_CASE("larger constants lie in a safetensors file beside the text") {
   Workplace w;
   std::string values = "1";
   for (int i = 1; i < 40; ++i) values += ", " + std::to_string(i % 7);
-  w.write("long.aoqir", "aoqir 1 traced\n%0 = input() {dtype=f32, name=\"x\", shape=[40]}\n%1 = constant() {value=f32[40]{" +
-                            values + "}} origins(\"table\")\n%2 = add(%0, %1)\noutput(%2) {names=[\"y\"]}\n");
+  w.write("long.aoqir",
+          "aoqir 1 traced\n%0 = input() {dtype=f32, name=\"x\", shape=[40]}\n%1 = constant() {value=f32[40]{" + values +
+              "}} origins(\"table\")\n%2 = add(%0, %1)\noutput(%2) {names=[\"y\"]}\n");
   REQUIRE(w.aoq("import long.aoqir -o out.aoqir").code == 0);
   CHECK(w.has("out.safetensors"));
   CHECK(w.aoq("inspect out.aoqir").code == 0);

@@ -1,5 +1,6 @@
-// What happens when memory ends: every allocation in turn fails, alone or with all that follow, while a model is loaded, run
-// and compiled and while each kind of file is read. Each time there must be a result or a resource_limit, and no leak.
+// What happens when memory ends: every allocation in turn fails, alone or with all that follow, while a model is
+// loaded, run and compiled and while each kind of file is read. Each time there must be a result or a resource_limit,
+// and no leak.
 #include <doctest/doctest.h>
 
 #include "formats/aoq/aoq.h"
@@ -46,12 +47,15 @@ void sweep(const char* what, std::int64_t step, Work&& work) {
 
 const char* kModel =
     "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=f32, name=\"x\", shape=[N, 2, 4, 4]}\n"
-    "%1 = constant() {value=f32[3, 2, 1, 1]{1, -2, 3, 0.5, 0.25, -1}}\n%2 = conv(%0, %1) {activation=\"relu\"} origins(\"conv\")\n"
+    "%1 = constant() {value=f32[3, 2, 1, 1]{1, -2, 3, 0.5, 0.25, -1}}\n%2 = conv(%0, %1) {activation=\"relu\"} "
+    "origins(\"conv\")\n"
     "%3 = max_pool(%2) {kernel=[2, 2], stride=[2, 2]}\n%4 = reshape(%3) {shape=[N, 12]}\n"
     "%5 = constant() {value=f32[1, 12]{1, 2, 3, 4, 5, 6, -7, 8, 9, 1, 2, 3}}\n%6 = linear(%4, %5) origins(\"fc\")\n"
     "output(%6) {names=[\"y\"]}\n";
 
-Result<Graph> model_graph() { return parse_text(kModel, {}); }
+Result<Graph> model_graph() {
+  return parse_text(kModel, {});
+}
 
 Result<Tensor> sample() {
   AOQ_ASSIGN(Tensor x, Tensor::make(DType::f32, {2, 2, 4, 4}));
@@ -118,7 +122,9 @@ TEST_CASE("compiling a model") {
 TEST_CASE("reading every kind of file") {
   test::OnnxBuilder onnx_model;
   onnx_model.input("x", test::kFloat, {test::DimSpec("n"), test::DimSpec(2)});
-  onnx_model.initializer(test::floats("w", {2, 2}, {1, 2, 3, 4})).add("MatMul", {"x", "w"}, {"h"}).add("Relu", {"h"}, {"y"});
+  onnx_model.initializer(test::floats("w", {2, 2}, {1, 2, 3, 4}))
+      .add("MatMul", {"x", "w"}, {"h"})
+      .add("Relu", {"h"}, {"y"});
   const std::vector<std::byte> onnx_bytes = onnx_model.output("y").bytes();
   sweep("onnx", 1, [&] { return onnx::import_onnx(onnx_bytes).status(); });
   sweep("text", 1, [&] { return parse_text(kModel, {}).status(); });

@@ -53,7 +53,7 @@ inline void advance_taps(const std::uint8_t** to, const std::uint8_t* const* fro
 // Pointers of `pixels` (at most `group`) neighbours from ox on, `pitch` apart in `taps`; the table has 4 entries of
 // slack. Groups of a row must come in order: a full group's last pointers continue in the next group.
 inline void find_taps_of_pixels(const TapRow& row, std::int64_t ox, std::int64_t pixels, std::int64_t group,
-                         std::int64_t pitch, const std::uint8_t** taps) {
+                                std::int64_t pitch, const std::uint8_t** taps) {
   const ConvDims& d = *row.dims;
   std::int64_t count = d.kernel_h * d.kernel_w;
   bool inside = row_is_inside(d, row.oy);

@@ -103,7 +103,8 @@ KernelResult make_conv_planar_f32(const PrepareContext& context) {
   std::size_t rank = context.inputs[0].shape.size();
   if (context.attributes.boolean("channels_last")) return refuse("the channels are last already");
   if (rank > 4) return refuse("the kernel has no three-dimensional form");
-  if (element_count(context.inputs[0]) == 0 || element_count(context.outputs[0]) == 0) return refuse("nothing to compute");
+  if (element_count(context.inputs[0]) == 0 || element_count(context.outputs[0]) == 0)
+    return refuse("nothing to compute");
   const std::vector<int> to_last = rank == 3 ? std::vector<int>{0, 2, 1} : std::vector<int>{0, 2, 3, 1};
   const std::vector<int> to_first = rank == 3 ? std::vector<int>{0, 2, 1} : std::vector<int>{0, 3, 1, 2};
   std::vector<ConcreteType> inputs(context.inputs.begin(), context.inputs.end());
@@ -125,7 +126,8 @@ KernelResult make_conv_planar_f32(const PrepareContext& context) {
   std::int64_t y_bytes = bytes_to_cache_line(element_count(output) * 4);
   KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(x_bytes + y_bytes) + (*kernel)->scratch_bytes()};
   return make_kernel(
-      [kernel = std::move(*kernel), x, residual, result, x_bytes, y_bytes, has_residual](const RunContext& c) -> Status {
+      [kernel = std::move(*kernel), x, residual, result, x_bytes, y_bytes,
+       has_residual](const RunContext& c) -> Status {
         std::byte* y = c.scratch + x_bytes;
         x.run(c, c.inputs[kX], c.scratch);
         if (has_residual) residual.run(c, c.inputs[kResidual], y);

@@ -237,8 +237,8 @@ template <typename Index>
 Status check_indices(const Index* indices, std::int64_t n, std::int64_t size) {
   for (std::int64_t i = 0; i < n; ++i) {
     if (indices[i] >= -size && indices[i] < size) continue;
-    return error(ErrorId::index_out_of_range, "index {} is {}, out of range for a dimension of {}",
-                 i, indices[i], size);
+    return error(ErrorId::index_out_of_range, "index {} is {}, out of range for a dimension of {}", i, indices[i],
+                 size);
   }
   return {};
 }

@@ -16,9 +16,15 @@ class Nothing : public Kernel {
   Status run(const RunContext&) const override { return {}; }
 };
 
-Result<std::unique_ptr<Kernel>> take(const PrepareContext&) { return std::unique_ptr<Kernel>(std::make_unique<Nothing>()); }
-Result<std::unique_ptr<Kernel>> refuse(const PrepareContext&) { return error(Code::unsupported, "odd shapes only"); }
-Result<std::unique_ptr<Kernel>> fail(const PrepareContext&) { return error(Code::resource_limit, "no memory"); }
+Result<std::unique_ptr<Kernel>> take(const PrepareContext&) {
+  return std::unique_ptr<Kernel>(std::make_unique<Nothing>());
+}
+Result<std::unique_ptr<Kernel>> refuse(const PrepareContext&) {
+  return error(Code::unsupported, "odd shapes only");
+}
+Result<std::unique_ptr<Kernel>> fail(const PrepareContext&) {
+  return error(Code::resource_limit, "no memory");
+}
 Result<std::unique_ptr<Kernel>> take_packed(const PrepareContext& c) {
   AOQ_TRY(c.store.packed(*c.node.input(1), "same").status());
   return take(c);
@@ -39,7 +45,9 @@ constexpr KernelRow kRows[] = {
 };
 constexpr cpu::LayoutRow kLayouts[] = {{"same", pack_same, unpack_same}};
 
-CpuBackend backend(Isa isa) { return CpuBackend(isa, kRows, kLayouts); }
+CpuBackend backend(Isa isa) {
+  return CpuBackend(isa, kRows, kLayouts);
+}
 
 Graph graph_of(Op op) {
   Graph g;
@@ -62,7 +70,9 @@ Result<StepInfo> step_of(Op op, Isa isa, bool deterministic) {
   return info.steps.at(0);
 }
 
-const Node& last_step(const Graph& g) { return *g.output_node()->previous(); }
+const Node& last_step(const Graph& g) {
+  return *g.output_node()->previous();
+}
 
 TEST_CASE("the first row that takes the node wins, and the others say why not") {
   StepInfo best = step_of(Op::relu, Isa::avx2, false).value();

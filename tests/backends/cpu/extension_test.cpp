@@ -22,7 +22,8 @@ RegionClass scale_shift() {
   region.name = kClass;
   region.doc = "x * scale + shift, all of one shape, f32.";
   region.infer = [](const InferContext& c) -> Result<std::vector<Type>> {
-    if (c.inputs.size() != 3) return error(Code::invalid_model, "has {} inputs, expected x, scale, shift", c.inputs.size());
+    if (c.inputs.size() != 3)
+      return error(Code::invalid_model, "has {} inputs, expected x, scale, shift", c.inputs.size());
     for (std::size_t i = 0; i < 3; ++i) {
       if (!c.has(i) || !(c.input(i) == c.input(0)) || c.input(i).dtype != DType::f32) {
         return error(Code::invalid_model, "expected three inputs of one f32 type");
@@ -90,12 +91,16 @@ TEST_CASE("a program registers an op with its code, a pass and a kernel") {
   REQUIRE(register_region(scale_shift()).ok());
   REQUIRE(register_pass(&kMakeRegions).ok());
   CHECK(register_pass(&kMakeRegions).code() == Code::invalid_argument);
-  REQUIRE(cpu::register_kernel({Op::region, "example_scale_shift_f32", cpu::Isa::reference, cpu::Exactness::exact, make_scale_shift}).ok());
+  REQUIRE(cpu::register_kernel(
+              {Op::region, "example_scale_shift_f32", cpu::Isa::reference, cpu::Exactness::exact, make_scale_shift})
+              .ok());
 
-  Graph graph = parse_text("aoqir 1 traced\n%0 = input() {dtype=f32, name=\"x\", shape=[2]}\n%1 = constant() {value=f32[2]{2, 3}}\n"
-                           "%2 = constant() {value=f32[2]{10, 20}}\n%3 = mul(%0, %1)\n%4 = add(%3, %2)\noutput(%4) {names=[\"y\"]}\n",
-                           {})
-                    .value();
+  Graph graph =
+      parse_text(
+          "aoqir 1 traced\n%0 = input() {dtype=f32, name=\"x\", shape=[2]}\n%1 = constant() {value=f32[2]{2, 3}}\n"
+          "%2 = constant() {value=f32[2]{10, 20}}\n%3 = mul(%0, %1)\n%4 = add(%3, %2)\noutput(%4) {names=[\"y\"]}\n",
+          {})
+          .value();
   PassContext context;
   const std::vector<std::string> names{"example-scale-shift", "dce"};
   Result<bool> changed = run_passes(graph, names, context);
