@@ -34,12 +34,16 @@ inline bool fits(std::uint64_t offset, std::uint64_t length, std::uint64_t total
   return length <= total && offset <= total - length;
 }
 
-// The number of elements of a shape; empty on a negative dimension or when the product exceeds 2^62.
+// No dimension of a tensor is larger, which keeps arithmetic on a few of them far from overflow.
+inline constexpr std::int64_t kMaxDimension = std::int64_t{1} << 48;
+
+// The number of elements of a shape; empty on a negative dimension, on one above kMaxDimension, or when the product of
+// those that are not 0 exceeds 2^62.
 inline std::optional<std::int64_t> element_count(std::span<const std::int64_t> shape) {
   std::uint64_t n = 1;
   bool zero = false;
   for (std::int64_t d : shape) {
-    if (d < 0) return std::nullopt;
+    if (d < 0 || d > kMaxDimension) return std::nullopt;
     if (d == 0) {
       zero = true;
       continue;

@@ -121,13 +121,12 @@ std::vector<const Type*> types_of(const std::vector<Value*>& inputs) {
 
 // Keeps later arithmetic on dimensions far from overflow.
 Status check_size(const Type& type) {
-  constexpr std::int64_t kMaxDimension = std::int64_t{1} << 48;
   if (type.shape.size() > kMaxRank) return error(Code::resource_limit, "rank {} is above {}", type.rank(), kMaxRank);
   std::vector<std::int64_t> known;
   for (const Dim& d : type.shape) {
     if (!d.is_constant()) continue;
     known.push_back(d.constant());
-    if (d.constant() < 0 || d.constant() > kMaxDimension) {
+    if (d.constant() < 0 || d.constant() > checked::kMaxDimension) {
       return error(Code::invalid_model, "result is {}, where dimension {} is out of range", to_string(type),
                    d.constant());
     }

@@ -71,5 +71,10 @@ void check_failed(const char* condition, const char* file, int line) {
   std::abort();
 }
 
+void value_of_error(const Status& status) {
+  std::fprintf(stderr, "the value of a Result was read, which is an error: %s\n", status.message().c_str());
+  std::abort();
+}
+
 }  // namespace internal
 }  // namespace aoq

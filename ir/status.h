@@ -87,6 +87,11 @@ Status error(Code code, fmt::format_string<Args...> format, Args&&... args) {
   return Status(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
+namespace internal {
+[[noreturn]] void check_failed(const char* condition, const char* file, int line);
+[[noreturn]] void value_of_error(const Status& status);
+}  // namespace internal
+
 // A value or an error. Reading the value of an error aborts: check ok() or use AOQ_ASSIGN.
 template <typename T>
 class [[nodiscard]] Result {
@@ -99,22 +104,24 @@ class [[nodiscard]] Result {
   bool ok() const { return value_.has_value(); }
   const Status& status() const& { return status_; }
   Status status() && { return std::move(status_); }
-  T& value() & { return *value_; }
-  const T& value() const& { return *value_; }
-  T value() && { return std::move(*value_); }
-  T* operator->() { return &*value_; }
-  const T* operator->() const { return &*value_; }
-  T& operator*() & { return *value_; }
-  const T& operator*() const& { return *value_; }
+  T& value() & { return **this; }
+  const T& value() const& { return **this; }
+  T value() && { return std::move(**this); }
+  T* operator->() { return &**this; }
+  const T* operator->() const { return &**this; }
+  T& operator*() & {
+    if (!value_) internal::value_of_error(status_);
+    return *value_;
+  }
+  const T& operator*() const& {
+    if (!value_) internal::value_of_error(status_);
+    return *value_;
+  }
 
  private:
   std::optional<T> value_;
   Status status_;
 };
-
-namespace internal {
-[[noreturn]] void check_failed(const char* condition, const char* file, int line);
-}
 
 }  // namespace aoq
 

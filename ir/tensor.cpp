@@ -7,6 +7,7 @@
 
 #include "ir/checked.h"
 #include "ir/error_id.h"
+#include "ir/type.h"
 
 namespace aoq {
 namespace {
@@ -34,6 +35,7 @@ std::int64_t MutableTensorView::element_count() const {
 }
 
 Result<Tensor> Tensor::sized(DType dtype, std::vector<std::int64_t> shape) {
+  if (shape.size() > kMaxRank) return error(Code::invalid_argument, "rank {} is above {}", shape.size(), kMaxRank);
   const std::optional<std::int64_t> count = checked::element_count(shape);
   if (!count) return error(Code::invalid_argument, "shape {} is negative or too large", shape_to_string(shape));
   const std::optional<std::uint64_t> bytes =

@@ -38,15 +38,13 @@ class Reader {
   // ---- characters and tokens
 
   Status fail(std::string_view expected) const { return fail_at(at_, fmt::format("expected {}", expected)); }
-  Status fail_at(std::size_t at, std::string_view what, Code code = Code::invalid_model) const {
+  Status fail_at(std::size_t at, std::string_view what, ErrorId id = ErrorId::text_syntax) const {
     std::size_t line = 1, column = 1;
     for (std::size_t i = 0; i < at && i < text_.size(); ++i) {
       column = text_[i] == '\n' ? 1 : column + 1;
       line += text_[i] == '\n';
     }
-    std::string message = fmt::format("line {} column {}: {}", line, column, what);
-    return code == Code::invalid_model ? Status(ErrorId::text_syntax, std::move(message))
-                                       : Status(code, std::move(message));
+    return Status(id, fmt::format("line {} column {}: {}", line, column, what));
   }
 
   void skip_space() {
@@ -113,8 +111,7 @@ class Reader {
     std::size_t begin = at_;
     AOQ_ASSIGN(std::string text, string());
     if (text.size() <= limits_.name_bytes) return text;
-    return fail_at(begin, fmt::format("a name of {} bytes, limit {}", text.size(), limits_.name_bytes),
-                   Code::resource_limit);
+    return fail_at(begin, fmt::format("a name of {} bytes, limit {}", text.size(), limits_.name_bytes), ErrorId::limit);
   }
 
   template <typename T>
@@ -179,7 +176,7 @@ class Reader {
         ++at_;
       }
       Result<Dim> d = Dim::parse(text_.substr(begin, at_ - begin));
-      if (!d.ok()) return fail_at(begin, d.status().message(), d.status().code());
+      if (!d.ok()) return fail_at(begin, d.status().message(), d.status().id());
       out.push_back(std::move(*d));
       return {};
     }));
@@ -195,7 +192,7 @@ class Reader {
       auto it = constants_.find(name);
       if (it == constants_.end()) {
         return fail_at(begin, fmt::format("constant \"{}\" is not in the weights beside the text", name),
-                       Code::not_found);
+                       ErrorId::not_found);
       }
       const Tensor& t = it->second;
       if (t.dtype() == type && t.shape() == shape) return t;
@@ -207,7 +204,7 @@ class Reader {
       return fail_at(begin, "the inline tensor has fewer elements than its shape");
     }
     if (shape.size() > limits_.rank)
-      return fail_at(begin, fmt::format("rank {}, limit {}", shape.size(), limits_.rank), Code::resource_limit);
+      return fail_at(begin, fmt::format("rank {}, limit {}", shape.size(), limits_.rank), ErrorId::limit);
     if (++tensors_ > limits_.tensors) return error(ErrorId::limit, "text has more than {} tensors", limits_.tensors);
     AOQ_ASSIGN(Tensor t, Tensor::make(type, std::move(shape)));
     std::span<std::byte> bytes = t.mutable_bytes();
@@ -316,7 +313,7 @@ class Reader {
     AOQ_ASSIGN(std::int64_t version, integer<std::int64_t>());
     if (version != 1) {
       return fail_at(at_, fmt::format("text version {} is not known; this build reads version 1", version),
-                     Code::unsupported);
+                     ErrorId::unsupported);
     }
     std::size_t begin = at_;
     std::optional<Stage> stage = stage_from_name(word());
@@ -363,7 +360,8 @@ class Reader {
     return fail_at(begin,
                    fmt::format("the weights beside the text have hash {:#018x}, expected {:#018x}: they belong to "
                                "another version of it",
-                               found, expected));
+                               found, expected),
+                   ErrorId::weights_mismatch);
   }
 
   Result<std::vector<std::int64_t>> results() {
@@ -425,7 +423,7 @@ class Reader {
     AOQ_ASSIGN(std::vector<Value*> inputs, operands());
     AOQ_ASSIGN(Attributes attrs, attributes(op_def(*op)));
     Result<Node*> made = graph_.create(*op, std::move(inputs), std::move(attrs));
-    if (!made.ok()) return fail_at(begin, made.status().message(), made.status().code());
+    if (!made.ok()) return fail_at(begin, made.status().message(), made.status().id());
     Node* node = *made;
     if (node->output_count() != ids.size()) {
       return fail_at(begin, fmt::format("{} has {} results, {} are named", name, node->output_count(), ids.size()));

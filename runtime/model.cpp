@@ -162,8 +162,9 @@ Result<std::shared_ptr<const Model>> Model::from_bytes(std::span<const std::byte
 
 Result<std::shared_ptr<const Model>> Model::open(const std::string& path, ModelOptions options) {
   return guarded([&]() -> Result<std::shared_ptr<const Model>> {
-    AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open(path));
+    AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, open_aoq(path, options.access));
     Result<std::shared_ptr<const Model>> model = from_bytes(file->bytes(), file, std::move(options));
+    AOQ_TRY(file->check_unchanged());
     if (!model.ok()) return std::move(model).status().with_context("load " + path);
     return model;
   });

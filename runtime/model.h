@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/io/file.h"
 #include "ir/file_limits.h"
 #include "ir/graph.h"
 #include "runtime/backend.h"
@@ -22,10 +23,11 @@ struct ModelOptions {
   // and every model that uses it.
   std::shared_ptr<ThreadPool> pool;
   int threads = 0;
-  bool deterministic = false;        // leave out kernels marked inexact
-  std::uint64_t memory_cap = 0;      // bytes that one session may hold for values; 0: none
-  std::size_t max_cached_plans = 8;  // shapes a session keeps ready
-  Limits limits;                     // for opening a file
+  bool deterministic = false;           // leave out kernels marked inexact
+  std::uint64_t memory_cap = 0;         // bytes that one session may hold for values; 0: none
+  std::size_t max_cached_plans = 8;     // shapes a session keeps ready
+  Limits limits;                        // for opening a file
+  FileAccess access = FileAccess::map;  // copy: the file may change while the model lives
 };
 
 // A graph input or result.
@@ -38,7 +40,8 @@ class Model {
  public:
   // Owners of the result: the caller and every session made from it.
   static Result<std::shared_ptr<const Model>> from_graph(Graph graph, ModelOptions options);
-  // Maps the file, which must not be edited in place while the model lives. Errors name the file.
+  // Maps the file, which must not be edited in place while the model lives, or copies it (options.access). Errors name
+  // the file; file_changed when it changed meanwhile.
   static Result<std::shared_ptr<const Model>> open(const std::string& path, ModelOptions options);
   // Reads weights in place; `owner` keeps the bytes alive and may be null for static data.
   static Result<std::shared_ptr<const Model>> from_bytes(std::span<const std::byte> file,

@@ -15,7 +15,7 @@ def read_drawing(root):
 
 ALLOWED = {}  # filled from the drawing
 OWNERS = {
-    "nlohmann/": ["formats/json"], "flatbuffers/": ["formats/aoq"], "protozero/": ["formats/onnx/wire", "tests"],
+    "nlohmann/": ["formats/json"], "flatbuffers/": ["formats/aoq", "tests/formats"], "protozero/": ["formats/onnx/wire", "tests"],
     "zlib.h": ["formats/zip", "tests"], "dnnl": ["backends/cpu/onednn"], "oneapi/dnnl": ["backends/cpu/onednn"],
     "CLI/": ["tools"], "doctest/": ["tests"],
 }

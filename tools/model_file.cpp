@@ -53,19 +53,7 @@ class ExternalFiles {
   Result<std::shared_ptr<const MappedFile>> open(const std::string& location) {
     auto it = files_.find(location);
     if (it != files_.end()) return it->second;
-    fs::path relative(location);
-    bool leaves = location.empty() || relative.is_absolute() || location.find('\0') != std::string::npos;
-    for (const fs::path& part : relative) leaves = leaves || part == "..";
-    std::error_code failed;
-    fs::path root = fs::canonical(directory_, failed);
-    fs::path target = failed ? fs::path() : fs::weakly_canonical(directory_ / relative, failed);
-    fs::path inside = target.lexically_relative(root);
-    leaves = leaves || (!failed && (inside.empty() || *inside.begin() == ".."));
-    if (leaves) {
-      return error(Code::invalid_model,
-                   "external data \"{}\" is outside the model's directory, expected a file below it", location);
-    }
-    AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open((directory_ / relative).string()));
+    AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open_below(directory_.string(), location));
     return files_[location] = file;
   }
 
@@ -191,18 +179,19 @@ Result<ModelForm> form_of(const std::string& path, std::span<const std::byte> by
   if (ending == ".aoqir" || text.starts_with("aoqir ")) return ModelForm::text;
   if (ending == ".pt2") return ModelForm::exported;
   if (ending == ".onnx") return ModelForm::onnx;
-  return error(Code::invalid_model,
+  return error(ErrorId::not_a_model,
                "is no model that aoq knows; expected a name that ends in .aoq, .onnx, .pt2 or .aoqir");
 }
 
 Result<LoadedModel> load_model(const std::string& path, const LoadOptions& options) {
-  AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, MappedFile::open(path));
+  AOQ_ASSIGN(std::shared_ptr<const MappedFile> file, open_aoq(path));
   LoadedModel model;
   Result<ModelForm> form = form_of(path, file->bytes());
   if (!form.ok()) return std::move(form).status().with_context(path);
   model.form = *form;
   model.file_bytes = file->bytes().size();
   Status status = load_form(path, file, options, model);
+  AOQ_TRY(file->check_unchanged());
   if (!status.ok()) return std::move(status).with_context(path);
   return model;
 }

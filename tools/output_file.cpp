@@ -25,6 +25,16 @@ void on_signal(int number) {
   ::_exit(128 + number);
 }
 
+// Memory that is not there: a mapped file was cut short. Nothing can be tidied up here; unfinished output has no name.
+void on_bus_error(int) {
+  constexpr char kText[] =
+      "aoq: error AOQ-0205: a file was cut short by another program while it was read; nothing was written. Replace "
+      "files by "
+      "renaming a new one over the old\n";
+  [[maybe_unused]] ssize_t ignored = ::write(STDERR_FILENO, kText, sizeof(kText) - 1);
+  ::_exit(3);
+}
+
 // While one lives, a signal waits for the file to be complete or gone.
 class WriteScope {
  public:
@@ -45,6 +55,8 @@ void handle_signals() {
   ::sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
   for (int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
+  action.sa_handler = on_bus_error;
+  ::sigaction(SIGBUS, &action, nullptr);
 }
 
 Status write_output(const std::string& path, const std::function<Status(const ByteSink&)>& write) {

@@ -8,7 +8,8 @@
 namespace aoq::tools {
 
 // SIGINT, SIGTERM and SIGHUP end the process with 128 + their number: at once, or while a file is being written as soon
-// as its unfinished copy has been removed.
+// as its unfinished copy has been removed. SIGBUS, from a mapped file that was cut short, is exit 3 with error
+// file_changed.
 void handle_signals();
 
 Status write_output(const std::string& path, const std::function<Status(const ByteSink&)>& write);

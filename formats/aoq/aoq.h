@@ -48,14 +48,19 @@ struct AoqSummary {
   AoqProvenance provenance;
 };
 
+// Opens a file for read_aoq. Mapped, its header and metadata are copied, so that reading it touches no page of the
+// file; weights are mapped. Call check_unchanged() on it when the graph is read.
+Result<std::shared_ptr<const MappedFile>> open_aoq(const std::string& path, FileAccess access = FileAccess::map);
+
 // Hands the file to `sink` in order, without a copy of the weights. resource_limit when the graph has more than the
 // format can count.
 Status write_aoq(const Graph& graph, const AoqProvenance& provenance, const ByteSink& sink);
 Result<std::vector<std::byte>> write_aoq(const Graph& graph, const AoqProvenance& provenance = {});
 
-// Checks everything that memory safety rests on, and the graph by ir/verifier.h; the hashes of the segments are left to
-// verify_aoq. Constants borrow from `file`, which `owner` keeps alive (null: static data), or are copied when `file`
-// does not start at a multiple of 64 bytes. invalid_model, resource_limit, or unsupported for a newer format.
+// Checks everything that memory safety rests on, and the graph by ir/verifier.h; what lies behind the metadata
+// (hashes of the segments, zeros between them) is left to verify_aoq. Constants borrow from `file`, which `owner` keeps
+// alive (null: static data), or are copied when `file` does not start at a multiple of 64 bytes. invalid_model,
+// resource_limit, or unsupported for a newer format.
 Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const Limits& limits = {});
 Result<AoqSummary> read_aoq_summary(std::span<const std::byte> file, const Limits& limits = {});
 // read_aoq and the hashes of all segments.

@@ -76,6 +76,22 @@ class OpenFile {
   const fbs::Model& model() const { return *model_; }
   const std::vector<AoqSegment>& segments() const { return segments_; }
   std::span<const std::byte> bytes(const AoqSegment& s) const { return file_.subspan(s.offset, s.size); }
+
+  // What read_aoq leaves alone: the padding and the bytes of the segments.
+  Status check_segments() const {
+    std::uint64_t at = sizeof(Header) + header_.metadata_size;
+    for (std::size_t i = 0; i < segments_.size(); ++i) {
+      const AoqSegment& s = segments_[i];
+      for (; at < s.offset; ++at) {
+        if (file_[at] != std::byte{0}) return broken("byte {} between segments is not zero", at);
+      }
+      if (xxh64(bytes(s)) != s.hash)
+        return broken("segment {} ({} bytes at {}) does not match its hash", i, s.size, s.offset);
+      at = s.offset + s.size;
+    }
+    return {};
+  }
+
   bool is_aligned() const { return reinterpret_cast<std::uintptr_t>(file_.data()) % aoq_layout::kAlignment == 0; }
 
  private:
@@ -111,13 +127,6 @@ class OpenFile {
     for (const fbs::Segment* s : *model_->segments()) segments_.push_back({0, s->size(), s->hash()});
     const std::optional<std::uint64_t> end = aoq_layout::tile(header_.metadata_size, segments_);
     if (!end || *end != file_.size()) return broken("its {} segments do not fill it exactly", segments_.size());
-    std::uint64_t at = sizeof(Header) + header_.metadata_size;
-    for (const AoqSegment& s : segments_) {
-      for (; at < s.offset; ++at) {
-        if (file_[at] != std::byte{0}) return broken("byte {} between segments is not zero", at);
-      }
-      at = s.offset + s.size;
-    }
     return {};
   }
 
@@ -462,7 +471,20 @@ Result<AoqProvenance> read_provenance(const fbs::Model& model, Budget budget) {
   return out;
 }
 
+std::uint64_t head_size(std::span<const std::byte> start) {
+  Header header;
+  if (start.size() < sizeof header) return start.size();
+  std::memcpy(&header, start.data(), sizeof header);
+  if (header.magic != aoq_layout::kMagic) return sizeof header;
+  // A wrong size is refused later.
+  return checked::add(sizeof header, std::min(header.metadata_size, Limits().metadata_bytes)).value_or(sizeof header);
+}
+
 }  // namespace
+
+Result<std::shared_ptr<const MappedFile>> open_aoq(const std::string& path, FileAccess access) {
+  return MappedFile::open(path, access, head_size);
+}
 
 Result<Graph> read_aoq(std::span<const std::byte> file, std::shared_ptr<const void> owner, const Limits& limits) {
   return guarded([&]() -> Result<Graph> {
@@ -484,13 +506,7 @@ static Status verify_unguarded(std::span<const std::byte> file, const Limits& li
   AOQ_ASSIGN(OpenFile open, OpenFile::open(file, limits));
   AOQ_TRY(read_provenance(open.model(), Budget(open.header().metadata_size, limits)).status());
   AOQ_TRY(GraphReader(open, nullptr, limits).read().status());
-  for (std::size_t i = 0; i < open.segments().size(); ++i) {
-    if (xxh64(open.bytes(open.segments()[i])) != open.segments()[i].hash) {
-      return broken("segment {} ({} bytes at {}) does not match its hash", i, open.segments()[i].size,
-                    open.segments()[i].offset);
-    }
-  }
-  return {};
+  return open.check_segments();
 }
 
 Status verify_aoq(std::span<const std::byte> file, const Limits& limits) {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -34,8 +35,13 @@ class FileDescriptor {
     if (fd_ >= 0) ::close(fd_);
   }
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+  void reset(int fd) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
   // The result of close(2), which may be the first to report a failed write.
-  int close() { return ::close(std::exchange(fd_, -1)); }
+  int close() { return ::close(release()); }
 
  private:
   int fd_;
@@ -87,55 +93,237 @@ std::string resolve(const std::string& path) {
   return resolved;
 }
 
-// A file of a name that did not exist, in the directory of `target`.
-int create_beside(const std::string& target, std::string& temporary) {
-  static std::atomic<unsigned> counter{0};
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    temporary = fmt::format("{}.{}.{}.partial", target, ::getpid(), counter.fetch_add(1));
-    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0 || errno != EEXIST) return fd;
-  }
-  return -1;
+// "/dir/" of "/dir/name".
+std::string directory_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return slash == path.npos ? "./" : path.substr(0, slash + 1);
 }
+
+// What is written before it takes the place of `target`: a file without a name, which goes when the process does, or
+// else a named one beside it.
+class Draft {
+ public:
+  explicit Draft(const std::string& target) : target_(target), file_(open_unnamed(target)) {
+    if (file_.get() >= 0) return;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      std::string name = next_name();
+      file_.reset(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      if (file_.get() >= 0) name_ = std::move(name);
+      if (file_.get() >= 0 || errno != EEXIST) return;
+    }
+  }
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+  ~Draft() {
+    if (!name_.empty()) ::unlink(name_.c_str());
+  }
+
+  int fd() const { return file_.get(); }
+
+  // Makes it durable and gives it its place.
+  Status publish() {
+    if (::fsync(fd()) != 0) return system_error(target_, "sync", ErrorId::write_failed);
+    if (name_.empty()) AOQ_TRY(name_it());
+    if (file_.close() != 0) return system_error(target_, "close", ErrorId::write_failed);
+    if (::rename(name_.c_str(), target_.c_str()) != 0) return system_error(target_, "replace", ErrorId::write_failed);
+    name_.clear();
+    return {};
+  }
+
+ private:
+  static constexpr int kAttempts = 100;
+
+  static int open_unnamed(const std::string& target) {
+    if (::access("/proc/self/fd", X_OK) != 0) return -1;  // needed to name it later
+    return ::open(directory_of(target).c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+  }
+
+  std::string next_name() const {
+    static std::atomic<unsigned> counter{0};
+    return fmt::format("{}.{}.{}.partial", target_, ::getpid(), counter.fetch_add(1));
+  }
+
+  Status name_it() {
+    const std::string own = fmt::format("/proc/self/fd/{}", fd());
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      std::string name = next_name();
+      if (::linkat(AT_FDCWD, own.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+        name_ = std::move(name);
+        return {};
+      }
+      if (errno != EEXIST) break;
+    }
+    return system_error(target_, "name the new contents of", ErrorId::write_failed);
+  }
+
+  const std::string& target_;
+  FileDescriptor file_;
+  std::string name_;  // empty: has none
+};
 
 // Makes the rename itself durable; some file systems cannot, which is no failure.
 void sync_directory_of(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  const std::string directory = slash == path.npos ? "." : path.substr(0, slash + 1);
-  FileDescriptor fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  FileDescriptor fd(::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() >= 0) ::fsync(fd.get());
 }
 
-Status fill_and_rename(FileDescriptor& file, const std::string& temporary, const std::string& target,
-                       const Writer& write) {
-  AOQ_TRY(write_buffered(file.get(), target, write));
-  if (::fsync(file.get()) != 0) return system_error(target, "sync", ErrorId::write_failed);
-  if (file.close() != 0) return system_error(target, "close");
-  if (::rename(temporary.c_str(), target.c_str()) != 0) return system_error(target, "replace", ErrorId::write_failed);
+// Reads until `bytes` is full.
+Status read_exactly(int fd, const std::string& path, std::span<std::byte> bytes) {
+  std::size_t at = 0;
+  while (at < bytes.size()) {
+    const ssize_t n = ::pread(fd, bytes.data() + at, bytes.size() - at, static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error(path, "read");
+    if (n == 0)
+      return error(ErrorId::file_changed, "{}: ended at byte {} while it was read, it had {}", path, at, bytes.size());
+    at += static_cast<std::size_t>(n);
+  }
   return {};
+}
+
+// Components of a relative path; empty when it is none or leaves its directory.
+std::vector<std::string> components_of(const std::string& path) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= path.size();) {
+    const std::size_t end = std::min(path.find('/', at), path.size());
+    parts.push_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  for (const std::string& part : parts) {
+    if (part.empty() || part == ".." || part.find('\0') != part.npos) return {};
+  }
+  return parts;
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& path) {
-  // Without O_NONBLOCK, opening a pipe would wait for a writer.
-  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return system_error(path, "open");
-  struct stat info;
-  if (::fstat(file.get(), &info) != 0) return system_error(path, "examine");
-  if (!S_ISREG(info.st_mode)) return error(ErrorId::not_a_file, "{}: not a regular file", path);
-  const std::size_t size = static_cast<std::size_t>(info.st_size);
-  const std::byte* data = nullptr;
-  if (size > 0) {
-    void* mapping = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-    if (mapping == MAP_FAILED) return system_error(path, "map");
-    data = static_cast<const std::byte*>(mapping);
+// A file on its way to being open; takes the descriptor.
+class MappedFile::Opening {
+ public:
+  Opening(const std::string& path, int fd) : file_(new MappedFile()) {
+    file_->path_ = path;
+    file_->fd_ = fd;
   }
-  return std::shared_ptr<const MappedFile>(new MappedFile(data, size));
+
+  struct stat info;
+
+  Status examine() {
+    if (::fstat(fd(), &info) != 0) return system_error(path(), "examine");
+    if (!S_ISREG(info.st_mode)) return error(ErrorId::not_a_file, "{}: not a regular file", path());
+    file_->changed_s_ = info.st_mtim.tv_sec;
+    file_->changed_ns_ = info.st_mtim.tv_nsec;
+    return {};
+  }
+
+  Result<std::shared_ptr<const MappedFile>> finish(FileAccess access, HeadSize head) {
+    const std::size_t size = static_cast<std::size_t>(info.st_size);
+    if (size > 0) AOQ_TRY(access == FileAccess::copy ? copy(size) : map(size, head));
+    return std::shared_ptr<const MappedFile>(std::move(file_));
+  }
+
+ private:
+  int fd() const { return file_->fd_; }
+  const std::string& path() const { return file_->path_; }
+
+  Status copy(std::size_t size) {
+    AOQ_TRY(map_pages(nullptr, size, MAP_ANONYMOUS));
+    return fill(size);
+  }
+
+  Status map(std::size_t size, HeadSize head) {
+    AOQ_TRY(map_pages(nullptr, size, 0));
+    if (head == nullptr) return {};
+    std::byte start[64];
+    const std::span<std::byte> first(start, std::min(size, sizeof start));
+    AOQ_TRY(read_exactly(fd(), path(), first));
+    const std::size_t copied = static_cast<std::size_t>(std::min<std::uint64_t>(head(first), size));
+    if (copied == 0) return {};
+    AOQ_TRY(map_pages(file_->data_, copied, MAP_ANONYMOUS | MAP_FIXED));
+    // It replaced whole pages.
+    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    return fill(std::min(size, (copied + page - 1) / page * page));
+  }
+
+  Status map_pages(void* at, std::size_t size, int flags) {
+    const bool is_own = (flags & MAP_ANONYMOUS) != 0;
+    const int protection = is_own ? PROT_READ | PROT_WRITE : PROT_READ;
+    void* mapping = ::mmap(at, size, protection, MAP_PRIVATE | flags, is_own ? -1 : fd(), 0);
+    if (mapping == MAP_FAILED) return system_error(path(), "map");
+    file_->data_ = static_cast<std::byte*>(mapping);
+    if (at == nullptr) file_->size_ = size;
+    return {};
+  }
+
+  // Reads the first `size` bytes into pages of the process's own.
+  Status fill(std::size_t size) {
+    AOQ_TRY(read_exactly(fd(), path(), {file_->data_, size}));
+    if (::mprotect(file_->data_, size, PROT_READ) != 0) return system_error(path(), "map");
+    return {};
+  }
+
+  std::unique_ptr<MappedFile> file_;
+};
+
+// Without O_NONBLOCK, opening a pipe would wait for a writer.
+static constexpr int kOpenToRead = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::open(const std::string& path, FileAccess access, HeadSize head) {
+  const int fd = ::open(path.c_str(), kOpenToRead);
+  if (fd < 0) return system_error(path, "open");
+  Opening opening(path, fd);
+  AOQ_TRY(opening.examine());
+  return opening.finish(access, head);
+}
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::open_below(const std::string& directory, const std::string& path,
+                                                                 FileAccess access) {
+  const std::vector<std::string> parts = components_of(path);
+  if (parts.empty()) {
+    return error(ErrorId::external_file,
+                 "\"{}\" is no file below the model's directory: expected a relative path without \"..\"", path);
+  }
+  FileDescriptor at(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (at.get() < 0) return system_error(directory, "open");
+  const std::string name = directory + "/" + path;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const bool is_last = i + 1 == parts.size();
+    const int flags = is_last ? kOpenToRead | O_NOFOLLOW : O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    const int fd = ::openat(at.get(), parts[i].c_str(), flags);
+    const int number = errno;
+    if (fd < 0 && (number == ELOOP || (number == ENOTDIR && !is_last))) {
+      return error(ErrorId::external_file,
+                   "{}: \"{}\" is a symbolic link or no directory, which a model's files may not go through", name,
+                   parts[i]);
+    }
+    errno = number;
+    if (fd < 0) return system_error(name, "open");
+    at.reset(fd);
+  }
+  Opening opening(name, at.release());
+  AOQ_TRY(opening.examine());
+  if (opening.info.st_nlink != 1) {
+    return error(ErrorId::external_file, "{}: has {} names (hard links), a model's files have one", name,
+                 static_cast<unsigned long>(opening.info.st_nlink));
+  }
+  return opening.finish(access, nullptr);
+}
+
+Status MappedFile::check_unchanged() const {
+  struct stat info;
+  if (::fstat(fd_, &info) != 0) return system_error(path_, "examine");
+  if (static_cast<std::uint64_t>(info.st_size) != size_) {
+    return error(ErrorId::file_changed, "{}: had {} bytes when it was opened and has {} now", path_, size_,
+                 static_cast<std::uint64_t>(info.st_size));
+  }
+  if (info.st_mtim.tv_sec != changed_s_ || info.st_mtim.tv_nsec != changed_ns_) {
+    return error(ErrorId::file_changed, "{}: was written to while it was read", path_);
+  }
+  return {};
 }
 
 MappedFile::~MappedFile() {
-  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (size_ > 0) ::munmap(data_, size_);
+  if (fd_ >= 0) ::close(fd_);
 }
 
 Status write_file_atomically(const std::string& path, const Writer& write) {
@@ -144,14 +332,10 @@ Status write_file_atomically(const std::string& path, const Writer& write) {
   if (exists && S_ISDIR(info.st_mode)) return error(ErrorId::not_a_file, "{}: is a directory", path);
   if (exists && !S_ISREG(info.st_mode)) return write_directly(path, write);
   const std::string target = resolve(path);
-  std::string temporary;
-  FileDescriptor file(create_beside(target, temporary));
-  if (file.get() < 0) return system_error(path, "create", ErrorId::write_failed);
-  Status status = guarded([&] { return fill_and_rename(file, temporary, target, write); });
-  if (!status.ok()) {
-    ::unlink(temporary.c_str());
-    return status;
-  }
+  Draft draft(target);
+  if (draft.fd() < 0) return system_error(path, "create", ErrorId::write_failed);
+  AOQ_TRY(guarded([&] { return write_buffered(draft.fd(), target, write); }));
+  AOQ_TRY(draft.publish());
   sync_directory_of(target);
   return {};
 }

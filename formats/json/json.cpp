@@ -1,15 +1,23 @@
 #include "formats/json/json.h"
 
+#include <sys/mman.h>
+
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <new>
 #include <vector>
 
-template class nlohmann::basic_json<>;
+template class nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t, double,
+                                    aoq::JsonAllocator>;
 
 namespace aoq {
 namespace {
+
+// Before what allocate_for_json_teardown returns.
+struct alignas(std::max_align_t) Origin {
+  std::size_t mapped = 0;  // bytes of pages; 0: from the heap
+};
 
 // Builds the value while it refuses what a strict reader must: deep nesting and repeated keys.
 class Builder final : public nlohmann::json_sax<Json> {
@@ -92,6 +100,23 @@ Status missing(std::string_view key, std::string_view expected) {
 }
 
 }  // namespace
+
+void* allocate_for_json_teardown(std::size_t bytes) {
+  const std::size_t size = bytes + sizeof(Origin);
+  if (void* p = ::operator new(size, std::nothrow)) return new (p) Origin + 1;
+  void* pages = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  return new (pages) Origin{size} + 1;
+}
+
+void free_of_json_teardown(void* p) {
+  Origin* origin = static_cast<Origin*>(p) - 1;
+  if (origin->mapped == 0) {
+    ::operator delete(origin);
+  } else {
+    ::munmap(origin, origin->mapped);
+  }
+}
 
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits) {
   if (text.size() > limits.bytes) {

@@ -5,21 +5,65 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ir/status.h"
 #include "ir/type.h"
 
-// Its code is compiled once, in json.cpp.
-extern template class nlohmann::basic_json<>;
-
 namespace aoq {
 
+// What makes Json a type of its own, so that std::allocator<Json> is ours to write.
+template <class T>
+struct JsonAllocator {
+  using value_type = T;
+  JsonAllocator() = default;
+  template <class U>
+  JsonAllocator(const JsonAllocator<U>&) {}  // NOLINT(google-explicit-constructor): an allocator converts
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T))); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p); }
+  friend bool operator==(const JsonAllocator&, const JsonAllocator&) { return true; }
+};
+
 // Objects keep their keys sorted, so equal values have equal text.
-using Json = nlohmann::json;
+using Json =
+    nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t, double, JsonAllocator>;
+
+// Memory for `bytes`, also when the heap has none left: then whole pages of the system. Throws std::bad_alloc when that
+// has none either.
+void* allocate_for_json_teardown(std::size_t bytes);
+void free_of_json_teardown(void* p);
+
+}  // namespace aoq
+
+// A Json that is destroyed first moves its parts to a std::vector<Json>, in a destructor, where running out of memory
+// would end the process.
+template <>
+struct std::allocator<aoq::Json> {
+  using value_type = aoq::Json;
+  using size_type = std::size_t;
+  using difference_type = std::ptrdiff_t;
+  using propagate_on_container_move_assignment = std::true_type;
+  constexpr allocator() noexcept = default;
+  template <class U>
+  constexpr allocator(const std::allocator<U>&) noexcept {}  // NOLINT(google-explicit-constructor)
+  aoq::Json* allocate(std::size_t n) {
+    return static_cast<aoq::Json*>(aoq::allocate_for_json_teardown(n * sizeof(value_type)));
+  }
+  void deallocate(aoq::Json* p, std::size_t) { aoq::free_of_json_teardown(p); }
+  friend bool operator==(const allocator&, const allocator&) { return true; }
+};
+
+// Its code is compiled once, in json.cpp.
+extern template class nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t,
+                                           double, aoq::JsonAllocator>;
+
+namespace aoq {
 
 struct JsonLimits {
   std::size_t bytes = 100'000'000;

@@ -7,63 +7,16 @@
 
 #include "formats/aoq/layout.h"
 #include "ir/text.h"
+#include "tests/formats/aoq_patch.h"
+#include "tests/formats/aoq_sample.h"
 #include "tests/formats/mutate.h"
 
 namespace aoq {
 namespace {
 
 using aoq_layout::Header;
-
-// 64-byte aligned, of exactly the file's size, so that a sanitizer sees an overrun.
-class AlignedFile {
- public:
-  explicit AlignedFile(std::span<const std::byte> bytes)
-      : tensor_(Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes).value()) {}
-  std::span<const std::byte> bytes() const { return tensor_.bytes(); }
-  std::span<std::byte> mutable_bytes() { return tensor_.mutable_bytes(); }
-
- private:
-  Tensor tensor_;
-};
-
-Tensor tensor(DType dtype, std::vector<std::int64_t> shape, unsigned char first) {
-  Tensor t = Tensor::make(dtype, std::move(shape)).value();
-  for (std::byte& b : t.mutable_bytes()) b = std::byte{first++};
-  return t;
-}
-
-// Every kind of attribute that the ops here have, symbols, absent inputs, shared and sub-byte constants.
-Graph sample_graph() {
-  Graph g;
-  g.name = "sample";
-  g.stage = Stage::lowered;
-  g.symbols["N"] = {1, 64};
-  g.metadata["licence"] = "Apache-2.0";
-  g.metadata["classes"] = std::string(3000, 'c');
-  Value* x = g.input("x", Type{DType::f32, {Dim::symbol("N"), 4}, std::nullopt});
-  Value* w = g.constant(tensor(DType::f32, {4, 4}, 1), nullptr, "fc.weight");
-  Value* same = g.constant(tensor(DType::f32, {4, 4}, 1), nullptr, "tied.weight");
-  Value* bits = g.constant(tensor(DType::u4, {3, 5}, 9), nullptr, "codes");
-  Value* none = g.constant(tensor(DType::i8, {0, 2}, 0));
-  Node* linear = g.create(Op::linear, {x, w, nullptr, nullptr}, {{"activation", std::string("relu")}}).value();
-  linear->scope = {"encoder.fc", "Linear"};
-  linear->origins = {"/fc/MatMul", "/fc/Add"};
-  linear->requested = "int8";
-  linear->reason = "its weight has 4 rows";
-  Value* y = g.create(Op::linear, {linear->output(), same}).value()->output();
-  Value* z = g.create(Op::reshape, {y}, {{"shape", std::vector<Dim>{Dim::symbol("N") * Dim(4)}}}).value()->output();
-  Value* c =
-      g.create(Op::clamp, {z}, {{"min", -0.0}, {"max", std::numeric_limits<double>::infinity()}}).value()->output();
-  Value* p = g.create(Op::packed_constant, {},
-                      {{"value", tensor(DType::u8, {7}, 3)},
-                       {"dtype", DType::i8},
-                       {"shape", std::vector<std::int64_t>{2, 3}},
-                       {"layout", std::string("rows4")}})
-                 .value()
-                 ->output();
-  REQUIRE(g.output({c, bits, none, p}, {"c", "bits", "none", "p"}).ok());
-  return g;
-}
+using test::sample_graph;
+using AlignedFile = test::PatchedAoq;
 
 void check_same(const Graph& a, const Graph& b) {
   const GraphText x = print_text(a), y = print_text(b);
@@ -93,19 +46,6 @@ std::vector<std::byte> sample_file(const AoqProvenance& provenance = {}) {
 
 Status read_status(std::span<const std::byte> file, const Limits& limits = {}) {
   return read_aoq(file, nullptr, limits).status();
-}
-
-Header header_of(std::span<const std::byte> file) {
-  Header header;
-  std::memcpy(&header, file.data(), sizeof header);
-  return header;
-}
-
-// Writes a header and metadata back with hashes that hold, so that damage gets past them.
-void seal(std::span<std::byte> file, Header header) {
-  header.metadata_hash = xxh64(file.subspan(sizeof(Header), header.metadata_size));
-  header.header_hash = hash_of(header);
-  std::memcpy(file.data(), &header, sizeof header);
 }
 
 TEST_CASE("a graph comes back whole, with its weights where they lie") {
@@ -172,7 +112,7 @@ TEST_CASE("every truncation is refused") {
   refuse_truncations(sample_file(), [](auto file) { return read_status(file); });
 }
 
-TEST_CASE("appended and prepended bytes are refused") {
+TEST_CASE("[class 13] appended and prepended bytes are refused") {
   std::vector<std::byte> file = sample_file();
   file.push_back(std::byte{0});
   CHECK(read_status(file).code() == Code::invalid_model);
@@ -195,15 +135,15 @@ TEST_CASE("every flipped byte is found") {
   CHECK(verify_aoq(bytes).ok());
 }
 
-TEST_CASE("damaged metadata with the right hash is survived") {
+TEST_CASE("[class 3] damaged metadata with the right hash is survived") {
   AlignedFile file(sample_file());
   const std::span<std::byte> bytes = file.mutable_bytes();
-  const Header header = header_of(bytes);
+  const Header header = file.header();
   for (std::size_t i = sizeof(Header); i < sizeof(Header) + header.metadata_size; ++i) {
     const std::byte old = bytes[i];
     for (int value : {0, 1, 0x7f, 0x80, 0xff, static_cast<int>(old) ^ 1, static_cast<int>(old) + 1}) {
       bytes[i] = static_cast<std::byte>(value);
-      seal(bytes, header);
+      file.seal(header);
       check_typed(read_status(bytes));
       check_typed(read_aoq_summary(bytes).status());
     }
@@ -215,7 +155,7 @@ TEST_CASE("damaged metadata with the right hash is survived") {
     std::memcpy(&old, bytes.data() + i, 4);
     for (std::uint32_t value : {0u, 1u, old + 1, old - 1, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
       std::memcpy(bytes.data() + i, &value, 4);
-      seal(bytes, header);
+      file.seal(header);
       check_typed(read_status(bytes));
     }
     std::memcpy(bytes.data() + i, &old, 4);
@@ -224,7 +164,7 @@ TEST_CASE("damaged metadata with the right hash is survived") {
 
 TEST_CASE("every header field is checked") {
   AlignedFile file(sample_file());
-  const Header good = header_of(file.bytes());
+  const Header good = file.header();
   auto status_with = [&](auto change) {
     Header header = good;
     change(header);
@@ -250,7 +190,7 @@ TEST_CASE("every header field is checked") {
   }
 }
 
-TEST_CASE("limits are enforced and can be set") {
+TEST_CASE("[class 14] limits are enforced and can be set") {
   const std::vector<std::byte> file = sample_file();
   auto refused = [&](auto change) {
     Limits limits;
@@ -267,7 +207,7 @@ TEST_CASE("limits are enforced and can be set") {
   CHECK(read_status(write_aoq(long_name).value()).code() == Code::resource_limit);
 }
 
-TEST_CASE("what a graph may take in memory is bounded by its metadata") {
+TEST_CASE("[class 14] what a graph may take in memory is bounded by its metadata") {
   // 100,000 nodes of few bytes each in the file, and of many in memory.
   Graph chain;
   Value* v = chain.input("x", Type{DType::f32, {1}, std::nullopt});
@@ -282,7 +222,7 @@ TEST_CASE("what a graph may take in memory is bounded by its metadata") {
   CHECK(read_status(file, limits).ok());
 }
 
-TEST_CASE("provenance that repeats one long string is bounded") {
+TEST_CASE("[class 14] provenance that repeats one long string is bounded") {
   AoqProvenance provenance;
   const std::string text(1'000'000, 't');
   for (int i = 0; i < 100; ++i) provenance.entries[fmt::format("k{}", i)] = text;

@@ -26,7 +26,7 @@ TEST_CASE("a document reads and prints back") {
   CHECK(parse_json("7").ok());
 }
 
-TEST_CASE("what a strict reader refuses") {
+TEST_CASE("[class 13] what a strict reader refuses") {
   CHECK(code_of(R"({"a":1,"a":1})") == Code::invalid_data);
   CHECK(code_of(R"([{"b":{"a":1,"c":2,"a":3}}])") == Code::invalid_data);
   CHECK(code_of("") == Code::invalid_data);
@@ -39,7 +39,7 @@ TEST_CASE("what a strict reader refuses") {
   CHECK(code_of("\"\x01\"") == Code::invalid_data);
 }
 
-TEST_CASE("depth and size are limited") {
+TEST_CASE("[class 8] depth and size are limited") {
   CHECK(parse_json(std::string(64, '[') + std::string(64, ']')).ok());
   CHECK(code_of(std::string(65, '[') + std::string(65, ']')) == Code::resource_limit);
   CHECK(code_of(std::string(1'000'000, '[')) == Code::resource_limit);

@@ -75,7 +75,7 @@ TEST_CASE("a field of the wrong wire type is refused") {
   CHECK(code_of(c) == Code::invalid_model);
 }
 
-TEST_CASE("messages nested too deeply are refused") {
+TEST_CASE("[class 8] messages nested too deeply are refused") {
   Message graph;
   for (int i = 0; i < 100; ++i) {
     Message outer;
@@ -104,7 +104,7 @@ TEST_CASE("limits on counts and names hold") {
   CHECK(code_of(name) == Code::resource_limit);
 }
 
-TEST_CASE("sizes that do not match or overflow are refused") {
+TEST_CASE("[class 4] sizes that do not match or overflow are refused") {
   auto with = [](const Message& t) {
     OnnxBuilder b;
     b.input("x", kFloat, {DimSpec(1)}).initializer(t).add("Add", {"x", "w"}, {"y"}).output("y");
@@ -120,7 +120,7 @@ TEST_CASE("sizes that do not match or overflow are refused") {
   CHECK(with(tensor("w", 77, {1}, "text")) == Code::unsupported);
 }
 
-TEST_CASE("a huge constant is not made") {
+TEST_CASE("[class 14] a huge constant is not made") {
   OnnxBuilder b;
   b.initializer(int64s("shape", {2}, {std::int64_t{1} << 20, std::int64_t{1} << 20}));
   b.add("ConstantOfShape", {"shape"}, {"y"}).output("y");
@@ -131,7 +131,7 @@ TEST_CASE("a huge constant is not made") {
   CHECK(graph->node_count() == 3);  // constant, expand, output
 }
 
-TEST_CASE("tensors in other files need permission, and a plain path") {
+TEST_CASE("[class 10] tensors in other files need permission, and a plain path") {
   auto external = [](std::string_view location, std::string_view length) {
     Message t = Message().integer(1, 2).integer(2, kFloat).text(8, "w").integer(14, 1);
     t.message(13, Message().text(1, "location").text(2, location));

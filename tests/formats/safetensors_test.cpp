@@ -78,7 +78,7 @@ TEST_CASE("a file as others write it") {
   CHECK(read_safetensors(file_of("{}", 0)).ok());
 }
 
-TEST_CASE("what is refused") {
+TEST_CASE("[class 13] what is refused") {
   CHECK(code_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3) == Code::invalid_data);
   CHECK(code_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 1) == Code::invalid_data);
   CHECK(code_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3) == Code::invalid_data);

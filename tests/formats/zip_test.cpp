@@ -102,7 +102,7 @@ TEST_CASE("the writer refuses a name twice") {
   CHECK(writer.add("", to_bytes("2")).code() == Code::invalid_argument);
 }
 
-TEST_CASE("names that are not canonical are refused, unless names are only keys") {
+TEST_CASE("[class 12] names that are not canonical are refused, unless names are only keys") {
   for (const char* name : {"/a", "../a", "a/../b", "a//b", "./a", "a\\b", "C:a", "a/."}) {
     CAPTURE(name);
     const std::vector<std::byte> file = archive_of({{name, "x"}});
@@ -121,7 +121,7 @@ TEST_CASE("directories are left out and have no content") {
   CHECK(code_of(archive_of({{"d/", "x"}})) == Code::invalid_data);
 }
 
-TEST_CASE("two entries of one name, and entries that overlap, are refused") {
+TEST_CASE("[class 12] two entries of one name, and entries that overlap, are refused") {
   const std::vector<std::byte> good = archive_of({{"a", "same"}, {"b", "same"}});
   std::vector<std::byte> file = good;
   const std::size_t second = find_signature(file, zip::kCentralSignature, 1);
@@ -134,7 +134,7 @@ TEST_CASE("two entries of one name, and entries that overlap, are refused") {
   CHECK(code_of(file) == Code::invalid_data);
 }
 
-TEST_CASE("local header and directory must agree in every field") {
+TEST_CASE("[class 12] local header and directory must agree in every field") {
   const std::vector<std::byte> good = archive_of({{"name", "content"}});
   REQUIRE(code_of(good) == Code::ok);
   for (std::size_t at : {6, 8, 14, 18, 22, 26, 30}) {
@@ -145,7 +145,7 @@ TEST_CASE("local header and directory must agree in every field") {
   }
 }
 
-TEST_CASE("bytes before, after or between are refused") {
+TEST_CASE("[class 12] bytes before, after or between are refused") {
   const std::vector<std::byte> good = archive_of({{"a", "x"}});
   std::vector<std::byte> file = good;
   file.push_back(std::byte{0});
@@ -159,7 +159,7 @@ TEST_CASE("bytes before, after or between are refused") {
   CHECK(code_of(file) == Code::invalid_data);
 }
 
-TEST_CASE("deflated entries are inflated, with their size declared and limited") {
+TEST_CASE("[class 12] deflated entries are inflated, with their size declared and limited") {
   const std::string content(5000, 'a');
   const std::vector<std::byte> file = deflated(content, 5000);
   Result<ZipReader> reader = ZipReader::open(file);
@@ -189,7 +189,7 @@ TEST_CASE("encryption, other methods and a wrong checksum are refused") {
   CHECK(code_of(file) == Code::invalid_data);
 }
 
-TEST_CASE("a zip64 end record is read and must agree with the end record") {
+TEST_CASE("[class 12] a zip64 end record is read and must agree with the end record") {
   std::vector<std::byte> file;
   ZipWriter writer(sink_into(file));
   for (int i = 0; i < 70000; ++i) REQUIRE(writer.add(std::to_string(i), std::span<const std::byte>()).ok());

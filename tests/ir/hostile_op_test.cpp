@@ -99,7 +99,7 @@ bool survives(const OpDef& def, std::vector<Tensor> operands, const Attributes& 
   return evaluate_node(**node, operands).ok();
 }
 
-TEST_CASE("random nodes are refused or run") {
+TEST_CASE("[class 6] random nodes are refused or run") {
   Random random(20240);
   int ran = 0;
   for (const OpDef* def : all_ops()) {
@@ -179,7 +179,7 @@ std::vector<Seed> valid_nodes() {
   };
 }
 
-TEST_CASE("sound nodes with one thing changed are refused or run") {
+TEST_CASE("[class 5] sound nodes with one thing changed are refused or run") {
   Random random(7);
   for (const Seed& seed : valid_nodes()) {
     const OpDef& def = op_def(seed.op);

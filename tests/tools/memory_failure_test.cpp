@@ -4,8 +4,10 @@
 #include <doctest/doctest.h>
 
 #include "formats/aoq/aoq.h"
+#include "formats/json/json.h"
 #include "formats/npy/npy.h"
 #include "formats/onnx/importer.h"
+#include "formats/safetensors/safetensors.h"
 #include "ir/guard.h"
 #include "ir/text.h"
 #include "passes/pipeline.h"
@@ -80,8 +82,7 @@ class OneBatch : public CalibrationData {
   bool is_done_ = false;
 };
 
-// What compile does to a graph. No provenance, which is JSON: nlohmann/json allocates when it destroys a value, in a
-// destructor that may not throw, so memory that ends just there ends the process. Services read no JSON.
+// What compile does to a graph.
 Result<Graph> compile(QuantMode mode) {
   AOQ_ASSIGN(Graph graph, model_graph());
   OneBatch data(sample());
@@ -101,7 +102,7 @@ Result<Graph> compile(QuantMode mode) {
   return graph;
 }
 
-TEST_CASE("loading and running a model") {
+TEST_CASE("[class 15] memory ends: loading and running a model") {
   const std::vector<std::byte> bytes = write_aoq(compile(QuantMode::static_quantization).value()).value();
   const Tensor x = sample().value();
   sweep("load and run", 1, [&]() -> Status {
@@ -114,12 +115,12 @@ TEST_CASE("loading and running a model") {
   sweep("verify", 1, [&] { return verify_aoq(bytes); });
 }
 
-TEST_CASE("compiling a model") {
-  // Float only: observers keep their options as JSON (see above).
+TEST_CASE("[class 15] memory ends: compiling a model") {
   sweep("float", 7, [] { return compile(QuantMode::none).status(); });
+  sweep("int8", 29, [] { return compile(QuantMode::static_quantization).status(); });
 }
 
-TEST_CASE("reading every kind of file") {
+TEST_CASE("[class 15] memory ends: reading every kind of file") {
   test::OnnxBuilder onnx_model;
   onnx_model.input("x", test::kFloat, {test::DimSpec("n"), test::DimSpec(2)});
   onnx_model.initializer(test::floats("w", {2, 2}, {1, 2, 3, 4}))
@@ -141,6 +142,13 @@ TEST_CASE("reading every kind of file") {
     AOQ_ASSIGN(const NpzReader reader, NpzReader::open(npz));
     return reader.read("x").status();
   });
+  SafetensorsFile weights{arrays, {{"origin", "test"}}};
+  std::vector<std::byte> safetensors;
+  REQUIRE(write_safetensors(weights, sink_to(safetensors)).ok());
+  sweep("safetensors", 1, [&] { return read_safetensors(safetensors).status(); });
+  const char* json =
+      R"({"a": [1, [2, {"b": null, "c": [1, 2, 3, "a string that is not short at all"]}]], "d": {"e": [[], {}]}})";
+  sweep("json", 1, [&] { return parse_json(json).status(); });
   const Graph graph = model_graph().value();
   sweep("write", 1, [&] { return write_aoq(graph).status(); });
 }

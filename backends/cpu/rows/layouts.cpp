@@ -6,6 +6,7 @@
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "ir/checked.h"
 
 namespace aoq::cpu {
 namespace {
@@ -124,6 +125,12 @@ Result<ConvDims> dims_of_weight(std::span<const std::int64_t> shape, std::int64_
   }
   if (groups < 1 || shape[0] == 0 || shape[1] == 0 || shape[0] % groups != 0) {
     return error(Code::unsupported, "weight {} does not split into {} groups", shape_to_string(shape), groups);
+  }
+  // Shapes from files: what follows multiplies by at most 64 (rounding up to panels, wider elements).
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 48;
+  const std::optional<std::int64_t> elements = checked::element_count(shape);
+  if (!elements || *elements > kMaxElements) {
+    return error(Code::unsupported, "weight {} has more than 2^48 elements", shape_to_string(shape));
   }
   ConvDims dims;
   dims.groups = groups;

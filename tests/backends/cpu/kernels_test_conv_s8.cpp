@@ -109,7 +109,7 @@ TEST_CASE("int8 linear: every row count and tail equals the definition") {
   }
 }
 
-TEST_CASE("int8 linear: the largest exact K at full range") {
+TEST_CASE("[class 18] int8 linear: the largest exact K at full range") {
   if (!has_avx2()) return;
   Random random(2);
   Case c;
