@@ -4,6 +4,7 @@ compiles every installed header by itself, with nothing but the flags of the pkg
 usage: installed.py SOURCE_ROOT BUILD_ROOT SCRATCH
 """
 
+import concurrent.futures
 import os
 import pathlib
 import shutil
@@ -21,16 +22,20 @@ def main():
 
     flags = subprocess.run(["pkg-config", "--cflags", "aoq"], env=environment, check=True, capture_output=True, text=True).stdout.split()
     [include] = (scratch / "root").rglob("include/aoq")
-    if str(include) not in " ".join(flags):
+    if str(include) not in [os.path.realpath(flag[2:]) for flag in flags if flag.startswith("-I")]:
         sys.exit(f"pkg-config says {flags}, which is not below the destination {scratch}")
     headers = sorted(p.relative_to(include).as_posix() for p in include.rglob("*.h"))
     if len(headers) < 50:
         sys.exit(f"only {len(headers)} headers were installed")
     compiler = os.environ.get("CXX", "c++").split()
-    for header in headers:
-        code = subprocess.run([*compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", *flags, "-include", header, "/dev/null"]).returncode
-        if code:
-            sys.exit(f"{header} does not compile by itself")
+
+    def compiles(header):
+        return subprocess.run([*compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", *flags, "-include", header, "/dev/null"]).returncode == 0
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        broken = [header for header, fine in zip(headers, pool.map(compiles, headers)) if not fine]
+    if broken:
+        sys.exit(f"do not compile by themselves: {', '.join(broken)}")
     print(f"{len(headers)} headers compile by themselves")
 
     example = scratch / "extension"

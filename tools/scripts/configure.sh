@@ -10,3 +10,5 @@ if [ ! -e "$dir/build.ninja" ]; then
   meson setup "$dir" "-Donednn_root=$root" "$@" >"/tmp/aoq-setup.$$" 2>&1 || { cat "/tmp/aoq-setup.$$" >&2; exit 1; }
   rm -f "/tmp/aoq-setup.$$"
 fi
+# An older build directory keeps the options it was made with.
+grep -qs 'pcfiledir' "$dir/meson-private/aoq.pc" || meson configure "$dir" -Dpkgconfig.relocatable=true
