@@ -5,7 +5,10 @@ namespace aoq {
 const OpDef kOpDef_requantize = {
     .op = Op::requantize,
     .name = "requantize",
-    .doc = "Codes under another scale and zero point: (x - x_zero_point) * (x_scale / out_scale).",
+    .doc =
+        "Codes under another scale and zero point, as dequantize and quantize would give: ((x - x_zero_point) * "
+        "x_scale) * "
+        "(1 / out_scale).",
     .inputs = {{{"x"}}},
     .attributes = {{{"x_scale", AttributeKind::real, ops::kRequired, ""},
                     {"x_zero_point", AttributeKind::integer, "0", ""},
@@ -22,9 +25,15 @@ const OpDef kOpDef_requantize = {
     .reference = [](const EvalContext& c) -> Status {
       ops::Codes x = ops::read_codes(c, 0, "x");
       ops::Output out = ops::read_output(c);
-      float multiplier = x.scale / out.scale;
-      if (!std::isfinite(multiplier)) return error(Code::invalid_data, "the scales are out of the range of f32");
-      for (std::int64_t i = 0, n = c.outputs[0].element_count(); i < n; ++i) out.store_product(i, x[i], multiplier);
+      if (!std::isfinite(out.inverse_scale)) return error(Code::invalid_data, "out_scale is out of the range of f32");
+      for (std::int64_t i = 0, n = c.outputs[0].element_count(); i < n; ++i) {
+        const float v = static_cast<float>(x[i]) * x.scale;
+        if (out.is_float) {
+          out.store_float(i, v);
+        } else {
+          out.store_scaled(i, v * out.inverse_scale);
+        }
+      }
       return {};
     },
 };

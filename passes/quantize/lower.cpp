@@ -2,6 +2,7 @@
 //
 //   quantize(conv(dequantize(x), dequantize(w), b))     =>   qconv(x, w, w_scale, b) {x_scale, ..., out_scale, ...}
 //   conv(dequantize(x), dequantize(w), b)               =>   qconv(...) {out_dtype = f32}
+//   the same with a scale from choose_qparams           =>   qconv(..., scale, zero_point)
 //   quantize(add(dequantize(a), dequantize(b)))         =>   qadd(a, b)
 //   quantize(f(dequantize(x)))  for elementwise f       =>   lookup(x, table of f over all codes)
 //   quantize(move(dequantize(x)))  moves codes          =>   move(x), with requantize where the scales differ
@@ -9,10 +10,12 @@
 // What does not match stays: a float op between dequantize and quantize is correct, only slower, and keeps its reason.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "ir/epilogue.h"
 #include "ir/interpreter.h"
 #include "ir/target.h"
+#include "passes/quantize/scalar_qparams.h"
 #include "passes/rewrite/common.h"
 #include "passes/rewrite/layout.h"
 
@@ -52,6 +55,28 @@ bool codes_of(const Value* v, Codes* out) {
   out->scale = q->scale;
   out->zero_point = q->zero_point;
   return true;
+}
+
+// The same for a scale that choose_qparams makes at run time, one for the whole tensor.
+struct DynamicCodes {
+  Value* value = nullptr;
+  Value* scale = nullptr;
+  Value* zero_point = nullptr;
+};
+
+bool dynamic_codes_of(const Value* v, DynamicCodes* out) {
+  if (v == nullptr || !v->def()->is(Op::dequantize)) return false;
+  const Node& dq = *v->def();
+  if (dq.inputs().size() != 3 || !is_byte(dq.input(0)->type().dtype)) return false;
+  if (dq.attributes().string("granularity") != "tensor" || !dq.input(1)->def()->is(Op::choose_qparams)) return false;
+  *out = {dq.input(0), dq.input(1), dq.input(2)};
+  return true;
+}
+
+// A constant of one element.
+bool is_scalar_constant(const Value* v) {
+  const Tensor* t = v == nullptr ? nullptr : constant_tensor(v);
+  return t != nullptr && t->element_count() == 1;
 }
 
 // The quantize that is the only reader of a float value.
@@ -105,15 +130,19 @@ class Lowering {
   Result<bool> lower(Node* n) {
     if (is_one_of(*n, {Op::conv, Op::linear})) return lower_weighted(n);
     Target out;
-    if (n->inputs().empty() || !target_of(*n, &out)) return false;
-    if (is_one_of(*n, {Op::add, Op::mul})) return lower_binary(n, out);
+    if (n->inputs().empty()) return false;
+    if (is_one_of(*n, {Op::add, Op::mul})) AOQ_TRY(fuse_relu(n));
+    if (!target_of(*n, &out)) return false;
+    if (is_one_of(*n, {Op::add, Op::mul}) && !has_scalar(*n)) return lower_binary(n, out);
     if (n->is(Op::matmul)) return lower_matmul(n, out);
     if (is_one_of(*n, {Op::avg_pool, Op::reduce_mean})) return lower_average(n, out);
     if (n->is(Op::concat)) return lower_concat(n, out);
     if (moves_codes(*n)) return lower_move(n, out);
-    if (n->def().has_trait(kElementwise) && n->inputs().size() == 1) return lower_lookup(n, out);
+    if (n->def().has_trait(kElementwise)) return lower_lookup(n, out);
     return false;
   }
+
+  static bool has_scalar(const Node& n) { return is_scalar_constant(n.input(0)) || is_scalar_constant(n.input(1)); }
 
   // The results of integer ops are plain codes: from here on a dequantize states its scale itself.
   Status make_scales_explicit() {
@@ -182,8 +211,10 @@ class Lowering {
 
   Result<bool> lower_weighted(Node* n) {
     Codes x, residual;
+    DynamicCodes dynamic;
     Weight w;
-    if (!codes_of(n->input(0), &x) || !weight_of(n->input(1), &w)) return false;
+    const bool is_dynamic = dynamic_codes_of(n->input(0), &dynamic);
+    if ((!is_dynamic && !codes_of(n->input(0), &x)) || !weight_of(n->input(1), &w)) return false;
     if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) return false;
     bool has_residual = n->input(3) != nullptr;
     bool integer_residual = has_residual && codes_of(n->input(3), &residual);
@@ -193,12 +224,13 @@ class Lowering {
     bool to_codes = target_of(*n, &out);
     if (!to_codes) out = Target{};
     Attributes a = n->attributes();
-    set_in(a, "x", x);
+    if (!is_dynamic) set_in(a, "x", x);
     a.set("out_dtype", out.dtype);
     if (to_codes) set_out(a, out);
     if (integer_residual) set_in(a, "residual", residual);
-    std::vector<Value*> inputs{x.value, w.codes, scale_vector(n, w.scale), n->input(2),
+    std::vector<Value*> inputs{is_dynamic ? dynamic.value : x.value, w.codes, scale_vector(n, w.scale), n->input(2),
                                integer_residual ? residual.value : nullptr};
+    if (is_dynamic) inputs.insert(inputs.end(), {dynamic.scale, dynamic.zero_point});
     Op op = n->is(Op::conv) ? Op::qconv : Op::qlinear;
     AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, op, std::move(inputs), std::move(a)));
     return accept(n, made, out);
@@ -239,6 +271,21 @@ class Lowering {
   }
 
   // ---- arithmetic on codes
+
+  // quantize(relu(add(...))): rounding keeps the order of numbers, so relu may come after it:
+  // relu(dequantize(quantize(add(...)))), whose codes are a clamp.
+  Status fuse_relu(Node* n) {
+    Node* relu = only_user(n->output());
+    Target out;
+    if (relu == nullptr || !relu->is(Op::relu) || !target_of(*relu, &out)) return {};
+    Node* q = out.quantize;
+    AOQ_ASSIGN(Node * before, graph_.create_like(*q, Op::quantize, {n->output()}, q->attributes(), relu));
+    Attributes scale{{"scale", static_cast<double>(out.scale)}, {"zero_point", out.zero_point}};
+    AOQ_ASSIGN(Node * dq, graph_.create_like(*q, Op::dequantize, {before->output()}, std::move(scale), relu));
+    graph_.set_input(relu, 0, dq->output());
+    if (next_ == relu) next_ = before;
+    return {};
+  }
 
   Result<bool> lower_binary(Node* n, const Target& out) {
     Codes a, b;
@@ -353,31 +400,84 @@ class Lowering {
     return accept(n, made, out);
   }
 
-  // Any function of one element is a table over its 256 codes.
+  // Any function of one element is a table over its 256 codes; scalar constants are part of the function.
   Result<bool> lower_lookup(Node* n, const Target& out) {
     Codes x;
-    if (!codes_of(n->input(0), &x) || n->input(0)->type().dtype != DType::f32) return false;
-    if (n->output()->type().dtype != DType::f32) return false;
+    std::size_t varying = n->inputs().size();
+    for (std::size_t i = 0; i < n->inputs().size(); ++i) {
+      if (is_scalar_constant(n->input(i))) continue;
+      if (varying < n->inputs().size() || !codes_of(n->input(i), &x)) return false;
+      varying = i;
+    }
+    if (varying == n->inputs().size() || n->input(varying)->type().dtype != DType::f32) return false;
+    if (n->output()->type().dtype != DType::f32 || n->output()->type().shape != n->input(varying)->type().shape) {
+      return false;
+    }
+    // PyTorch adds a scalar as a whole number of steps, where the result's scale follows from the input's.
+    const std::optional<AddedSteps> added = added_steps(*n, varying, x, out);
+    const float unit = added ? 1.0f : x.scale;
     AOQ_ASSIGN(Tensor values, Tensor::make(DType::f32, {256}));
     std::span<float> reals = values.mutable_as<float>();
     std::int64_t lowest = x.dtype == DType::u8 ? 0 : -128;
     for (std::int64_t i = 0; i < 256; ++i) {
-      reals[static_cast<std::size_t>(i)] = static_cast<float>(i + lowest - x.zero_point) * x.scale;
+      reals[static_cast<std::size_t>(i)] =
+          static_cast<float>(i + lowest - x.zero_point + (added ? added->steps : 0)) * unit;
     }
-    Tensor inputs[] = {values};
-    AOQ_ASSIGN(std::vector<Tensor> results, evaluate_node(*n, inputs));
+    if (!added) {
+      std::vector<Tensor> inputs;
+      for (std::size_t i = 0; i < n->inputs().size(); ++i) {
+        inputs.push_back(i == varying ? values : *constant_tensor(n->input(i)));
+      }
+      AOQ_ASSIGN(Tensor flat, evaluate_on(*n, varying, std::move(inputs)));
+      values = std::move(flat);
+    }
     AOQ_ASSIGN(Tensor table, Tensor::make(out.dtype, {256}));
-    float inverse = 1.0f / out.scale;
+    const float inverse = added ? added->multiplier : 1.0f / out.scale;
     auto low = static_cast<std::int32_t>(dtype_info(out.dtype).min),
          high = static_cast<std::int32_t>(dtype_info(out.dtype).max);
     for (std::int64_t i = 0; i < 256; ++i) {
       store_integer(out.dtype, table.mutable_bytes().data(), i,
-                    quantize_value(results[0].as<float>()[static_cast<std::size_t>(i)], inverse,
+                    quantize_value(values.as<float>()[static_cast<std::size_t>(i)], inverse,
                                    static_cast<std::int32_t>(out.zero_point), low, high));
     }
     Value* constant = graph_.constant(std::move(table), n, n->label() + ".table");
     AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, {}, n));
     return accept(n, made, out);
+  }
+
+  // The node's function on 256 numbers in place of input `varying`.
+  Result<Tensor> evaluate_on(const Node& n, std::size_t varying, std::vector<Tensor> inputs) {
+    Graph one;
+    std::vector<Value*> operands;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (i != varying && inputs[i].shape().size() > 1) {
+        AOQ_ASSIGN(inputs[i], inputs[i].reshaped({1}));
+      }
+      operands.push_back(one.constant(inputs[i]));
+    }
+    AOQ_ASSIGN(Node * made, one.create(n.op(), operands, n.attributes()));
+    AOQ_ASSIGN(std::vector<Tensor> results, evaluate_node(*made, inputs));
+    return std::move(results[0]);
+  }
+
+  struct AddedSteps {
+    std::int64_t steps = 0;
+    float multiplier = 1.0f;  // from steps of x to steps of the result
+  };
+
+  // How many steps of x's scale `n` adds, when n is an addition of a scalar as FX converts it.
+  std::optional<AddedSteps> added_steps(const Node& n, std::size_t varying, const Codes& x, const Target& out) {
+    if (!n.is(Op::add) || x.dtype != out.dtype) return std::nullopt;
+    double scalar = 0;
+    if (!scalar_constant(n.input(1 - varying), &scalar)) return std::nullopt;
+    const QRange range{static_cast<std::int64_t>(dtype_info(x.dtype).min),
+                       static_cast<std::int64_t>(dtype_info(x.dtype).max)};
+    const TensorQParams derived = add_scalar_qparams({static_cast<double>(x.scale), x.zero_point}, scalar, range);
+    // The scale was derived in double from a scale in double; both are floats here.
+    const double relative = std::fabs(derived.scale / static_cast<double>(out.scale) - 1.0);
+    if (relative > 0x1p-22 || derived.zero_point != out.zero_point) return std::nullopt;
+    const double scale = static_cast<double>(x.scale);
+    return AddedSteps{scalar_steps(scale, scalar), static_cast<float>(scale / derived.scale)};
   }
 
   Graph& graph_;

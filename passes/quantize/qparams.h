@@ -9,16 +9,12 @@
 #include <vector>
 
 #include "ir/dtype.h"
+#include "ir/dynamic_qparams.h"
 #include "ir/status.h"
 #include "ir/tensor.h"
 #include "passes/quantize/granularity.h"
 
 namespace aoq {
-
-struct QRange {
-  std::int64_t min = 0;
-  std::int64_t max = 255;
-};
 
 // How a tensor is quantized: one scale and zero point per tensor, channel or block.
 struct QParams {
@@ -41,8 +37,6 @@ enum class QScheme : std::uint8_t {
 inline bool is_per_channel(QScheme s) {
   return s >= QScheme::per_channel_affine;
 }
-
-enum class ReduceRange : std::uint8_t { no, yes };
 
 // C.1: the codes an observer may use. A custom range is taken as it is, halved (rounding down) when reduced; types
 // other than 8-bit ones are not reduced. invalid_argument for a range that is empty or, when `must_hold_zero`, leaves
@@ -68,19 +62,7 @@ struct ObserverFormula {
 Result<QParams> observer_qparams(const ObserverFormula& formula, std::span<const float> min,
                                  std::span<const float> max);
 
-struct TensorQParams {
-  double scale = 1;
-  std::int64_t zero_point = 0;
-};
-
-// Family 2, C.4: ATen's ChooseQuantizationParams, in double; dynamic quantization and fused fake-quantize use it.
-struct ChooseQuantizationOptions {
-  QRange range;
-  bool preserve_sparsity = false;
-  bool force_power_of_two = false;
-  ReduceRange reduce = ReduceRange::no;
-};
-TensorQParams choose_quantization_params(float min, float max, const ChooseQuantizationOptions& options);
+// Family 2, C.4: choose_quantization_params of ir/dynamic_qparams.h.
 
 // Family 3, end of C.4: the quantized_decomposed operators, on fp32 tensors. An empty tensor or NaN is invalid_data.
 Result<TensorQParams> decomposed_choose_qparams(TensorView x, QRange range, double eps);

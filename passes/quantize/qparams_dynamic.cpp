@@ -1,4 +1,4 @@
-// Families 2 and 3 of qparam formulas: what is computed from a tensor at run time.
+// Family 3 of qparam formulas: what is computed from a tensor at run time.
 #include <algorithm>
 #include <cmath>
 
@@ -8,11 +8,6 @@
 
 namespace aoq {
 namespace {
-
-double round_to_power_of_two(double scale) {
-  if (scale < 1) return std::ldexp(1.0, -static_cast<int>(std::floor(std::log2(1.0 / scale))));
-  return std::ldexp(1.0, static_cast<int>(std::ceil(std::log2(scale))));
-}
 
 struct Rows {
   std::vector<float> values;
@@ -29,51 +24,6 @@ Result<Rows> rows_of(TensorView x) {
 }
 
 }  // namespace
-
-TensorQParams choose_quantization_params(float min, float max, const ChooseQuantizationOptions& options) {
-  constexpr float kSmallScale = 6.1e-5f;
-  std::int64_t qmin = options.range.min, qmax = options.range.max;
-  if (options.reduce == ReduceRange::yes) {
-    qmin /= 2;
-    qmax /= 2;
-  }
-  const bool is_sparse = options.preserve_sparsity && min < 0 && max > 0;
-  if (is_sparse) {
-    const std::int64_t symmetric_qmin = -((qmax - qmin) / 2 + 1), symmetric_qmax = (qmax - qmin) / 2;
-    const double scale = std::max(std::fabs(min / static_cast<double>(symmetric_qmin)),
-                                  std::fabs(max / static_cast<double>(symmetric_qmax)));
-    min = static_cast<float>(scale * static_cast<double>(symmetric_qmin));
-    max = static_cast<float>(scale * static_cast<double>(symmetric_qmax));
-  }
-  min = std::min(min, 0.0f);
-  max = std::max(max, 0.0f);
-  const double steps = static_cast<double>(qmax - qmin);
-  double scale = (static_cast<double>(max) - min) / steps;
-  if (static_cast<float>(scale) == 0.0f || std::isinf(1.0f / static_cast<float>(scale))) scale = 0.1;
-  if (options.force_power_of_two) scale = round_to_power_of_two(scale);
-  if (scale < kSmallScale) {
-    const float original = static_cast<float>(scale);
-    scale = kSmallScale;
-    if (min == 0.0f) {
-      max = kSmallScale * static_cast<float>(steps);
-    } else if (max == 0.0f) {
-      min = -kSmallScale * static_cast<float>(steps);
-    } else {
-      const float amplifier = kSmallScale / original;
-      min *= amplifier;
-      max *= amplifier;
-    }
-  }
-  const double from_min = static_cast<double>(qmin) - min / scale;
-  const double from_max = static_cast<double>(qmax) - max / scale;
-  const double min_error = std::fabs(static_cast<double>(qmin)) - std::fabs(min / scale);
-  const double max_error = std::fabs(static_cast<double>(qmax)) - std::fabs(max / scale);
-  double zero_point = min_error < max_error ? from_min : from_max;
-  if (is_sparse) zero_point = static_cast<double>((qmin + qmax) / 2);
-  if (zero_point < static_cast<double>(qmin)) return {scale, qmin};
-  if (zero_point > static_cast<double>(qmax)) return {scale, qmax};
-  return {scale, static_cast<std::int64_t>(std::nearbyint(zero_point))};
-}
 
 Result<TokenQParams> decomposed_choose_qparams_per_token(TensorView x) {
   AOQ_ASSIGN(const Rows rows, rows_of(x));

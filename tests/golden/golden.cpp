@@ -74,6 +74,11 @@ const Json& Case::member(const char* key) const {
   return found == nullptr ? nothing() : *found;
 }
 
+const Json& Case::input_json(const char* name) const {
+  const Json* found = json_find(member("inputs"), name);
+  return found == nullptr ? nothing() : *found;
+}
+
 const Json& Case::output_json(const char* name) const {
   const Json* found = json_find(member("outputs"), name);
   return found == nullptr ? nothing() : *found;

@@ -34,7 +34,10 @@ class Case {
   Result<std::vector<Tensor>> inputs(const char* name) const;
   Result<Tensor> output(const char* name) const { return named("outputs", name); }
   // The entry itself, for plain values and for the qparams of quantized tensors.
+  const Json& input_json(const char* name) const;
   const Json& output_json(const char* name) const;
+  // The tensor that an entry inside another names.
+  Result<Tensor> tensor(const Json& info) const;
 
   // Compare and remember what differs. Numbers must be equal (NaN equals NaN) or within `ulps` steps of fp32.
   void equal(const char* output, std::span<const double> found, int ulps = 0);
@@ -56,7 +59,6 @@ class Case {
  private:
   const Json& member(const char* key) const;
   Result<Tensor> named(const char* group, const char* name) const;
-  Result<Tensor> tensor(const Json& info) const;
 
   const Json& json_;
   const NpzReader& archive_;

@@ -3,7 +3,6 @@
 
 namespace aoq::golden {
 
-const Section kOps{"ops", {}, "the lowered operators are not built yet"};
 const Section kAlgorithms{"algorithms", {}, "the weight algorithms are not built yet"};
 const Section kModels{"models", {}, "importing, preparing and converting models is not built yet"};
 

@@ -29,7 +29,8 @@ void requantize_bytes(Isa isa, const RequantizeParams& p, const void* x, void* o
   if (isa == Isa::avx2) return requantize_bytes_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) {
-    float v = static_cast<float>(load_code(x, p.x_type, i) - p.x_zero_point) * p.multiplier;
+    float v = static_cast<float>(load_code(x, p.x_type, i) - p.x_zero_point) * p.x_scale;
+    v = v * p.inv_out;
     store_code(out, p.out_type, i, round_and_clamp(v, p.bounds));
   }
 }

@@ -27,11 +27,13 @@ struct DequantizeParams {
 };
 void dequantize_bytes(Isa isa, const DequantizeParams& params, const void* x, float* out, std::int64_t n);
 
-// round_and_clamp(float(x - x_zero_point) * multiplier, bounds), multiplier = x_scale / out_scale.
+// round_and_clamp((float(x - x_zero_point) * x_scale) * inv_out, bounds), inv_out = 1 / out_scale: dequantized and
+// quantized.
 struct RequantizeParams {
   DType x_type = DType::u8;
   std::int32_t x_zero_point = 0;
-  float multiplier = 1.0f;
+  float x_scale = 1.0f;
+  float inv_out = 1.0f;
   DType out_type = DType::u8;
   RequantBounds bounds = {0.0f, 255.0f, 0};
 };

@@ -40,10 +40,10 @@ void requantize_bytes_avx2(const RequantizeParams& p, const void* x, void* out, 
   auto* to = static_cast<std::uint8_t*>(out);
   ByteRounder rounder = rounder_of(p.bounds, p.out_type);
   __m256i zero_point = _mm256_set1_epi32(p.x_zero_point);
-  F32x8 multiplier(p.multiplier);
+  F32x8 scale(p.x_scale), inverse(p.inv_out);
   for (std::int64_t i = 0; i < n; i += 16) {
     Floats16 v = centered_floats(load_first_bytes(in + i, n - i), p.x_type == DType::i8, zero_point);
-    store_first_bytes(to + i, round_to_bytes(v.low * multiplier, v.high * multiplier, rounder), n - i);
+    store_first_bytes(to + i, round_to_bytes((v.low * scale) * inverse, (v.high * scale) * inverse, rounder), n - i);
   }
 }
 

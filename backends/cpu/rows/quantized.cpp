@@ -1,4 +1,5 @@
 // Rows between floats and 8-bit codes, and arithmetic on codes.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -8,6 +9,7 @@
 #include "backends/cpu/kernels/quantize.h"
 #include "backends/cpu/rows/broadcast.h"
 #include "backends/cpu/rows/rows.h"
+#include "ir/dynamic_qparams.h"
 
 namespace aoq::cpu {
 namespace {
@@ -136,14 +138,85 @@ KernelResult make_dequantize(const PrepareContext& context) {
   });
 }
 
+KernelResult make_choose_qparams(const PrepareContext& context) {
+  AOQ_TRY(context.inputs[0].dtype == DType::f32 ? Status() : Status(refuse("the kernel reads f32")));
+  const DynamicQParams how = DynamicQParams::from(context.attributes);
+  const std::int64_t n = element_count(context.inputs[0]);
+  const std::int64_t parts = element_count(context.outputs[0]);
+  const std::int64_t length = parts == 0 ? 0 : n / parts;
+  // Minima and maxima do not depend on the order, so a tensor may be cut anywhere.
+  const Split split = how.per_token ? split_work(parts, length / 8 + 4, context) : split_elements(n, 1, context);
+  const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(split.workers) * 64};
+  return make_kernel(
+      [how, n, parts, length, split, isa = best_isa()](const RunContext& c) -> Status {
+        const auto* x = input_of<float>(c, 0);
+        auto* scales = reinterpret_cast<float*>(c.outputs[0]);
+        auto* zero_points = reinterpret_cast<std::int32_t*>(c.outputs[1]);
+        if (length == 0) {
+          std::fill_n(scales, parts, ChosenQParams().scale);
+          std::fill_n(zero_points, parts, ChosenQParams().zero_point);
+          return {};
+        }
+        auto store = [&](std::int64_t part, const Range& range) -> Status {
+          AOQ_ASSIGN(const ChosenQParams chosen, choose_dynamic_qparams(how, range.min, range.max));
+          scales[part] = chosen.scale;
+          zero_points[part] = chosen.zero_point;
+          return {};
+        };
+        if (how.per_token) {
+          // Each row's range lies where its scale will be, and a NaN is found afterwards.
+          run_split(c, split, [&](int, std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) {
+              const Range range = range_of(isa, x + r * length, length);
+              const Result<ChosenQParams> chosen = choose_dynamic_qparams(how, range.min, range.max);
+              scales[r] = chosen.ok() ? chosen->scale : std::numeric_limits<float>::quiet_NaN();
+              zero_points[r] = chosen.ok() ? chosen->zero_point : 0;
+            }
+          });
+          for (std::int64_t r = 0; r < parts; ++r) {
+            if (std::isnan(scales[r])) return store(r, range_of(isa, x + r * length, length));
+          }
+          return {};
+        }
+        // A cache line of its own for each worker.
+        auto* ranges = reinterpret_cast<float*>(c.scratch);
+        constexpr std::int64_t kStride = 64 / sizeof(float);
+        for (int w = 0; w < split.workers; ++w) {
+          ranges[w * kStride] = 0.0f;
+          ranges[w * kStride + 1] = 0.0f;
+        }
+        run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
+          const std::int64_t first = begin * kBlockElements, last = std::min(end * kBlockElements, n);
+          if (first >= last) return;
+          const Range range = range_of(isa, x + first, last - first);
+          float* own = ranges + worker * kStride;
+          // A NaN stays.
+          own[0] = range.min < own[0] || std::isnan(range.min) ? range.min : own[0];
+          own[1] = range.max > own[1] || std::isnan(range.max) ? range.max : own[1];
+        });
+        Range all{0.0f, 0.0f};
+        for (int w = 0; w < split.workers; ++w) {
+          const float low = ranges[w * kStride], high = ranges[w * kStride + 1];
+          all.min = low < all.min || std::isnan(low) ? low : all.min;
+          all.max = high > all.max || std::isnan(high) ? high : all.max;
+        }
+        return store(0, all);
+      },
+      needs);
+}
+
 KernelResult make_requantize(const PrepareContext& context) {
   const Attributes& a = context.attributes;
   DType x_type = context.inputs[0].dtype;
   DType out_type = context.outputs[0].dtype;
   if (!is_byte(x_type) || !is_byte(out_type)) return refuse("the kernel reads and writes u8 and i8");
-  RequantizeParams params{x_type, integer_attribute(a, "x_zero_point").value_or(0),
-                          static_cast<float>(a.real("x_scale")) / static_cast<float>(a.real("out_scale")), out_type,
+  RequantizeParams params{x_type,
+                          integer_attribute(a, "x_zero_point").value_or(0),
+                          static_cast<float>(a.real("x_scale")),
+                          1.0f / static_cast<float>(a.real("out_scale")),
+                          out_type,
                           full_bounds(out_type, integer_attribute(a, "out_zero_point").value_or(0))};
+  if (!std::isfinite(params.inv_out)) return refuse("out_scale is out of the range of f32");
   std::int64_t n = element_count(context.inputs[0]);
   Split split = split_elements(n, 1, context);
   return make_kernel(

@@ -130,7 +130,8 @@ TEST_CASE("dequantize, requantize and lookup on every code") {
     r.x_type = random_type(random);
     r.out_type = random_type(random);
     r.x_zero_point = random_code(random, r.x_type);
-    r.multiplier = random.chance(30) ? 0.5f : random.real(0.01f, 3.0f);
+    r.x_scale = random.chance(30) ? 0.5f : random.real(0.01f, 3.0f);
+    r.inv_out = random.chance(30) ? 1.0f : random.real(0.1f, 3.0f);
     r.bounds = full_bounds(r.out_type, random_code(random, r.out_type));
     compare(n, [&](Isa isa, std::byte* out) { requantize_bytes(isa, r, x.data(), out, n); });
     std::vector<std::uint8_t> table = random.bytes(256, false);

@@ -503,6 +503,20 @@ void quantize_case(Draw& draw, Op op, Case* c) {
   if (draw.chance(60)) c->input(std::move(zero_points));
 }
 
+void choose_qparams_case(Draw& draw, Case* c) {
+  Shape x = random_shape(draw, 0, 4);
+  if (!x.empty() && draw.chance(10)) x[0] = 0;
+  c->input(random_tensor(draw, DType::f32, x, draw.chance(20) ? Values::special : Values::plain));
+  c->attributes.set("dtype", byte_type(draw));
+  if (!x.empty() && draw.chance(50)) c->attributes.set("granularity", std::string("token"));
+  c->attributes.set("reduce_range", draw.chance(50));
+  if (draw.chance(40)) {
+    c->attributes.set("formula", std::string("aten"));
+  } else {
+    c->attributes.set("symmetric", draw.chance(50));
+  }
+}
+
 void requantize_case(Draw& draw, Case* c) {
   DType type = byte_type(draw);
   c->input(random_tensor(draw, type, random_shape(draw, 0, 4)));
@@ -675,6 +689,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (is_any(op, {Op::argmax, Op::argmin})) return arg_case(draw, c), true;
   if (is_any(op, {Op::qadd, Op::qmul})) return quantized_binary_case(draw, op, c), true;
   if (is_any(op, {Op::quantize, Op::dequantize})) return quantize_case(draw, op, c), true;
+  if (op == Op::choose_qparams) return choose_qparams_case(draw, c), true;
   if (op == Op::requantize) return requantize_case(draw, c), true;
   if (op == Op::lookup) return lookup_case(draw, c), true;
   if (op == Op::where) return where_case(draw, c), true;
