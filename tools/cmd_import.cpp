@@ -57,7 +57,8 @@ class Import : public Command {
 
   Result<Recipe> recipe_without_data() const {
     QuantizeFlags flags = quantize_;
-    if (flags.calibrate.empty() && flags.ranges.empty()) flags.calibrate.assign(1, '-');
+    const bool needs_data = flags.quantize.empty() || flags.quantize == "static";
+    if (needs_data && flags.calibrate.empty() && flags.ranges.empty()) flags.calibrate.assign(1, '-');
     return read_recipe(flags);
   }
 

@@ -70,7 +70,7 @@ void QuantizeFlags::declare(Flags& flags) {
 }
 
 Result<Recipe> read_recipe(const QuantizeFlags& flags) {
-  Recipe recipe = default_recipe();
+  Recipe recipe = flags.quantize == "dynamic" ? default_dynamic_recipe() : default_recipe();
   if (!flags.recipe.empty()) {
     AOQ_ASSIGN(std::string text, read_text_file(flags.recipe));
     Result<Recipe> parsed = parse_recipe(text);
@@ -86,6 +86,11 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
   }
   if (recipe.mode == QuantMode::static_quantization && !has_data) {
     return error(ErrorId::ranges_needed, "static quantization needs --calibrate DATA or --ranges FILE.json");
+  }
+  if (recipe.mode == QuantMode::dynamic_quantization && flags.recipe.empty() && has_data) {
+    return error(
+        Code::invalid_argument,
+        "--calibrate and --ranges have no effect with --quantize dynamic: scales are chosen while the model runs");
   }
   if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
     return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");

@@ -101,9 +101,10 @@ class Calibration {
  private:
   Status watch_observer(const Node& n) {
     const std::string& name = n.attributes().string("observer");
+    AOQ_ASSIGN(const ObserverSpec spec, parse_observer_spec(n.attributes().string("spec")));
+    if (is_dynamic(spec)) return {};
     std::unique_ptr<Observer>& slot = ranges_.observers[name];
     if (slot == nullptr) {
-      AOQ_ASSIGN(ObserverSpec spec, parse_observer_spec(n.attributes().string("spec")));
       AOQ_ASSIGN(slot, make_observer(spec));
     }
     Watch& w = watches_[n.input(0)];

@@ -1,6 +1,7 @@
 // convert: observers become quantize and dequantize stubs, weights become integer constants.
 //
 //   observe(x) {observer}    =>   dequantize(quantize(x) {scale, zero_point, dtype})
+//   observe(x) {placeholder} =>   s, z = choose_qparams(x); dequantize(quantize(x, s, z), s, z)
 //   conv(x, w) to be int8    =>   conv(x, dequantize(w_int8, w_scale) {axis 0}, b')
 //
 // Before that the channels of activations are equalized, where the recipe says so (equalize.h).
@@ -31,8 +32,29 @@ Result<QParams> qparams_of_range(const ObserverSpec& spec, std::pair<float, floa
   return observer->qparams();
 }
 
+// The scale is chosen in every run.
+Status insert_dynamic_stubs(Graph& graph, Node* observe, const ObserverSpec& spec) {
+  const bool is_symmetric = spec.qscheme == QScheme::per_tensor_symmetric;
+  Attributes choose{{"dtype", spec.dtype}, {"reduce_range", spec.reduce_range}, {"symmetric", is_symmetric}};
+  if (!is_symmetric) choose.set("formula", std::string("aten"));
+  Value* x = observe->input(0);
+  AOQ_ASSIGN(Node * q, graph.create(Op::choose_qparams, {x}, std::move(choose), observe));
+  AOQ_ASSIGN(Node * quantize,
+             graph.create(Op::quantize, {x, q->output(0), q->output(1)}, {{"dtype", spec.dtype}}, observe));
+  AOQ_ASSIGN(Node * dequantize,
+             graph.create(Op::dequantize, {quantize->output(), q->output(0), q->output(1)}, {}, observe));
+  for (Node* n : {q, quantize, dequantize}) {
+    n->scope = observe->scope;
+    n->origins = {observe->attributes().string("observer")};
+  }
+  replace_node(graph, observe, dequantize->output());
+  return {};
+}
+
 Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equalization& equalization) {
   const std::string& name = observe->attributes().string("observer");
+  AOQ_ASSIGN(const ObserverSpec spec, parse_observer_spec(observe->attributes().string("spec")));
+  if (is_dynamic(spec)) return insert_dynamic_stubs(graph, observe, spec);
   auto it = ranges.observers.find(name);
   if (it == ranges.observers.end()) {
     return error(ErrorId::ranges_mismatch,
@@ -142,7 +164,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
     return error(Code::invalid_argument, "the graph is {}, expected prepared", stage_name(graph.stage));
   }
   Equalization equalization{.ranges = {}, .channels = context.ranges->channels};
-  if (context.recipe->equalization) {
+  if (context.recipe->equalization && !context.ranges->observers.empty()) {
     AOQ_ASSIGN(equalization, equalize(graph, *context.recipe, *context.ranges));
   }
   for (Node* n = graph.first(); n != nullptr;) {

@@ -10,11 +10,14 @@
 //  3. Between anchors an op that can work on codes (its quantization rule says so) joins them when its result is wanted
 //     and its operands are codes anyway: it saves a dequantize and a quantize. An op that is not between anchors stays
 //     in float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
+//     A linear op whose qconfig is dynamic is an anchor by itself: its input is quantized in front of it, its result is
+//     float.
 //  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
 //     max pool, a reshape, ...) share one.
 //
 // Readers that stay in float read the value itself where its producer is a float op, and the dequantized codes where it
 // is an integer op.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -56,17 +59,22 @@ class Preparation {
     grow();
     share();
     for (Node* n : graph_.nodes()) {
-      if (is_integer_node(n)) {
+      if (is_integer_node(n) || is_dynamic_node(n)) {
         n->requested = "int8";
       } else if (n->reason.empty() && !n->def().has_trait(kStructural)) {
         n->reason = why_float(*n);
       }
     }
-    return insert_observers();
+    AOQ_TRY(insert_observers());
+    return insert_dynamic_observers();
   }
 
  private:
   bool is_integer_node(const Node* n) const { return anchors_.contains(n) || members_.contains(n); }
+
+  bool is_dynamic_node(const Node* n) const {
+    return std::any_of(dynamic_.begin(), dynamic_.end(), [&](const auto& entry) { return entry.first == n; });
+  }
 
   void find_anchors() {
     for (Node* n : graph_.nodes()) {
@@ -84,9 +92,14 @@ class Preparation {
         n->reason = "its bias is not a constant";
       } else if (!is_float_value(n->input(0))) {
         n->reason = "its input is not a float value";
-      } else {
+      } else if (!is_dynamic(match.qconfig->activation)) {
         anchors_[n] = match.qconfig;
         wanted_.insert(n->input(0));
+      } else if (n->is(Op::linear)) {
+        dynamic_.emplace_back(n, match.qconfig);
+      } else {
+        n->requested.clear();
+        n->reason = fmt::format("{} has no dynamic form; the recipe quantizes it dynamically", n->def().name);
       }
     }
   }
@@ -268,6 +281,26 @@ class Preparation {
     return {};
   }
 
+  // One for each value and spec, behind the observers of values with a static scale.
+  Status insert_dynamic_observers() {
+    std::map<std::pair<const Value*, std::string>, Value*> observed;
+    for (const auto& [n, config] : dynamic_) {
+      Value* v = n->input(0);
+      const std::string spec = print_observer_spec(config->activation);
+      Value*& o = observed[{v, spec}];
+      if (o == nullptr) {
+        // Right behind the value, so that it lies before every reader.
+        Node* before = v->def()->next();
+        Attributes attributes{{"observer", observer_name(v)}, {"spec", spec}};
+        AOQ_ASSIGN(Node * made, graph_.create(Op::observe, {v}, std::move(attributes), before));
+        made->scope = v->def()->scope;
+        o = made->output();
+      }
+      graph_.set_input(n, 0, o);
+    }
+    return {};
+  }
+
   bool reads_codes(const Use& use) const {
     if (!is_integer_node(use.user)) return false;
     for (std::size_t i : activation_operands(*use.user)) {
@@ -279,6 +312,7 @@ class Preparation {
   Graph& graph_;
   const Recipe& recipe_;
   std::map<const Node*, const QConfig*> anchors_;
+  std::vector<std::pair<Node*, const QConfig*>> dynamic_;  // in the order of the graph
   std::unordered_set<const Node*> members_;
   std::unordered_set<const Value*> wanted_;
   std::unordered_map<const Value*, const Value*> parent_;

@@ -78,6 +78,20 @@ Recipe default_recipe() {
   return recipe;
 }
 
+bool is_dynamic(const ObserverSpec& activation) {
+  return activation.kind == "placeholder" && is_integer(activation.dtype);
+}
+
+Recipe default_dynamic_recipe() {
+  Recipe recipe = default_recipe();
+  recipe.name = "default_dynamic";
+  recipe.mode = QuantMode::dynamic_quantization;
+  recipe.global->activation = {};
+  recipe.global->activation.kind = "placeholder";
+  recipe.global->activation.dtype = DType::u8;
+  return recipe;
+}
+
 // ---- JSON
 
 namespace {

@@ -29,9 +29,10 @@ namespace aoq {
 enum class QuantMode : std::uint8_t { none, static_quantization, dynamic_quantization, weight_only };
 
 struct QConfig {
-  ObserverSpec activation;
+  ObserverSpec activation;  // kind "placeholder" with an integer dtype: quantized by what each run brings
   ObserverSpec weight;
 };
+bool is_dynamic(const ObserverSpec& activation);
 
 using QConfigRule = std::pair<std::string, std::optional<QConfig>>;
 
@@ -53,6 +54,8 @@ struct Recipe {
 
 // Our own recipe: per-channel symmetric int8 weights, per-tensor affine u8 activations from histograms.
 Recipe default_recipe();
+// The same weights for linear ops; their activations are quantized while the model runs. Needs no data.
+Recipe default_dynamic_recipe();
 // JSON on one line, as the `spec` attribute of an observe node has it.
 std::string print_observer_spec(const ObserverSpec& spec);
 Result<ObserverSpec> parse_observer_spec(std::string_view text);

@@ -111,6 +111,11 @@ Result<std::vector<Tensor>> Case::inputs(const char* name) const {
   return tensors;
 }
 
+Status Case::skip(std::string reason) {
+  skipped_ = std::move(reason);
+  return {};
+}
+
 void Case::fail(std::string text) {
   failures_ += (failures_.empty() ? "" : "; ") + std::move(text);
 }

@@ -51,6 +51,9 @@ class Case {
   void equal_shape(const char* output, std::span<const std::int64_t> found);
   void equal_number(std::string_view what, double expected, double found);
   void fail(std::string text);
+  // The case cannot be run, for this reason.
+  Status skip(std::string reason);
+  const std::string& skipped() const { return skipped_; }
   // Drops what differs so far: the case's own tolerance allows it.
   void forgive() { failures_.clear(); }
 
@@ -64,6 +67,7 @@ class Case {
   const NpzReader& archive_;
   const std::string directory_;
   std::string failures_;
+  std::string skipped_;
 };
 
 using RunCase = Status (*)(Case& c);

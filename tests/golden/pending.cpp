@@ -4,7 +4,6 @@
 namespace aoq::golden {
 
 const Section kAlgorithms{"algorithms", {}, "the weight algorithms are not built yet"};
-const Section kModels{"models", {}, "importing, preparing and converting models is not built yet"};
 
 std::span<const Section> sections() {
   static const Section all[] = {kObservers, kPrimitives, kFloats, kOps, kAlgorithms, kModels};

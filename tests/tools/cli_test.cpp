@@ -352,6 +352,44 @@ TEST_CASE("the same inputs give the same bytes") {
   CHECK(w.read("int8.aoq") == w.read("again.aoq"));
 }
 
+TEST_CASE("dynamic quantization needs no data and runs its linears on integers") {
+  Workplace w;
+  REQUIRE(w.aoq("compile model.aoqir -o float.aoq").code == 0);
+  Outcome made = w.aoq("compile model.aoqir -o dynamic.aoq --quantize dynamic --strict --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["ops"]["int8"] == 2);
+  Outcome listed = w.aoq("inspect dynamic.aoq --json");
+  int linears = 0;
+  const Json listing = listed.json();
+  for (const Json& op : listing["ops"]) {
+    if (op["op"] == "choose_qparams") CHECK(op["kernel"] == "choose_qparams_f32");
+    if (op["requested"] != "int8") continue;
+    ++linears;
+    CHECK(op["runs"] == "int8");
+    CHECK(op["kernel"] == "qlinear_s8");
+  }
+  CHECK(linears == 2);
+  Outcome compared = w.aoq("compare float.aoq dynamic.aoq --input data.npz --json");
+  REQUIRE(compared.code == 0);
+  const Json errors = compared.json();
+  for (const Json& output : errors["outputs"]) CHECK(output["sqnr_db"].get<double>() > 25);
+  // Not what was asked for.
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --quantize dynamic --calibrate data.npz").code == 2);
+  CHECK(w.aoq("compile model.aoqir -o none.aoq --quantize dynamic --keep-float linear --json").json()["ops"]["int8"] ==
+        0);
+  // The stages, and a recipe of one's own.
+  CHECK(w.aoq("import model.aoqir -o p.aoqir --stage prepared --quantize dynamic").code == 0);
+  CHECK(w.read("p.aoqir").find("observe(%0)") != std::string::npos);
+  CHECK(w.aoq("import model.aoqir -o q.aoqir --stage quantized --quantize dynamic").code == 0);
+  CHECK(w.read("q.aoqir").find("choose_qparams") != std::string::npos);
+  w.write("recipe.json", R"({"mode": "dynamic", "object_type": [["linear", {
+      "activation": {"kind": "placeholder", "dtype": "i8", "qscheme": "per_tensor_symmetric"},
+      "weight": {"kind": "min_max", "dtype": "i8", "qscheme": "per_tensor_symmetric"}}]], "global": null})");
+  Outcome own = w.aoq("compile model.aoqir -o own.aoq --recipe recipe.json --json");
+  REQUIRE_MESSAGE(own.code == 0, own.err);
+  CHECK(own.json()["ops"]["int8"] == 2);
+}
+
 TEST_CASE("ranges replace calibration data") {
   Workplace w;
   w.make_int8();
