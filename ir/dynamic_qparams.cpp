@@ -65,7 +65,8 @@ TensorQParams choose_quantization_params(float min, float max, const ChooseQuant
   const double min_error = std::fabs(static_cast<double>(qmin)) - std::fabs(min / scale);
   const double max_error = std::fabs(static_cast<double>(qmax)) - std::fabs(max / scale);
   double zero_point = min_error < max_error ? from_min : from_max;
-  if (is_sparse) zero_point = static_cast<double>((qmin + qmax) / 2);
+  const std::int64_t middle = (qmin + qmax) / 2;
+  if (is_sparse) zero_point = static_cast<double>(middle);
   if (zero_point < static_cast<double>(qmin)) return {scale, qmin};
   if (zero_point > static_cast<double>(qmax)) return {scale, qmax};
   return {scale, static_cast<std::int64_t>(std::nearbyint(zero_point))};
