@@ -134,4 +134,14 @@ Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tens
   return evaluate(node, pointers, {});
 }
 
+std::string folded_label(const Node& node) {
+  const Value* source = node.inputs().empty() ? nullptr : node.input(0);
+  const bool moves_one = node.def().has_trait(kDataMovement) && node.inputs().size() == 1 && node.output_count() == 1;
+  if (!moves_one || source == nullptr) return node.label();
+  if (source->type().shape.size() < 2 || source->def()->origins.empty()) return node.label();
+  // Every element is still there: a slice or a repeated tensor is something else.
+  if (product(source->type().shape) != product(node.output()->type().shape)) return node.label();
+  return source->def()->label();
+}
+
 }  // namespace aoq

@@ -15,4 +15,8 @@ class ReferenceExecutor : public Executor {
 // dimensions must be numbers. Structural nodes cannot be evaluated.
 Result<std::vector<Tensor>> evaluate_node(const Node& node, std::span<const Tensor> inputs);
 
+// What a constant is called that takes the place of a node whose inputs are all constant: where the node only moves the
+// elements of one of them (a transposed weight), that one's label, else the node's own.
+std::string folded_label(const Node& node);
+
 }  // namespace aoq

@@ -6,6 +6,7 @@
 #include "ir/checked.h"
 #include "ir/error_id.h"
 #include "ir/guard.h"
+#include "ir/interpreter.h"
 
 namespace aoq::onnx {
 
@@ -135,8 +136,9 @@ Status Importer::fold(Node* node, std::vector<Value*>& results) {
   // What fails now (an index out of range) would fail in every run.
   AOQ_TRY(def.reference(EvalContext{node->op(), inputs, views, node->attributes()}));
   folded_bytes_ += bytes;
+  const std::string label = folded_label(*node);
   for (std::size_t i = 0; i < results.size(); ++i) {
-    results[i] = graph_.constant(std::move(outputs[i]), nullptr, node->label());
+    results[i] = graph_.constant(std::move(outputs[i]), nullptr, label);
     results[i]->def()->scope = node->scope;
   }
   graph_.erase(node);

@@ -41,7 +41,7 @@ Result<bool> run(Graph& graph, PassContext&) {
       if (!results.ok()) return std::move(results).status().with_context(describe(*n));
       for (std::size_t i = 0; i < n->output_count(); ++i) {
         if (n->output(i)->uses().empty()) continue;
-        graph.replace_uses(n->output(i), graph.constant(std::move((*results)[i]), n, n->label()));
+        graph.replace_uses(n->output(i), graph.constant(std::move((*results)[i]), n, folded_label(*n)));
       }
       graph.erase(n);
       changed = true;

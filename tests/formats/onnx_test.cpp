@@ -169,6 +169,12 @@ TEST_CASE("products with constant matrices are linear, with everything constant 
   b.output("y").output("z");
   Graph graph = imported(b);
   CHECK(ops_of(graph) == "linear linear");
+  // Transposed, the matrix is still the initializer; with a factor it is not.
+  std::vector<std::string> weights;
+  for (const Node* n : graph.nodes()) {
+    if (n->is(Op::linear)) weights.push_back(n->input(1)->def()->label());
+  }
+  CHECK(std::count(weights.begin(), weights.end(), "w") == 1);
   std::vector<Tensor> results = run(graph, {f32({1, 2}, {1, 1})});
   CHECK(values(results[0]) == std::vector<float>{15, 19, 23});
   CHECK(values(results[1]) == std::vector<float>{5, 7, 9});
