@@ -1,36 +1,20 @@
 #include "formats/io/file.h"
 
 #include <doctest/doctest.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "tests/formats/mutate.h"
+#include "tests/support/folder.h"
 
 namespace aoq {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A directory that goes when the test does.
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "aoq_test_XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  std::string operator/(const char* name) const { return path_ + "/" + name; }
-  std::size_t count() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-  }
-
- private:
-  std::string path_;
-};
+using test::Folder;
 
 TEST_CASE("what is written can be mapped") {
   const Folder folder;

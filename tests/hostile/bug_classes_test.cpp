@@ -31,6 +31,7 @@
 #include "runtime/session.h"
 #include "tests/formats/aoq_patch.h"
 #include "tests/formats/mutate.h"
+#include "tests/support/folder.h"
 #include "tests/support/onnx_builder.h"
 #include "tools/machine.h"
 #include "tools/output_file.h"
@@ -39,28 +40,9 @@ namespace aoq {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Folder;
 using test::OnnxBuilder;
 using test::PatchedAoq;
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "aoq-hostile-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
 
 void write(const std::string& path, std::span<const std::byte> bytes) {
   std::ofstream(path, std::ios::binary)
