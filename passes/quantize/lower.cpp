@@ -278,6 +278,10 @@ class Lowering {
     Node* relu = only_user(n->output());
     Target out;
     if (relu == nullptr || !relu->is(Op::relu) || !target_of(*relu, &out)) return {};
+    for (const Value* v : n->inputs()) {
+      Codes operand;
+      if (!is_scalar_constant(v) && !codes_of(v, &operand)) return {};  // stays in float, and relu with it
+    }
     Node* q = out.quantize;
     AOQ_ASSIGN(Node * before, graph_.create_like(*q, Op::quantize, {n->output()}, q->attributes(), relu));
     Attributes scale{{"scale", static_cast<double>(out.scale)}, {"zero_point", out.zero_point}};
