@@ -35,14 +35,24 @@ Result<QParams> qparams_of_range(const ObserverSpec& spec, std::pair<float, floa
 // The scale is chosen in every run.
 Status insert_dynamic_stubs(Graph& graph, Node* observe, const ObserverSpec& spec) {
   const bool is_symmetric = spec.qscheme == QScheme::per_tensor_symmetric;
-  Attributes choose{{"dtype", spec.dtype}, {"reduce_range", spec.reduce_range}, {"symmetric", is_symmetric}};
+  const bool per_token = spec.granularity.kind == Granularity::Kind::token;
+  if (per_token && (!is_symmetric || spec.dtype != DType::i8)) {
+    return error(ErrorId::recipe_invalid,
+                 "activations that are quantized per token are i8 and per_tensor_symmetric, the recipe says {}",
+                 dtype_name(spec.dtype));
+  }
+  const std::string granularity = per_token ? "token" : "tensor";
+  Attributes choose{{"dtype", spec.dtype},
+                    {"reduce_range", spec.reduce_range},
+                    {"symmetric", is_symmetric},
+                    {"granularity", granularity}};
   if (!is_symmetric) choose.set("formula", std::string("aten"));
   Value* x = observe->input(0);
   AOQ_ASSIGN(Node * q, graph.create(Op::choose_qparams, {x}, std::move(choose), observe));
-  AOQ_ASSIGN(Node * quantize,
-             graph.create(Op::quantize, {x, q->output(0), q->output(1)}, {{"dtype", spec.dtype}}, observe));
-  AOQ_ASSIGN(Node * dequantize,
-             graph.create(Op::dequantize, {quantize->output(), q->output(0), q->output(1)}, {}, observe));
+  AOQ_ASSIGN(Node * quantize, graph.create(Op::quantize, {x, q->output(0), q->output(1)},
+                                           {{"dtype", spec.dtype}, {"granularity", granularity}}, observe));
+  AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {quantize->output(), q->output(0), q->output(1)},
+                                             {{"granularity", granularity}}, observe));
   for (Node* n : {q, quantize, dequantize}) {
     n->scope = observe->scope;
     n->origins = {observe->attributes().string("observer")};

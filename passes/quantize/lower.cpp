@@ -3,6 +3,7 @@
 //   quantize(conv(dequantize(x), dequantize(w), b))     =>   qconv(x, w, w_scale, b) {x_scale, ..., out_scale, ...}
 //   conv(dequantize(x), dequantize(w), b)               =>   qconv(...) {out_dtype = f32}
 //   the same with a scale from choose_qparams           =>   qconv(..., scale, zero_point)
+//   linear with a scale for each row of x               =>   act(qlinear(x, w, w_scale) {x_scale = 1} * scale + b)
 //   quantize(add(dequantize(a), dequantize(b)))         =>   qadd(a, b)
 //   quantize(f(dequantize(x)))  for elementwise f       =>   lookup(x, table of f over all codes)
 //   quantize(move(dequantize(x)))  moves codes          =>   move(x), with requantize where the scales differ
@@ -57,20 +58,25 @@ bool codes_of(const Value* v, Codes* out) {
   return true;
 }
 
-// The same for a scale that choose_qparams makes at run time, one for the whole tensor.
+// The same for scales that choose_qparams makes at run time: one for the whole tensor, or one for each row of the last
+// axis with zero points of 0.
 struct DynamicCodes {
   Value* value = nullptr;
   Value* scale = nullptr;
   Value* zero_point = nullptr;
+  bool per_token = false;
 };
 
 bool dynamic_codes_of(const Value* v, DynamicCodes* out) {
   if (v == nullptr || !v->def()->is(Op::dequantize)) return false;
   const Node& dq = *v->def();
   if (dq.inputs().size() != 3 || !is_byte(dq.input(0)->type().dtype)) return false;
-  if (dq.attributes().string("granularity") != "tensor" || !dq.input(1)->def()->is(Op::choose_qparams)) return false;
-  *out = {dq.input(0), dq.input(1), dq.input(2)};
-  return true;
+  const Node& choose = *dq.input(1)->def();
+  const std::string& granularity = dq.attributes().string("granularity");
+  if (!choose.is(Op::choose_qparams) || (granularity != "tensor" && granularity != "token")) return false;
+  *out = {dq.input(0), dq.input(1), dq.input(2), granularity == "token"};
+  // The integer kernels take one zero point for all of x.
+  return !out->per_token || (choose.attributes().boolean("symmetric") && out->value->type().dtype == DType::i8);
 }
 
 // A constant of one element.
@@ -216,6 +222,7 @@ class Lowering {
     const bool is_dynamic = dynamic_codes_of(n->input(0), &dynamic);
     if ((!is_dynamic && !codes_of(n->input(0), &x)) || !weight_of(n->input(1), &w)) return false;
     if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) return false;
+    if (is_dynamic && dynamic.per_token) return lower_per_token(n, dynamic, w);
     bool has_residual = n->input(3) != nullptr;
     bool integer_residual = has_residual && codes_of(n->input(3), &residual);
     if (has_residual && !integer_residual) AOQ_TRY(split_residual(n));
@@ -236,6 +243,50 @@ class Lowering {
     return accept(n, made, out);
   }
 
+  // The product is made in steps of x's scales, and each row takes its own afterwards.
+  Result<bool> lower_per_token(Node* n, const DynamicCodes& x, const Weight& w) {
+    if (!n->is(Op::linear)) return false;
+    if (n->input(3) != nullptr) AOQ_TRY(split_residual(n));
+    Attributes a{{"x_scale", 1.0}, {"x_zero_point", std::int64_t{0}}, {"out_dtype", DType::f32}};
+    AOQ_ASSIGN(Node * product,
+               graph_.create_like(*n, Op::qlinear, {x.value, w.codes, scale_vector(n, w.scale)}, std::move(a), n));
+    AOQ_ASSIGN(Node * last, beside(*n, Op::mul, {product->output(), x.scale}, {}, n));
+    if (n->input(2) != nullptr) {
+      AOQ_ASSIGN(last, beside(*n, Op::add, {last->output(), n->input(2)}, {}, n));
+    }
+    AOQ_ASSIGN(last, activated(*n, last, n));
+    return accept(n, LayoutNode{product, last}, Target{});
+  }
+
+  // Float arithmetic that belongs to an integer op.
+  Result<Node*> beside(const Node& n, Op op, std::vector<Value*> inputs, Attributes attributes, Node* before) {
+    AOQ_ASSIGN(Node * made, graph_.create_like(n, op, std::move(inputs), std::move(attributes), before));
+    made->requested.clear();
+    made->reason = "part of an integer op whose result is float";
+    return made;
+  }
+
+  // The activation attribute of `n` as a node of its own on the result of `x`; x itself where there is none.
+  Result<Node*> activated(const Node& n, Node* x, Node* before) {
+    const Attributes& a = n.attributes();
+    std::string name = a.string("activation");
+    if (name == "none") return x;
+    Attributes attributes;
+    if (name == "clamp") {
+      attributes = {{"min", a.real("activation_min")}, {"max", a.real("activation_max")}};
+    } else if (name == "hardsigmoid") {
+      attributes = {{"alpha", a.real("activation_min")}, {"beta", a.real("activation_max")}};
+    } else if (name == "leaky_relu") {
+      attributes = {{"alpha", a.real("activation_min")}};
+    } else if (name == "gelu_tanh") {
+      name = "gelu";
+      attributes = {{"approximate", std::string("tanh")}};
+    }
+    const std::optional<Op> op = op_from_name(name);
+    if (!op) return error(Code::internal, "no op is named like the activation {}", name);
+    return beside(n, *op, {x->output()}, std::move(attributes), before);
+  }
+
   // A per-tensor scale as the one-element vector that qconv and qlinear take.
   Value* scale_vector(Node* n, Value* scale) {
     if (scale->type().rank() == 1) return scale;
@@ -247,22 +298,12 @@ class Lowering {
   // A float residual cannot be added to codes: conv(x, w, b, r) {act} becomes act(add(conv(x, w, b), r)) again.
   Status split_residual(Node* n) {
     Value* residual = n->input(3);
-    std::string activation = n->attributes().string("activation");
-    Attributes act;
-    if (activation == "clamp") {
-      act = {{"min", n->attributes().real("activation_min")}, {"max", n->attributes().real("activation_max")}};
-    }
     graph_.set_input(n, 3, nullptr);
+    AOQ_ASSIGN(Node * sum, beside(*n, Op::add, {n->output(), residual}, {}, n->next()));
+    AOQ_ASSIGN(Node * last, activated(*n, sum, sum->next()));
     n->set_attribute("activation", std::string("none"));
-    AOQ_ASSIGN(Node * sum, graph_.create_like(*n, Op::add, {n->output(), residual}, {}, n->next()));
-    Node* last = sum;
-    if (activation != "none") {
-      std::optional<Op> op = op_from_name(activation);
-      if (!op) return error(Code::internal, "no op is named like the activation {}", activation);
-      AOQ_ASSIGN(last, graph_.create_like(*n, *op, {sum->output()}, std::move(act), sum->next()));
-    }
-    sum->requested.clear();
-    last->requested.clear();
+    sum->reason.clear();
+    last->reason.clear();
     std::vector<Use> uses = n->output()->uses();
     for (const Use& use : uses) {
       if (use.user != sum) graph_.set_input(use.user, static_cast<std::size_t>(use.operand), last->output());

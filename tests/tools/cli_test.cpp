@@ -390,6 +390,33 @@ TEST_CASE("dynamic quantization needs no data and runs its linears on integers")
   CHECK(own.json()["ops"]["int8"] == 2);
 }
 
+// The other rung for a batch: what a sample gives does not depend on its neighbours, when each row has a scale of its
+// own.
+TEST_CASE("dynamic quantization per token does not depend on the batch or the threads") {
+  Workplace w;
+  w.write("recipe.json", R"({"mode": "dynamic", "global": {
+      "activation": {"kind": "placeholder", "dtype": "i8", "qscheme": "per_tensor_symmetric", "granularity": "PerToken"},
+      "weight": {"kind": "per_channel_min_max", "dtype": "i8", "qscheme": "per_channel_symmetric"}}})");
+  Outcome made = w.aoq("compile model.aoqir -o token.aoq --recipe recipe.json --strict --deterministic --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["ops"]["int8"] == 2);
+  auto results = [&](const std::string& before, const std::string& flags) {
+    Outcome ran =
+        w.shell(before + "'" AOQ_BINARY "' run token.aoq --input data.npz -o out.npz --deterministic " + flags);
+    REQUIRE_MESSAGE(ran.code == 0, ran.err);
+    return w.read("out.npz");
+  };
+  const std::string expected = results("", "--threads 1");
+  for (const char* batch : {"2", "3", "7", "10"}) CHECK(results("", std::string("--batch ") + batch) == expected);
+  for (const char* threads : {"2", "3", "4", "7"}) CHECK(results("", std::string("--threads ") + threads) == expected);
+  CHECK(results("AOQ_CPU_CLASS=reference ", "--batch 3") == expected);
+  CHECK(w.aoq("compare model.aoqir token.aoq --input data.npz --min-sqnr 25").code == 0);
+  w.write("bad.json", R"({"mode": "dynamic", "global": {
+      "activation": {"kind": "placeholder", "dtype": "u8", "granularity": "PerToken"},
+      "weight": {"kind": "per_channel_min_max", "dtype": "i8", "qscheme": "per_channel_symmetric"}}})");
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --recipe bad.json").says("per token"));
+}
+
 TEST_CASE("ranges replace calibration data") {
   Workplace w;
   w.make_int8();
