@@ -156,6 +156,27 @@ void Case::equal_shape(const char* output, std::span<const std::int64_t> found) 
   fail(fmt::format("{}: expected shape {}, found {}", output, shape_to_string(*expected), shape_to_string(found)));
 }
 
+void Case::equal_relative(const Json& output, const Tensor& found, double tolerance, std::size_t row) {
+  const Result<Tensor> expected = tensor(output);
+  if (!expected.ok()) return fail(expected.status().message());
+  if (expected->shape() != found.shape()) {
+    return fail(
+        fmt::format("expected shape {}, found {}", shape_to_string(expected->shape()), shape_to_string(found.shape())));
+  }
+  const std::vector<double> a = to_doubles(*expected), b = to_doubles(found);
+  for (std::size_t begin = 0; begin < a.size(); begin += row) {
+    double largest = 0, worst = 0;
+    for (std::size_t i = begin; i < std::min(begin + row, a.size()); ++i) {
+      largest = std::max(largest, std::fabs(a[i]));
+      worst = std::max(worst, std::fabs(a[i] - b[i]));
+    }
+    if (worst > tolerance * largest) {
+      return fail(
+          fmt::format("elements from {} on differ by up to {}, the largest output is {}", begin, worst, largest));
+    }
+  }
+}
+
 void Case::equal_number(std::string_view what, double expected, double found) {
   if (ulps_between(expected, found) == 0) return;
   fail(fmt::format("{}: expected {:.17g}, found {:.17g}", what, expected, found));

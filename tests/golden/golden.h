@@ -49,6 +49,9 @@ class Case {
   void equal(const char* output, const Tensor& found, int ulps = 0);
   // Also compares the shape.
   void equal_shape(const char* output, std::span<const std::int64_t> found);
+  // Differences of at most `tolerance` times the largest expected number of each stretch of `row` elements. `output` is
+  // the tensor's entry, as output_json gives it.
+  void equal_relative(const Json& output, const Tensor& found, double tolerance, std::size_t row);
   void equal_number(std::string_view what, double expected, double found);
   void fail(std::string text);
   // The case cannot be run, for this reason.

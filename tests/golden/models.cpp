@@ -5,7 +5,7 @@
 #include "formats/onnx/importer.h"
 #include "passes/pipeline.h"
 #include "passes/quantize/calibration.h"
-#include "runtime/session.h"
+#include "tests/golden/run.h"
 #include "tests/golden/sections.h"
 #include "tools/machine.h"
 
@@ -42,18 +42,6 @@ Status quantize(Graph& graph, const Recipe& recipe, Stage last) {
   return run_pipeline(graph, context, options);
 }
 
-Result<Tensor> run(Graph graph, const std::vector<Tensor>& inputs) {
-  AOQ_ASSIGN(std::shared_ptr<const Model> model,
-             Model::from_graph(std::move(graph), tools::model_options({.threads = 1})));
-  AOQ_ASSIGN(Session session, Session::create(model));
-  std::vector<TensorView> views;
-  for (const Tensor& t : inputs) views.push_back(t.view());
-  AOQ_ASSIGN(std::span<const TensorView> results, session.run(views));
-  const TensorView& y = results[0];
-  return Tensor::copy_of(y.dtype, {y.shape.begin(), y.shape.end()},
-                         {y.data, static_cast<std::size_t>(y.element_count()) * sizeof(float)});
-}
-
 // The integer weights of a converted graph must be those of the case's modules, by the modules' names.
 void compare_weights(Case& c, const Graph& graph) {
   int compared = 0;
@@ -80,19 +68,6 @@ Status require_kernels(const Graph& graph, int linears) {
   return found == linears ? Status() : error(Code::check_failed, "{} integer linears, expected {}", found, linears);
 }
 
-void equal_relative(Case& c, const Json& info, const Tensor& found, double tolerance) {
-  const Result<Tensor> expected = c.tensor(info);
-  if (!expected.ok()) return c.fail(expected.status().message());
-  const std::vector<double> a = to_doubles(*expected), b = to_doubles(found);
-  if (a.size() != b.size()) return c.fail(fmt::format("y: expected {} elements, found {}", a.size(), b.size()));
-  double largest = 0, worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    largest = std::max(largest, std::fabs(a[i]));
-    worst = std::max(worst, std::fabs(a[i] - b[i]));
-  }
-  if (worst > tolerance * largest) c.fail(fmt::format("y: differs by {}, the largest output is {}", worst, largest));
-}
-
 // torch.ao.quantization.quantize_dynamic with its default qconfig, on the fbgemm engine.
 Status quantize_dynamic(Case& c) {
   if (!has_float_model(c)) return c.skip("the float model was not exported");
@@ -113,8 +88,8 @@ Status quantize_dynamic(Case& c) {
   AOQ_TRY(quantize(graph, recipe, Stage::lowered));
   AOQ_TRY(require_kernels(graph, linears));
   AOQ_ASSIGN(const std::vector<Tensor> test, c.inputs("test"));
-  AOQ_ASSIGN(const Tensor y, run(std::move(graph), test));
-  equal_relative(c, c.output_json("y")[0], y, 1e-5);
+  AOQ_ASSIGN(const Tensor y, run_on_cpu(std::move(graph), test));
+  c.equal_relative(c.output_json("y")[0], y, 1e-5, static_cast<std::size_t>(y.element_count()));
   return {};
 }
 

@@ -5,7 +5,7 @@
 #include "passes/pipeline.h"
 #include "passes/quantize/embedding_rows.h"
 #include "passes/quantize/scalar_qparams.h"
-#include "runtime/session.h"
+#include "tests/golden/run.h"
 #include "tests/golden/sections.h"
 #include "tools/machine.h"
 
@@ -17,12 +17,8 @@ struct Affine {
   std::int64_t zero_point = 0;
 };
 
-Result<double> number(const Json& json, const char* key) {
-  return json_number(json, key);
-}
-
 Result<Affine> affine_of(const Json& json) {
-  AOQ_ASSIGN(double scale, number(json, "scale"));
+  AOQ_ASSIGN(double scale, json_number(json, "scale"));
   AOQ_ASSIGN(std::int64_t zero_point, json_integer(json, "zero_point"));
   return Affine{static_cast<float>(scale), zero_point};
 }
@@ -80,16 +76,7 @@ class Net {
         return error(Code::check_failed, "{} runs in float: {}", n->def().name, n->reason);
       }
     }
-    AOQ_ASSIGN(std::shared_ptr<const Model> model,
-               Model::from_graph(std::move(graph_), tools::model_options({.threads = 1})));
-    AOQ_ASSIGN(Session session, Session::create(model));
-    std::vector<TensorView> views;
-    for (const Tensor& t : data_) views.push_back(t.view());
-    AOQ_ASSIGN(std::span<const TensorView> results, session.run(views));
-    const TensorView& y = results[0];
-    return Tensor::copy_of(
-        y.dtype, {y.shape.begin(), y.shape.end()},
-        {y.data, static_cast<std::size_t>(y.element_count()) * static_cast<std::size_t>(dtype_info(y.dtype).bits / 8)});
+    return run_on_cpu(std::move(graph_), data_);
   }
 
  private:
@@ -145,7 +132,7 @@ Result<Value*> weight_of(Net& net, const Case& c, bool with_scales) {
     const std::vector<double> values = to_doubles(given);
     for (std::size_t i = 0; i < s.size(); ++i) s[i] = static_cast<float>(values[i]);
   } else if (with_scales) {
-    AOQ_ASSIGN(const double scale, number(info, "scale"));
+    AOQ_ASSIGN(const double scale, json_number(info, "scale"));
     std::fill(s.begin(), s.end(), static_cast<float>(scale));
   }
   return net.op(Op::dequantize, {net.constant(codes), net.constant(scales)},
@@ -205,24 +192,6 @@ Status weighted(Case& c) {
   return check_accumulator(c, kOp);
 }
 
-// Relative to the largest output of each row.
-void equal_relative(Case& c, const Tensor& found, double tolerance) {
-  const Result<Tensor> expected = c.output("y");
-  if (!expected.ok()) return c.fail(expected.status().message());
-  c.equal_shape("y", found.shape());
-  const std::vector<double> a = to_doubles(*expected), b = to_doubles(found);
-  const std::size_t row = static_cast<std::size_t>(found.shape().back());
-  for (std::size_t begin = 0; begin < a.size() && a.size() == b.size(); begin += row) {
-    double largest = 0, worst = 0;
-    for (std::size_t i = begin; i < begin + row; ++i) {
-      largest = std::max(largest, std::fabs(a[i]));
-      worst = std::max(worst, std::fabs(a[i] - b[i]));
-    }
-    if (worst > tolerance * largest)
-      return c.fail(fmt::format("y: row at {} differs by {}, largest output {}", begin, worst, largest));
-  }
-}
-
 Status linear_dynamic(Case& c) {
   Net net;
   AOQ_ASSIGN(const Tensor data, c.input("x"));
@@ -238,13 +207,13 @@ Status linear_dynamic(Case& c) {
   AOQ_ASSIGN(Value * bias, bias_of(net, c));
   AOQ_ASSIGN(Attributes linear_attributes, weighted_attributes(c, false));
   AOQ_ASSIGN(const Tensor found, net.run(net.op(Op::linear, {xd, w, bias}, std::move(linear_attributes))));
-  equal_relative(c, found, 2e-6);
+  c.equal_relative(c.output_json("y"), found, 2e-6, static_cast<std::size_t>(found.shape().back()));
   // What was chosen.
   Net chooser;
   Node* chosen = chooser.node(Op::choose_qparams, {chooser.input(data)},
                               {{"dtype", DType::u8}, {"formula", std::string("aten")}, {"reduce_range", reduce_range}});
   AOQ_ASSIGN(const Tensor scale, chooser.run(chosen->output(0), false));
-  AOQ_ASSIGN(const double expected, number(c.args(), "x_scale"));
+  AOQ_ASSIGN(const double expected, json_number(c.args(), "x_scale"));
   c.equal_number("x_scale", static_cast<float>(expected), to_doubles(scale)[0]);
   return {};
 }
@@ -256,7 +225,7 @@ Status linear_dynamic_fp16(Case& c) {
   Value* half = net.op(Op::cast, {net.constant(w)}, {{"dtype", DType::f16}});
   Value* rounded = net.op(Op::cast, {half}, {{"dtype", DType::f32}});
   AOQ_ASSIGN(const Tensor found, net.run(net.op(Op::linear, {net.input(data), rounded}), false));
-  equal_relative(c, found, 1e-5);
+  c.equal_relative(c.output_json("y"), found, 1e-5, static_cast<std::size_t>(found.shape().back()));
   return {};
 }
 
@@ -278,13 +247,13 @@ Status with_scalar(Case& c) {
   Net net;
   AOQ_ASSIGN(Value * a, activation_of(net, c, "a"));
   AOQ_ASSIGN(const Affine in, affine_of(c.input_json("a")));
-  AOQ_ASSIGN(const double scale, number(c.input_json("a"), "scale"));
-  AOQ_ASSIGN(const double other, number(c.args(), "other"));
+  AOQ_ASSIGN(const double scale, json_number(c.input_json("a"), "scale"));
+  AOQ_ASSIGN(const double other, json_number(c.args(), "other"));
   const TensorQParams given{scale, in.zero_point};
   const TensorQParams out =
       kOp == Op::add ? add_scalar_qparams(given, other, {0, 255}) : mul_scalar_qparams(given, other, {0, 255});
-  AOQ_ASSIGN(const double expected_scale, number(c.output_json("y"), "scale"));
-  AOQ_ASSIGN(const double expected_zero_point, number(c.output_json("y"), "zero_point"));
+  AOQ_ASSIGN(const double expected_scale, json_number(c.output_json("y"), "scale"));
+  AOQ_ASSIGN(const double expected_zero_point, json_number(c.output_json("y"), "zero_point"));
   c.equal_number("scale", expected_scale, out.scale);
   c.equal_number("zero_point", expected_zero_point, static_cast<double>(out.zero_point));
   Value* y = net.op(kOp, {a, net.constant(scalar(static_cast<float>(other)))});
@@ -427,8 +396,8 @@ Status relu6(Case& c) {
   return function(c, Op::clamp, {{"min", 0.0}, {"max", 6.0}}, 0);
 }
 Status clamp(Case& c) {
-  AOQ_ASSIGN(const double low, number(c.args(), "min"));
-  AOQ_ASSIGN(const double high, number(c.args(), "max"));
+  AOQ_ASSIGN(const double low, json_number(c.args(), "min"));
+  AOQ_ASSIGN(const double high, json_number(c.args(), "max"));
   return function(c, Op::clamp, {{"min", low}, {"max", high}}, 0);
 }
 Status hardsigmoid(Case& c) {
@@ -438,11 +407,11 @@ Status hardswish(Case& c) {
   return function(c, Op::hardswish, {}, 1);
 }
 Status leaky_relu(Case& c) {
-  AOQ_ASSIGN(const double slope, number(c.args(), "negative_slope"));
+  AOQ_ASSIGN(const double slope, json_number(c.args(), "negative_slope"));
   return function(c, Op::leaky_relu, {{"alpha", slope}}, 0);
 }
 Status elu(Case& c) {
-  AOQ_ASSIGN(const double alpha, number(c.args(), "alpha"));
+  AOQ_ASSIGN(const double alpha, json_number(c.args(), "alpha"));
   return function(c, Op::elu, {{"alpha", alpha}}, 1);
 }
 
@@ -466,11 +435,11 @@ Status softmax(Case& c) {
   return through_float(c, Op::softmax, {}, {{"axis", axis}});
 }
 Status layer_norm(Case& c) {
-  AOQ_ASSIGN(const double eps, number(c.args(), "eps"));
+  AOQ_ASSIGN(const double eps, json_number(c.args(), "eps"));
   return through_float(c, Op::layer_norm, {"weight", "bias"}, {{"axis", std::int64_t{-1}}, {"epsilon", eps}});
 }
 Status batch_norm(Case& c) {
-  AOQ_ASSIGN(const double eps, number(c.args(), "eps"));
+  AOQ_ASSIGN(const double eps, json_number(c.args(), "eps"));
   return through_float(c, Op::batch_norm, {"weight", "bias", "mean", "var"}, {{"epsilon", eps}});
 }
 
