@@ -10,6 +10,7 @@
 #include "backends/cpu/rows/broadcast.h"
 #include "backends/cpu/rows/rows.h"
 #include "ir/dynamic_qparams.h"
+#include "ir/math.h"
 
 namespace aoq::cpu {
 namespace {
@@ -190,15 +191,13 @@ KernelResult make_choose_qparams(const PrepareContext& context) {
           if (first >= last) return;
           const Range range = range_of(isa, x + first, last - first);
           float* own = ranges + worker * kStride;
-          // A NaN stays.
-          own[0] = range.min < own[0] || std::isnan(range.min) ? range.min : own[0];
-          own[1] = range.max > own[1] || std::isnan(range.max) ? range.max : own[1];
+          own[0] = math::minimum(own[0], range.min);
+          own[1] = math::maximum(own[1], range.max);
         });
         Range all{0.0f, 0.0f};
         for (int w = 0; w < split.workers; ++w) {
-          const float low = ranges[w * kStride], high = ranges[w * kStride + 1];
-          all.min = low < all.min || std::isnan(low) ? low : all.min;
-          all.max = high > all.max || std::isnan(high) ? high : all.max;
+          all.min = math::minimum(all.min, ranges[w * kStride]);
+          all.max = math::maximum(all.max, ranges[w * kStride + 1]);
         }
         return store(0, all);
       },
