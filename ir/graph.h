@@ -41,10 +41,13 @@ class Value {
   std::vector<Use> uses_;
 };
 
-// The module a node came from, such as {"encoder.layer.0.attention.query", "Linear"}.
+// The module a node came from, such as {"encoder.layer.0.attention.query", "Linear"}. A node that a function or method
+// made in a module's forward has the module's path and type and the callee as the source spells it: "F.relu",
+// "operator.add", ".view". It is empty for what a module is made of itself.
 struct Scope {
   std::string path;
   std::string type;
+  std::string callee = {};
   friend bool operator==(const Scope&, const Scope&) = default;
 };
 

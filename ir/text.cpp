@@ -93,8 +93,9 @@ class Printer {
     out += attributes(n);
     for (std::size_t i = 0; i < n.output_count(); ++i)
       out += fmt::format("{}{}", i ? ", " : " : ", to_string(n.output(i)->type()));
-    if (!n.scope.path.empty() || !n.scope.type.empty()) {
-      out += fmt::format(" scope({}, {})", quoted(n.scope.path), quoted(n.scope.type));
+    if (n.scope != Scope{}) {
+      out += fmt::format(" scope({}, {}", quoted(n.scope.path), quoted(n.scope.type));
+      out += n.scope.callee.empty() ? ")" : fmt::format(", {})", quoted(n.scope.callee));
     }
     if (!n.origins.empty()) {
       std::string names = list(n.origins, [](const std::string& s) { return quoted(s); });

@@ -456,8 +456,8 @@ class Reader {
       };
       if (take_word("scope")) {
         AOQ_TRY(read());
-        if (parts.size() != 2) return fail("scope(path, type)");
-        node.scope = {parts[0], parts[1]};
+        if (parts.size() != 2 && parts.size() != 3) return fail("scope(path, type) or scope(path, type, callee)");
+        node.scope = {parts[0], parts[1], parts.size() == 3 ? parts[2] : std::string()};
       } else if (take_word("origins")) {
         AOQ_TRY(read());
         node.origins = std::move(parts);

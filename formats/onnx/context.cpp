@@ -228,7 +228,7 @@ Scope NodeContext::scope() const {
   std::size_t last = name.rfind('/');
   std::string path(last == std::string_view::npos ? std::string_view() : name.substr(0, last));
   std::replace(path.begin(), path.end(), '/', '.');
-  return Scope{std::move(path), std::string(node_.op_type)};
+  return Scope{std::move(path), std::string(node_.op_type), {}};
 }
 
 std::string NodeContext::origin() const {
