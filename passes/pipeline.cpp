@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "passes/fx/workflow.h"
+
 namespace aoq {
 
 namespace {
@@ -35,12 +37,22 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
     return error(Code::unsupported, "weight-only quantization is not built yet; use static with calibration data");
   }
   if (graph.stage == Stage::lowered) return {};
-  if (graph.stage == Stage::traced) AOQ_TRY(run_named(graph, standard_rewrites(), context, options));
+  if (graph.stage == Stage::traced) {
+    // The FX workflow fuses by its backend configuration; what came from the module API is as FX would see it.
+    const bool is_fx = options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->backend.empty();
+    if (!is_fx || !graph.metadata.contains("symbolic_trace")) {
+      AOQ_TRY(run_named(graph, standard_rewrites(), context, options));
+    }
+    if (is_fx) AOQ_TRY(fx::fuse_fx(graph, *context.recipe));
+  }
   if (options.last == Stage::traced) return {};
   const bool quantizes =
       options.mode == QuantMode::static_quantization || options.mode == QuantMode::dynamic_quantization;
   if (quantizes) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};
+  // Where stubs are, nothing fuses across them; what is fused now is one op.
+  const std::array<std::string, 2> fuse{"fuse-activation", "dce"};
+  if (quantizes) AOQ_TRY(run_named(graph, fuse, context, options));
   AOQ_TRY(run_stage(graph, "lower", context, options));
   return run_named(graph, lowered_rewrites(), context, options);
 }

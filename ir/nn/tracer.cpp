@@ -25,6 +25,8 @@ std::string_view last_part(std::string_view callee) {
 Tracer::Tracer(Module& root, const TraceOptions& options) : root_(root), options_(options) {
   graph_.name = options.graph_name;
   graph_.symbols = options.symbols;
+  graph_.metadata = options.attributes;
+  graph_.metadata["symbolic_trace"] = root.type_name();
   frames_.push_back({"", root.type_name()});
 }
 
@@ -41,7 +43,8 @@ Tracer::Unit::Unit(Tracer* tracer, const Module& leaf) {
   if (tracer == nullptr || tracer->unit_) return;
   tracer_ = tracer;
   const std::string path = tracer->relative(leaf);
-  tracer->unit_ = Scope{path, leaf.type_name(), {}};
+  // A leaf that is no layer of ours is an op of its own kind, whatever is in it.
+  tracer->unit_ = Scope{path, leaf.type_name(), leaf.is_leaf() ? std::string() : std::string("leaf")};
   tracer->unit_name_ = tracer->names_.create(path.empty() ? std::string(leaf.type_name()) : path);
 }
 

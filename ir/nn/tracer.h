@@ -29,6 +29,8 @@ struct TraceOptions {
   std::vector<std::string> leaf_names;
   std::vector<std::string> leaf_classes;
   std::map<std::string, SymbolRange> symbols;  // of the dimensions in the input types
+  // Attributes of the model that go along in the graph's metadata.
+  std::map<std::string, std::string> attributes;
 };
 
 // The graph of a module with one input and one result.

@@ -14,8 +14,18 @@ UnitKind kind_of(const Node& n) {
   if (n.is(Op::input)) return UnitKind::placeholder;
   if (n.is(Op::output)) return UnitKind::output;
   if (n.is(Op::constant)) return UnitKind::get_attr;
-  if (n.scope.callee.empty() || n.is(Op::observe)) return UnitKind::call_module;
+  if (n.scope.callee.empty() || n.scope.callee == "leaf" || n.is(Op::observe)) return UnitKind::call_module;
   return n.scope.callee.starts_with('.') ? UnitKind::call_method : UnitKind::call_function;
+}
+
+// What belongs to its readers: constants that are no attributes, with what observes or dequantizes them, and observers
+// inside modules.
+bool is_inside(const Node& n) {
+  if (n.is(Op::constant)) return !is_attribute(n);
+  if (n.is(Op::observe) && n.scope.callee == "module") return true;
+  if (!rewrite::is_one_of(n, {Op::observe, Op::dequantize}) || n.input(0) == nullptr) return false;
+  const Node& def = *n.input(0)->def();
+  return def.is(Op::constant) && !is_attribute(def);
 }
 
 // Stubs and observers are units of their own whatever their scope says.
@@ -39,6 +49,7 @@ Node* Unit::main() const {
 
 std::vector<std::string> Unit::keys() const {
   const Node* n = main();
+  if (n->scope.callee == "leaf") return {n->scope.type};
   if (!n->scope.callee.empty()) return {n->scope.callee};
   return {n->scope.type, n->def().name};
 }
@@ -51,7 +62,7 @@ Units::Units(const Graph& graph) {
 void Units::collect(const Graph& graph) {
   std::map<std::string, int> open;
   for (Node* n : graph.nodes()) {
-    if (n->is(Op::constant) && !is_attribute(*n)) continue;
+    if (is_inside(*n)) continue;
     const std::string name = n->origins.empty() ? std::string() : n->origins.front();
     if (!is_boundary(*n) && !name.empty()) {
       const auto found = open.find(name);

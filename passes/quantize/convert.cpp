@@ -8,10 +8,12 @@
 //
 // The graph still means float arithmetic; lowering makes it integer. b' corrects the mean error of each output channel
 // that rounding the weights leaves: b' = b + sum over inputs of (w - dequantize(w_int8)) * mean(x).
+#include <algorithm>
 #include <cmath>
 
 #include "ir/epilogue.h"
 #include "ir/error_id.h"
+#include "passes/fx/custom_module.h"
 #include "passes/quantize/calibration.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
@@ -61,10 +63,21 @@ Status insert_dynamic_stubs(Graph& graph, Node* observe, const ObserverSpec& spe
   return {};
 }
 
+// What a half precision recipe rounds: to f16 and back.
+Status insert_half_stubs(Graph& graph, Node* observe) {
+  AOQ_ASSIGN(Node * half, graph.create(Op::cast, {observe->input(0)}, {{"dtype", DType::f16}}, observe));
+  AOQ_ASSIGN(Node * back, graph.create(Op::cast, {half->output()}, {{"dtype", DType::f32}}, observe));
+  half->scope = back->scope = observe->scope;
+  half->origins = back->origins = {observe->attributes().string("observer")};
+  replace_node(graph, observe, back->output());
+  return {};
+}
+
 Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equalization& equalization) {
-  const std::string& name = observe->attributes().string("observer");
+  const std::string name = observe->attributes().string("observer");
   AOQ_ASSIGN(const ObserverSpec spec, parse_observer_spec(observe->attributes().string("spec")));
   if (is_dynamic(spec)) return insert_dynamic_stubs(graph, observe, spec);
+  if (spec.kind == "placeholder" && spec.dtype == DType::f16) return insert_half_stubs(graph, observe);
   auto it = ranges.observers.find(name);
   if (it == ranges.observers.end()) {
     return error(ErrorId::ranges_mismatch,
@@ -143,18 +156,31 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   if (match.qconfig == nullptr)
     return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
   Value* weight = n->input(1);
-  AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), match.qconfig->weight));
+  ObserverSpec spec = match.qconfig->weight;
+  // An observer on the weight says how, and where its stubs belong.
+  Node* observe = weight->def()->is(Op::observe) ? weight->def() : nullptr;
+  if (observe != nullptr) {
+    AOQ_ASSIGN(spec, parse_observer_spec(observe->attributes().string("spec")));
+    weight = observe->input(0);
+  }
+  AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), spec));
   std::string label = weight->def()->label();
   auto channels = static_cast<std::int64_t>(w.scale.size());
-  Value* codes = graph.constant(w.codes, n, label);
-  Value* scale = graph.constant(float_tensor({channels}, w.scale), n, label + ".scale");
+  Node* before = observe != nullptr ? observe : n;
+  Value* codes = graph.constant(w.codes, before, label);
+  codes->def()->scope = weight->def()->scope;
+  codes->def()->origins = weight->def()->origins;
+  Value* scale = graph.constant(float_tensor({channels}, w.scale), before, label + ".scale");
   Attributes axis{{"granularity", std::string(channels == 1 && w.codes.shape()[0] != 1 ? "tensor" : "axis")},
                   {"axis", std::int64_t{0}}};
-  if (axis.string("granularity") == "tensor") scale = graph.constant(float_tensor({}, w.scale), n, label + ".scale");
-  AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {codes, scale}, std::move(axis), n));
-  dequantize->scope = n->scope;
+  if (axis.string("granularity") == "tensor") {
+    scale = graph.constant(float_tensor({}, w.scale), before, label + ".scale");
+  }
+  AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {codes, scale}, std::move(axis), before));
+  dequantize->scope = observe != nullptr ? observe->scope : n->scope;
   dequantize->origins = {label};
   graph.set_input(n, 1, dequantize->output());
+  if (observe != nullptr && observe->output()->uses().empty()) graph.erase(observe);
 
   auto mean = equalization.channels.find(channels_of_input(*n));
   if (!recipe.bias_correction || mean == equalization.channels.end()) return {};
@@ -164,6 +190,45 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   for (std::size_t c = 0; c < old.size(); ++c) bias[c] += old[c];
   std::string bias_label = n->input(2) != nullptr ? n->input(2)->def()->label() : n->label() + ".bias";
   graph.set_input(n, 2, graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n, bias_label));
+  return {};
+}
+
+// An observer of a constant that its reader turns into codes itself.
+bool is_weight_observer(const Node& observe) {
+  if (constant_tensor(observe.input(0)) == nullptr) return false;
+  const std::vector<Use>& uses = observe.output()->uses();
+  return std::any_of(uses.begin(), uses.end(), [](const Use& use) {
+    return is_one_of(*use.user, {Op::conv, Op::conv_transpose, Op::linear}) && use.operand == 1;
+  });
+}
+
+// Inputs that come as codes get a dequantize, results that leave as codes lose theirs.
+Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
+  const std::vector<Node*> inputs = graph.input_nodes();
+  for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
+    const auto at = static_cast<std::size_t>(q.index);
+    if (q.index < 0 || at >= inputs.size()) {
+      return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index, inputs.size());
+    }
+    Value* x = inputs[at]->output();
+    Type type = x->type();
+    type.dtype = DType::u8;
+    type.quantization = Quantization{};
+    type.quantization->scale = static_cast<float>(q.scale);
+    type.quantization->zero_point = static_cast<std::int32_t>(q.zero_point);
+    x->set_type(type);
+    AOQ_ASSIGN(Node * dq, graph.create(Op::dequantize, {x}, {}, inputs[at]->next()));
+    dq->scope = {"", "Observer", "input"};
+    graph.replace_uses_except(x, dq->output(), dq);
+  }
+  Node* output = graph.output_node();
+  for (std::int64_t index : custom.quantized_outputs) {
+    const auto k = static_cast<std::size_t>(index);
+    if (index < 0 || k >= output->inputs().size() || !output->input(k)->def()->is(Op::dequantize)) {
+      return error(ErrorId::recipe_invalid, "quantized_outputs: result {} is not made of codes", index);
+    }
+    graph.set_input(output, k, output->input(k)->def()->input(0));
+  }
   return {};
 }
 
@@ -177,16 +242,30 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (context.recipe->equalization && !context.ranges->observers.empty()) {
     AOQ_ASSIGN(equalization, equalize(graph, *context.recipe, *context.ranges));
   }
+  const fx::QParamsOf qparams_of = [&](const std::string& observer) -> Result<QParams> {
+    const auto it = context.ranges->observers.find(observer);
+    if (it == context.ranges->observers.end()) {
+      return error(ErrorId::ranges_mismatch, "no range for \"{}\": calibrate again", observer);
+    }
+    return it->second->qparams();
+  };
   for (Node* n = graph.first(); n != nullptr;) {
+    if (fx::is_observed_custom_module(*context.recipe, *n)) {
+      AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
+    }
     Node* next = n->next();
-    bool is_weighted = is_one_of(*n, {Op::conv, Op::linear}) && n->requested == "int8" && n->reason.empty();
+    bool is_weighted = is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear}) && n->requested == "int8" &&
+                       n->reason.empty();
     if (is_weighted) {
       Status s = convert_weight(graph, n, *context.recipe, equalization);
       if (!s.ok()) return std::move(s).with_context(describe(*n));
     }
-    if (n->is(Op::observe)) AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));
+    if (n->is(Op::observe) && !is_weight_observer(*n)) {
+      AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));
+    }
     n = next;
   }
+  AOQ_TRY(convert_boundaries(graph, context.recipe->custom));
   graph.stage = Stage::quantized;
   return true;
 }

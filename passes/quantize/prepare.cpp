@@ -15,6 +15,8 @@
 //  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
 //     max pool, a reshape, ...) share one.
 //
+// A recipe that names a backend is PyTorch FX's instead (passes/fx/prepare_fx.cpp).
+//
 // Readers that stay in float read the value itself where its producer is a float op, and the dequantized codes where it
 // is an integer op.
 #include <algorithm>
@@ -23,6 +25,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "passes/fx/workflow.h"
 #include "passes/quantize/recipe.h"
 #include "passes/rewrite/common.h"
 
@@ -325,7 +328,11 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (graph.stage != Stage::traced) {
     return error(Code::invalid_argument, "the graph is {}, expected traced", stage_name(graph.stage));
   }
-  AOQ_TRY(Preparation(graph, *context.recipe).run());
+  if (!context.recipe->backend.empty()) {
+    AOQ_TRY(fx::prepare_fx(graph, *context.recipe));
+  } else {
+    AOQ_TRY(Preparation(graph, *context.recipe).run());
+  }
   graph.stage = Stage::prepared;
   return true;
 }

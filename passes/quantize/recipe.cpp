@@ -10,6 +10,12 @@
 
 namespace aoq {
 
+bool CustomConfig::is_empty() const {
+  return non_traceable_module_name.empty() && non_traceable_module_class.empty() && custom_modules.empty() &&
+         quantized_inputs.empty() && quantized_outputs.empty() && preserved_attributes.empty() &&
+         standalone_module_name.empty();
+}
+
 namespace {
 
 bool is_name_or_ancestor(std::string_view pattern, std::string_view name) {
@@ -49,7 +55,8 @@ QConfigMatch match_qconfig(const Recipe& recipe, const Node& node) {
     }
   }
   for (const QConfigRule& rule : recipe.object_type) {
-    if (rule.first == node.def().name || rule.first == node.scope.type) return found(rule, "object_type");
+    const std::string& own = node.scope.callee.empty() ? node.scope.type : node.scope.callee;
+    if (rule.first == node.def().name || rule.first == own) return found(rule, "object_type");
   }
   return {recipe.global ? &*recipe.global : nullptr, "global"};
 }

@@ -11,8 +11,14 @@
 //     "equalization": true
 //   }
 //
+// The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block", "Linear",
+// 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules", "quantized_inputs",
+// "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be the name of one of
+// PyTorch's ("default_dynamic_qconfig").
+//
 // A qconfig is null for "leave in float". Precedence is FX's, lowest to highest: global, object_type, module_name_regex
-// (anchored at the start, the first that matches), module_name (the nearest ancestor) (pytorch-semantics B.2).
+// (anchored at the start, the first that matches), module_name (the nearest ancestor), module_name_object_type_order
+// (pytorch-semantics B.2).
 #pragma once
 
 #include <optional>
@@ -36,6 +42,40 @@ bool is_dynamic(const ObserverSpec& activation);
 
 using QConfigRule = std::pair<std::string, std::optional<QConfig>>;
 
+// The index-th node of a type (counted from 0, in the order of the graph) among those that a module owns.
+struct OrderRule {
+  std::string module;
+  std::string object_type;
+  std::int64_t index = 0;
+  std::optional<QConfig> qconfig;
+};
+
+// A custom module's forms, each a registered region class (ir/region.h, passes/fx/custom_module.h).
+struct CustomModule {
+  QuantMode mode = QuantMode::static_quantization;
+  std::string float_class, observed_class, quantized_class;
+};
+
+// FX's PrepareCustomConfig and ConvertCustomConfig.
+struct CustomConfig {
+  std::vector<std::string> non_traceable_module_name, non_traceable_module_class;
+  std::vector<CustomModule> custom_modules;
+  // Graph inputs that come as codes, with their scale and zero point, and results that leave as codes.
+  struct QuantizedInput {
+    std::int64_t index = 0;
+    double scale = 1;
+    std::int64_t zero_point = 0;
+  };
+  std::vector<QuantizedInput> quantized_inputs;
+  std::vector<std::int64_t> quantized_outputs;
+  // Keys of the graph's metadata that must be there and stay.
+  std::vector<std::string> preserved_attributes;
+  // Modules, by name, quantized by a recipe of their own: what they read and write has that recipe's observers.
+  std::vector<std::pair<std::string, std::string>> standalone_module_name;  // name, recipe as JSON
+
+  bool is_empty() const;
+};
+
 struct Recipe {
   std::string name = "default";
   QuantMode mode = QuantMode::static_quantization;
@@ -50,6 +90,13 @@ struct Recipe {
   bool bias_correction = true;
   // Makes the channels of activations between weighted ops equally large (passes/quantize/equalize.h).
   bool equalization = true;
+
+  // Not empty: the FX workflow (passes/fx/workflow.h) with this backend configuration: a name, or JSON text.
+  std::string backend;
+  // Of the FX workflow: fake quantization in training (prepare_qat_fx).
+  bool qat = false;
+  std::vector<OrderRule> module_name_object_type_order;
+  CustomConfig custom;
 };
 
 // Our own recipe: per-channel symmetric int8 weights, per-tensor affine u8 activations from histograms.

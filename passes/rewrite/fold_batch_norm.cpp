@@ -1,7 +1,7 @@
 // conv|conv_transpose|linear -> batch_norm   =>   the same node with scaled weight and bias.
 //
-// With f = gamma / sqrt(variance + epsilon): bn(W x + b) = (f W) x + (b - mean) f + beta, per output channel
-// (pytorch-semantics B.5). Needs constants everywhere, one reader of the first node, and no activation or residual
+// With r = 1 / sqrt(variance + epsilon): bn(W x + b) = (W gamma r) x + (b - mean) r gamma + beta, per output channel, in
+// this order (pytorch-semantics B.4). Needs constants everywhere, one reader of the first node, and no activation or residual
 // between the two.
 #include <cmath>
 
@@ -14,7 +14,11 @@ namespace {
 using namespace rewrite;
 
 struct Affine {
-  std::vector<float> factor, offset;  // y = x * factor + offset
+  std::vector<float> factor;  // of the weight
+  std::span<const float> mean, gamma, beta;
+  std::vector<float> inverse;  // 1 / sqrt(variance + epsilon)
+
+  float bias(std::size_t c, float b) const { return (b - mean[c]) * inverse[c] * gamma[c] + beta[c]; }
 };
 
 bool read_affine(const Node& bn, Affine* out) {
@@ -23,10 +27,12 @@ bool read_affine(const Node& bn, Affine* out) {
   if (gamma.empty() || beta.empty() || mean.empty() || variance.empty()) return false;
   float epsilon = static_cast<float>(bn.attributes().real("epsilon"));
   for (std::size_t i = 0; i < gamma.size(); ++i) {
-    float f = gamma[i] * (1.0f / std::sqrt(variance[i] + epsilon));
-    out->factor.push_back(f);
-    out->offset.push_back(beta[i] - mean[i] * f);
+    out->inverse.push_back(1.0f / std::sqrt(variance[i] + epsilon));
+    out->factor.push_back(gamma[i] * out->inverse.back());
   }
+  out->mean = mean;
+  out->gamma = gamma;
+  out->beta = beta;
   return true;
 }
 
@@ -56,9 +62,9 @@ Status fold(Graph& graph, Node* n, Node* bn, const Affine& affine) {
   std::span<const float> w = weight.as<float>();
   std::vector<float> scaled(w.size());
   for (std::size_t i = 0; i < w.size(); ++i) scaled[i] = w[i] * affine.factor[channel_of(*n, weight, i)];
-  std::vector<float> bias = affine.offset;
+  std::vector<float> bias(affine.factor.size());
   std::span<const float> old_bias = float_constant(n->input(2));
-  for (std::size_t c = 0; c < old_bias.size(); ++c) bias[c] = old_bias[c] * affine.factor[c] + affine.offset[c];
+  for (std::size_t c = 0; c < bias.size(); ++c) bias[c] = affine.bias(c, old_bias.empty() ? 0.0f : old_bias[c]);
 
   Value* new_weight = graph.constant(float_tensor(weight.shape(), scaled), n, n->input(1)->def()->label());
   Value* new_bias =

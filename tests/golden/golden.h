@@ -27,6 +27,8 @@ class Case {
   // Where the golden files lie, for cases that name files.
   const std::string& directory() const { return directory_; }
   const Json& args() const { return member("args"); }
+  const Json& inputs_json() const { return member("inputs"); }
+  const Json& outputs_json() const { return member("outputs"); }
   bool has_output(const char* name) const { return member("outputs").contains(name); }
 
   Result<Tensor> input(const char* name) const { return named("inputs", name); }

@@ -5,6 +5,7 @@
 #include "formats/onnx/importer.h"
 #include "passes/pipeline.h"
 #include "passes/quantize/calibration.h"
+#include "tests/golden/fx.h"
 #include "tests/golden/run.h"
 #include "tests/golden/sections.h"
 #include "tools/machine.h"
@@ -95,7 +96,7 @@ Status quantize_dynamic(Case& c) {
 
 constexpr OpRunner kRunners[] = {
     {"quantize_dynamic", quantize_dynamic, {}},
-    {"fx_quantize", nullptr, "graphs as PyTorch FX prepares and converts them are not built yet"},
+    {"fx_quantize", fx_quantize, {}},
     {"torchao_static_quantization", nullptr, "torchao's flows are not built yet"},
 };
 

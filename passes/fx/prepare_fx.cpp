@@ -1,0 +1,402 @@
+// prepare_fx: which units work on codes, and the observers that this needs.
+//
+//  1. Units are matched from the last to the first, longer patterns first; a match claims its units. A match without a
+//     qconfig, or with one that the backend does not support, is left in float.
+//  2. In the order of the graph the inputs of a match's first unit are observed where they are still float, and the
+//     result of its last unit; a dynamic qconfig observes the input only.
+//  3. Units that share their input's observer (reshape, pools, cat, ...) make their own observer stand for that one.
+//
+// Observers are named activation_post_process_<n> in the order they are made, and lie right behind what they observe.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "ir/error_id.h"
+#include "passes/fx/custom_module.h"
+#include "passes/fx/match_units.h"
+#include "passes/fx/workflow.h"
+#include "passes/rewrite/common.h"
+
+namespace aoq::fx {
+
+namespace {
+
+using namespace rewrite;
+
+struct Match {
+  int first = 0, last = 0;
+  const QConfig* qconfig = nullptr;
+  bool is_dynamic = false, is_shared = false, is_weight_only = false;
+};
+
+bool is_weighted(const Node& n) { return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear}); }
+
+bool is_recurrent(const Node& n) { return is_one_of(n, {Op::lstm, Op::gru, Op::rnn}); }
+
+bool is_float(const Value* v) { return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization; }
+
+// Whether an operand is data rather than a weight, a bias or a statistic.
+bool is_activation(const Node& n, std::size_t operand) {
+  if (is_weighted(n)) return operand == 0 || operand == 3;
+  if (is_recurrent(n)) return operand == 0;
+  if (is_one_of(n, {Op::layer_norm, Op::group_norm, Op::instance_norm, Op::batch_norm, Op::prelu})) return operand == 0;
+  return true;
+}
+
+class FxPreparation {
+ public:
+  FxPreparation(Graph& graph, const Recipe& recipe, BackendConfig config)
+      : graph_(graph), recipe_(recipe), config_(std::move(config)), units_(graph) {}
+
+  Status run() {
+    find_qconfigs();
+    AOQ_TRY(find_matches());
+    for (std::size_t i = 0; i < units_.all().size(); ++i) AOQ_TRY(visit(static_cast<int>(i)));
+    AOQ_TRY(observe_results());
+    name_scopes();
+    mark();
+    return {};
+  }
+
+ private:
+  const Unit& unit(int i) const { return units_.all()[static_cast<std::size_t>(i)]; }
+
+  // ---- what the recipe wants
+
+  void find_qconfigs() {
+    std::map<std::pair<std::string, std::string>, std::int64_t> counts;
+    for (const Unit& u : units_.all()) {
+      QConfigMatch found;
+      if (u.is_call()) {
+        found = match_qconfig(recipe_, *u.main());
+        if (const OrderRule* rule = order_rule(u, counts)) {
+          found = {rule->qconfig ? &*rule->qconfig : nullptr,
+                   fmt::format("module_name_object_type_order \"{}\", {}, {}", rule->module, rule->object_type,
+                               rule->index)};
+        }
+      } else if (u.kind == UnitKind::get_attr) {
+        found.qconfig = recipe_.global ? &*recipe_.global : nullptr;
+      }
+      qconfigs_.push_back(found);
+    }
+  }
+
+  const OrderRule* order_rule(const Unit& u, std::map<std::pair<std::string, std::string>, std::int64_t>& counts) {
+    if (recipe_.module_name_object_type_order.empty()) return nullptr;
+    std::string owner = u.scope().path;
+    if (u.kind == UnitKind::call_module) {
+      const std::size_t dot = owner.find_last_of('.');
+      owner = dot == std::string::npos ? std::string() : owner.substr(0, dot);
+    }
+    const OrderRule* found = nullptr;
+    for (const std::string& key : u.keys()) {
+      const std::int64_t index = counts[{owner, key}]++;
+      for (const OrderRule& rule : recipe_.module_name_object_type_order) {
+        if (rule.module == owner && rule.object_type == key && rule.index == index) found = &rule;
+      }
+    }
+    return found;
+  }
+
+  // ---- what the backend does
+
+  Status find_matches() {
+    match_of_.assign(units_.all().size(), -1);
+    reasons_.resize(units_.all().size());
+    for (int last = static_cast<int>(units_.all().size()) - 1; last >= 0; --last) {
+      if (match_of_[static_cast<std::size_t>(last)] >= 0 || !unit(last).is_call()) continue;
+      if (const CustomModule* custom = custom_of(unit(last))) {
+        AOQ_TRY(match_custom(last, *custom));
+        continue;
+      }
+      for (const BackendPattern* p : by_length(config_, Fused::not_at_all)) {
+        const std::vector<int> chain = chain_ending_at(units_, *p, last);
+        const bool is_free = std::none_of(chain.begin(), chain.end(), [&](int i) {
+          return match_of_[static_cast<std::size_t>(i)] >= 0 || custom_of(unit(i)) != nullptr;
+        });
+        if (chain.empty() || !is_free) continue;
+        AOQ_TRY(match(*p, chain));
+        break;
+      }
+    }
+    return {};
+  }
+
+  Status match(const BackendPattern& pattern, const std::vector<int>& chain) {
+    const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(chain[0])].qconfig;
+    if (qconfig == nullptr || pattern.observation == Observation::not_observed) return {};
+    Node* n = unit(chain[0]).main();
+    const bool has_weight = is_weighted(*n) || is_recurrent(*n) || n->is(Op::gather);
+    Match m{chain.front(), chain.back(), qconfig, is_dynamic_activation(*qconfig), false, false};
+    m.is_shared = pattern.observation == Observation::shared || qconfig->activation.kind == "reuse_input" ||
+                  (pattern.observation == Observation::by_tensors && tensor_count(*n) < 2);
+    m.is_weight_only = n->is(Op::gather) || qconfig->activation.dtype == DType::f32;
+    Status supported = supports(pattern, *qconfig, has_weight);
+    if (supported.ok() && is_weighted(*n)) supported = check_weight(*n);
+    if (!supported.ok()) {
+      for (int i : chain) reasons_[static_cast<std::size_t>(i)] = std::string(supported.message());
+      return {};
+    }
+    for (int i : chain) match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
+    matches_.push_back(m);
+    return {};
+  }
+
+  static bool is_dynamic_activation(const QConfig& c) {
+    return is_dynamic(c.activation) || (c.activation.kind == "placeholder" && c.activation.dtype == DType::f16);
+  }
+
+  std::size_t tensor_count(const Node& n) const {
+    std::size_t count = 0;
+    for (const Value* v : n.inputs()) count += v != nullptr && units_.of(v) >= 0;
+    return count;
+  }
+
+  static Status check_weight(const Node& n) {
+    const Tensor* w = constant_tensor(n.input(1));
+    if (w == nullptr || w->dtype() != DType::f32) return error(Code::unsupported, "its weight is not a float constant");
+    return {};
+  }
+
+  const CustomModule* custom_of(const Unit& u) const {
+    if (!u.main()->is(Op::region)) return nullptr;
+    const std::string& name = u.main()->attributes().string("class");
+    for (const CustomModule& c : recipe_.custom.custom_modules) {
+      if (c.observed_class == name) return &c;
+    }
+    return nullptr;
+  }
+
+  Status match_custom(int i, const CustomModule& custom) {
+    const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
+    if (qconfig == nullptr) return {};
+    Match m{i, i, qconfig, custom.mode == QuantMode::dynamic_quantization, false,
+            custom.mode == QuantMode::weight_only};
+    match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
+    matches_.push_back(m);
+    return {};
+  }
+
+  // ---- observers
+
+  Status visit(int i) {
+    const int index = match_of_[static_cast<std::size_t>(i)];
+    if (index < 0) return {};
+    const Match& m = matches_[static_cast<std::size_t>(index)];
+    if (i == m.first) {
+      for (Node* n : unit(i).nodes) {
+        for (std::size_t k = 0; k < n->inputs().size(); ++k) AOQ_TRY(visit_operand(n, k, i, m));
+      }
+    }
+    const bool observes_result = i == m.last && !m.is_dynamic && !m.is_weight_only && !unit(i).results.empty();
+    if (!observes_result || !is_float(unit(i).results[0])) return {};
+    AOQ_ASSIGN(Node * o, observe(unit(i).results[0], m.qconfig->activation));
+    repoint(unit(i).results[0], o);
+    return m.is_shared ? share(i, o) : Status();
+  }
+
+  Status visit_operand(Node* n, std::size_t k, int i, const Match& m) {
+    Value* v = n->input(k);
+    if (v == nullptr || units_.of(v) == i) return {};
+    if ((is_weighted(*n) && k == 1) || (is_recurrent(*n) && (k == 1 || k == 2))) return observe_weight(n, k, m);
+    if (m.is_weight_only || !is_float(v) || !is_activation(*n, k)) return {};
+    // A number beside a tensor is no tensor.
+    const bool is_made = v->def()->is(Op::observe) || units_.of(v) >= 0;
+    if (!is_made || v->def()->is(Op::observe)) return {};
+    if (m.is_dynamic && k != 0) return {};
+    if (quantized_input(v)) return {};
+    const ObserverSpec& spec = m.qconfig->activation;
+    if (spec.kind == "reuse_input") return {};
+    const std::string key = fmt::format("{}|{}", dtype_name(spec.dtype), m.is_dynamic);
+    Value*& observed = observed_[{v, key}];
+    if (observed == nullptr) {
+      AOQ_ASSIGN(Node * o, observe(v, spec));
+      observed = o->output();
+    }
+    graph_.set_input(n, k, observed);
+    return {};
+  }
+
+  bool quantized_input(const Value* v) const {
+    if (!v->def()->is(Op::input)) return false;
+    const std::vector<Node*> inputs = graph_.input_nodes();
+    for (const CustomConfig::QuantizedInput& q : recipe_.custom.quantized_inputs) {
+      const auto at = static_cast<std::size_t>(q.index);
+      if (at < inputs.size() && inputs[at] == v->def()) return true;
+    }
+    return false;
+  }
+
+  // A module's weight is observed inside the module, a function's as a value of the graph.
+  Status observe_weight(Node* n, std::size_t k, const Match& m) {
+    Value* v = n->input(k);
+    if (v->def()->is(Op::observe) || constant_tensor(v) == nullptr) return {};
+    if (units_.of(v) >= 0) {
+      AOQ_ASSIGN(Node * o, observe(v, m.qconfig->weight));
+      graph_.set_input(n, k, o->output());
+      return {};
+    }
+    const std::string name = v->def()->label();
+    Attributes a{{"observer", name}, {"spec", print_observer_spec(m.qconfig->weight)}};
+    AOQ_ASSIGN(Node * o, graph_.create(Op::observe, {v}, std::move(a), n));
+    o->scope = n->scope;
+    o->origins = {name};
+    graph_.set_input(n, k, o->output());
+    return {};
+  }
+
+  Result<Node*> observe(Value* v, const ObserverSpec& spec) {
+    const std::string name = fmt::format("activation_post_process_{}", next_++);
+    Attributes a{{"observer", name}, {"spec", print_observer_spec(spec)}};
+    Node* behind = units_.of(v) >= 0 ? unit(units_.of(v)).nodes.back() : v->def();
+    AOQ_ASSIGN(Node * o, graph_.create(Op::observe, {v}, std::move(a), behind->next()));
+    o->origins = {name};
+    return o;
+  }
+
+  // Every reader of the value reads what is observed.
+  void repoint(Value* v, Node* o) {
+    const std::vector<Use> uses = v->uses();
+    for (const Use& use : uses) {
+      const bool is_inner = use.user != o && units_.of(use.user) >= 0 && units_.of(use.user) == units_.of(v);
+      if (use.user != o && !is_inner) graph_.set_input(use.user, static_cast<std::size_t>(use.operand), o->output());
+    }
+  }
+
+  // The observer that an operand stands for: its own, or that of what it is made from without one.
+  Node* observer_behind(const Value* v) const {
+    for (int guard = 0; guard < 10000; ++guard) {
+      Node* def = v->def();
+      if (def->is(Op::observe)) return def;
+      if (def->is(Op::input) || def->inputs().empty() || def->input(0) == nullptr) return nullptr;
+      v = def->input(0);
+    }
+    return nullptr;
+  }
+
+  Status share(int i, Node* result) {
+    Node* n = unit(i).main();
+    const Unit& last = unit(i);
+    if (last.nodes.front() != n) n = last.nodes.front();
+    Node* first = nullptr;
+    for (std::size_t k = 0; k < n->inputs().size() && first == nullptr; ++k) {
+      const Value* v = n->input(k);
+      if (v == nullptr || (units_.of(v) < 0 && !v->def()->is(Op::observe))) continue;
+      first = observer_behind(v);
+      if (first == nullptr) break;
+    }
+    if (first == nullptr) {
+      graph_.replace_uses(result->output(), result->input(0));
+      graph_.erase(result);
+      return {};
+    }
+    if (n->is(Op::concat)) {
+      for (const Value* v : n->inputs()) {
+        if (Node* other = observer_behind(v)) copy_observer(*first, other);
+      }
+    }
+    copy_observer(*first, result);
+    return {};
+  }
+
+  static void copy_observer(const Node& from, Node* to) {
+    to->set_attribute("observer", from.attributes().string("observer"));
+    to->set_attribute("spec", from.attributes().string("spec"));
+  }
+
+  Status observe_results() {
+    Node* output = graph_.output_node();
+    for (std::int64_t index : recipe_.custom.quantized_outputs) {
+      const auto k = static_cast<std::size_t>(index);
+      if (index < 0 || k >= output->inputs().size()) {
+        return error(ErrorId::recipe_invalid, "quantized_outputs: {} is no result; the graph has {}", index,
+                     output->inputs().size());
+      }
+      Value* v = output->input(k);
+      if (v->def()->is(Op::observe) || quantized_input(v)) continue;
+      const int maker = units_.of(v);
+      const QConfig* qconfig = maker >= 0 ? qconfigs_[static_cast<std::size_t>(maker)].qconfig : nullptr;
+      if (qconfig == nullptr && recipe_.global) qconfig = &*recipe_.global;
+      if (qconfig == nullptr) {
+        return error(ErrorId::recipe_invalid, "quantized_outputs: result {} has no qconfig to be quantized with", index);
+      }
+      AOQ_ASSIGN(Node * o, observe(v, qconfig->activation));
+      graph_.set_input(output, k, o->output());
+    }
+    return {};
+  }
+
+  // Under which name a scale will be kept: the reader's input where the producer has no qconfig, else the producer's.
+  void name_scopes() {
+    for (Node* o : graph_.nodes()) {
+      if (!o->is(Op::observe) || !o->scope.path.empty() || !o->scope.type.empty()) continue;
+      const int maker = units_.of(o->input(0));
+      const bool at_input = maker < 0 || qconfigs_[static_cast<std::size_t>(maker)].qconfig == nullptr;
+      int named = maker;
+      if (at_input) {
+        const std::vector<int> readers = units_.readers(o->output());
+        named = readers.empty() ? maker : readers[0];
+        for (int r : readers) {
+          if (unit(r).scope().callee != "F.linear") continue;
+          named = r;
+          break;
+        }
+      }
+      const bool has_path = named >= 0 && unit(named).is_call();
+      o->scope = {has_path ? unit(named).scope().path : std::string(), "Observer", at_input ? "input" : "output"};
+    }
+  }
+
+  void mark() {
+    for (std::size_t i = 0; i < units_.all().size(); ++i) {
+      const Unit& u = units_.all()[i];
+      if (!u.is_call()) continue;
+      for (Node* n : u.nodes) {
+        if (match_of_[i] >= 0) {
+          const Match& m = matches_[static_cast<std::size_t>(match_of_[i])];
+          n->requested = m.qconfig->activation.dtype == DType::f16 ? "f16" : "int8";
+        } else if (!reasons_[i].empty()) {
+          n->reason = reasons_[i];
+        } else if (qconfigs_[i].qconfig == nullptr) {
+          n->reason = "left in float by the recipe: " + qconfigs_[i].because;
+        } else {
+          n->reason = fmt::format("the backend {} has no pattern for {}", config_.name, u.keys()[0]);
+        }
+      }
+    }
+  }
+
+  Graph& graph_;
+  const Recipe& recipe_;
+  const BackendConfig config_;
+  const Units units_;
+  std::vector<QConfigMatch> qconfigs_;
+  std::vector<int> match_of_;
+  std::vector<std::string> reasons_;
+  std::vector<Match> matches_;
+  std::map<std::pair<const Value*, std::string>, Value*> observed_;
+  int next_ = 0;
+};
+
+}  // namespace
+
+Result<BackendConfig> backend_of(const Recipe& recipe) {
+  if (!recipe.backend.starts_with('{')) return backend_config(recipe.backend);
+  AOQ_ASSIGN(const Json json, parse_json(recipe.backend));
+  return backend_config_from_json(json);
+}
+
+Status prepare_fx(Graph& graph, const Recipe& recipe) {
+  AOQ_ASSIGN(BackendConfig config, backend_of(recipe));
+  for (const std::string& key : recipe.custom.preserved_attributes) {
+    if (!graph.metadata.contains(key)) {
+      return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"", key);
+    }
+  }
+  AOQ_TRY(observe_custom_modules(graph, recipe));
+  return FxPreparation(graph, recipe, std::move(config)).run();
+}
+
+}  // namespace aoq::fx

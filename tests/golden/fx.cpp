@@ -1,0 +1,489 @@
+// fx_quantize: a model through trace, prepare, calibrate, convert and lower, each step compared with PyTorch's: the
+// graphs as text, observers, ranges, integer weights, the value of every node, the results.
+#include "tests/golden/fx.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include <fmt/format.h>
+
+#include "ir/interpreter.h"
+#include "ir/nn/namer.h"
+#include "passes/fx/units.h"
+#include "passes/fx/workflow.h"
+#include "passes/pipeline.h"
+#include "passes/quantize/calibration.h"
+#include "tests/golden/fx_model.h"
+#include "tests/golden/run.h"
+#include "tools/machine.h"
+
+namespace aoq::golden {
+namespace {
+
+// ---- the qconfig mapping of a case, which is told in words
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && text.front() == ' ') text.erase(0, 1);
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+std::string between(const std::string& text, char a, char b) {
+  const std::size_t begin = text.find(a);
+  const std::size_t end = begin == std::string::npos ? begin : text.find(b, begin + 1);
+  return end == std::string::npos ? std::string() : text.substr(begin + 1, end - begin - 1);
+}
+
+struct Clause {
+  std::string subject;
+  std::optional<QConfig> qconfig;
+};
+
+Result<Clause> parse_clause(std::string text) {
+  const std::size_t remark = text.find(" (");
+  if (remark != std::string::npos) text = trimmed(text.substr(0, remark));
+  Clause clause;
+  std::string name;
+  if (text.ends_with(" None")) {
+    clause.subject = trimmed(text.substr(0, text.size() - 5));
+    return clause;
+  }
+  if (text.ends_with(" default")) {
+    text = trimmed(text.substr(0, text.size() - 8));
+    const std::size_t space = text.find_last_of(' ');
+    name = text.substr(space + 1);
+    clause.subject = space == std::string::npos ? std::string() : trimmed(text.substr(0, space));
+  } else {
+    const std::size_t space = text.find_last_of(' ');
+    name = text.substr(space + 1);
+    clause.subject = space == std::string::npos ? std::string() : trimmed(text.substr(0, space));
+    const bool is_call = name.starts_with("get_default_qconfig(");
+    if (is_call) name = name.find('\'') != std::string::npos ? between(name, '\'', '\'') : between(name, '"', '"');
+  }
+  if (clause.subject.ends_with("->")) clause.subject = trimmed(clause.subject.substr(0, clause.subject.size() - 2));
+  AOQ_ASSIGN(clause.qconfig, fx::named_qconfig(name));
+  return clause;
+}
+
+void add_types(Recipe& recipe, std::string subject, const std::optional<QConfig>& qconfig) {
+  for (std::size_t at = subject.find(" and "); ; at = subject.find(" and ")) {
+    std::string type = trimmed(at == std::string::npos ? subject : subject.substr(0, at));
+    if (type.starts_with("nn.")) type = type.substr(3);
+    recipe.object_type.emplace_back(type, qconfig);
+    if (at == std::string::npos) return;
+    subject = subject.substr(at + 5);
+  }
+}
+
+Result<Recipe> recipe_of(const Case& c) {
+  AOQ_ASSIGN(const std::string text, json_string(c.args(), "qconfig_mapping"));
+  if (text.starts_with("get_default_qconfig_mapping")) return fx::fx_recipe(between(text, '"', '"'));
+  if (text.starts_with("get_default_qat_qconfig_mapping")) return fx::fx_qat_recipe(between(text, '"', '"'));
+  Recipe recipe;
+  recipe.backend = "native";
+  recipe.bias_correction = recipe.equalization = false;
+  std::string rest = text;
+  while (!rest.empty()) {
+    const std::size_t semicolon = rest.find(';');
+    AOQ_ASSIGN(const Clause clause, parse_clause(trimmed(rest.substr(0, semicolon))));
+    rest = semicolon == std::string::npos ? std::string() : rest.substr(semicolon + 1);
+    if (clause.subject == "global") {
+      recipe.global = clause.qconfig;
+    } else if (clause.subject.starts_with("regex")) {
+      recipe.module_name_regex.emplace_back(between(clause.subject, '\'', '\''), clause.qconfig);
+    } else if (clause.subject.starts_with("'")) {
+      recipe.module_name.emplace_back(between(clause.subject, '\'', '\''), clause.qconfig);
+    } else {
+      add_types(recipe, clause.subject, clause.qconfig);
+    }
+  }
+  return recipe;
+}
+
+void add_custom(const Case& c, const FxCase& fx, Recipe& recipe) {
+  for (const ModuleLine& m : fx.prepared_modules) {
+    if (m.type == "StaticObservedCustomLinear") {
+      recipe.custom.custom_modules.push_back({QuantMode::static_quantization, "model_parts.CustomLinear",
+                                              "model_parts.StaticObservedCustomLinear",
+                                              "model_parts.StaticQuantizedCustomLinear"});
+    } else if (m.type == "CustomLinear" || m.type == "ObservedCustomLinear") {
+      recipe.custom.custom_modules.push_back({QuantMode::dynamic_quantization, "model_parts.CustomLinear",
+                                              "model_parts.ObservedCustomLinear",
+                                              "model_parts.DynamicQuantizedCustomLinear"});
+    }
+  }
+  const Json& test = c.input_json("test");
+  for (std::size_t i = 0; i < test.size(); ++i) {
+    if (!test[i].contains("scale")) continue;
+    recipe.custom.quantized_inputs.push_back(
+        {static_cast<std::int64_t>(i), test[i]["scale"].get<double>(), test[i]["zero_point"].get<std::int64_t>()});
+  }
+  const Json& y = c.output_json("y");
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (y[i].contains("scale")) recipe.custom.quantized_outputs.push_back(static_cast<std::int64_t>(i));
+  }
+}
+
+// ---- steps
+
+class Batches : public CalibrationData {
+ public:
+  explicit Batches(const std::vector<std::vector<Tensor>>& batches) : batches_(batches) {}
+  Result<bool> next(std::vector<Tensor>& batch) override {
+    if (at_ == batches_.size()) return false;
+    batch = batches_[at_++];
+    return true;
+  }
+
+ private:
+  const std::vector<std::vector<Tensor>>& batches_;
+  std::size_t at_ = 0;
+};
+
+std::string first_difference(const std::string& expected, const std::string& found) {
+  std::size_t line = 1, begin = 0;
+  for (std::size_t i = 0; i < std::min(expected.size(), found.size()); ++i) {
+    if (expected[i] != found[i]) break;
+    if (expected[i] == '\n') {
+      ++line;
+      begin = i + 1;
+    }
+  }
+  auto line_at = [&](const std::string& s) { return s.substr(std::min(begin, s.size()), s.find('\n', std::min(begin, s.size())) - std::min(begin, s.size())); };
+  return fmt::format("line {}: expected \"{}\", found \"{}\"", line, line_at(expected), line_at(found));
+}
+
+Status compare_graph(Case& c, const char* file, const Graph& graph) {
+  AOQ_ASSIGN(const std::string text, golden_text(c, file));
+  AOQ_ASSIGN(const std::vector<FxLine> lines, parse_fx(text));
+  const std::string expected = structure_of(lines), found = fx::print_fx(graph);
+  if (expected != found) c.fail(fmt::format("{}: {}", file, first_difference(expected, found)));
+  return {};
+}
+
+constexpr std::pair<std::string_view, std::string_view> kObserverClasses[] = {
+    {"MinMaxObserver", "min_max"},
+    {"MovingAverageMinMaxObserver", "moving_average_min_max"},
+    {"PerChannelMinMaxObserver", "per_channel_min_max"},
+    {"MovingAveragePerChannelMinMaxObserver", "moving_average_per_channel_min_max"},
+    {"HistogramObserver", "histogram"},
+    {"FixedQParamsObserver", "fixed_qparams"},
+    {"PlaceholderObserver", "placeholder"}};
+
+// "quint8" and the like to our types.
+std::string dtype_text(const std::string& torch) {
+  if (torch == "quint8") return "u8";
+  if (torch == "qint8") return "i8";
+  if (torch == "float16") return "f16";
+  return torch;
+}
+
+Status compare_observer(Case& c, const ModuleLine& line, const Node& o) {
+  AOQ_ASSIGN(const ObserverSpec spec, parse_observer_spec(o.attributes().string("spec")));
+  const Json json = spec_to_json(spec);
+  std::string_view kind;
+  for (const auto& [type, ours] : kObserverClasses) {
+    if (type == line.type) kind = ours;
+  }
+  if (kind != spec.kind) c.fail(fmt::format("{}: expected {}, found {}", line.name, line.type, spec.kind));
+  for (const auto& [fact, text] : line.facts) {
+    if (fact == "dtype" && dtype_text(text) != dtype_name(spec.dtype)) {
+      c.fail(fmt::format("{}: dtype {}, found {}", line.name, text, dtype_name(spec.dtype)));
+    }
+    if (fact == "qscheme" && text != json["qscheme"]) c.fail(fmt::format("{}: qscheme {}", line.name, text));
+    if (fact == "reduce_range" && (text == "True") != spec.reduce_range) c.fail(line.name + ": reduce_range " + text);
+    if (fact == "is_dynamic" && (text == "True") && spec.kind != "placeholder") c.fail(line.name + ": is_dynamic");
+  }
+  return {};
+}
+
+Status compare_observers(Case& c, const FxCase& fx, const Graph& graph) {
+  for (const ModuleLine& line : fx.prepared_modules) {
+    if (line.name.find("activation_post_process") == std::string::npos) continue;
+    const Node* found = nullptr;
+    for (const Node* n : graph.nodes()) {
+      if (n->is(Op::observe) && n->attributes().string("observer") == line.name) found = n;
+    }
+    if (found == nullptr) {
+      c.fail(line.name + ": expected, not found");
+    } else {
+      AOQ_TRY(compare_observer(c, line, *found));
+    }
+  }
+  return {};
+}
+
+// [scale, zero_point, min, max]: exact where the values observed are inputs; else within the differences of float sums.
+Status compare_ranges(Case& c, const Ranges& ranges) {
+  for (const auto& [key, info] : c.outputs_json().items()) {
+    if (!key.starts_with("observer.")) continue;
+    const std::string name = key.substr(9);
+    const auto found = ranges.observers.find(name);
+    if (found == ranges.observers.end()) continue;  // a weight's: seen by the weights
+    AOQ_ASSIGN(const QParams q, found->second->qparams());
+    std::vector<std::vector<double>> expected;
+    for (const Json& part : info) {
+      AOQ_ASSIGN(const Tensor t, c.tensor(part));
+      expected.push_back(to_doubles(t));
+    }
+    const double step = expected[0][0];
+    const double scale = static_cast<double>(q.scale[0]);
+    if (std::fabs(scale - step) > 1e-5 * step) c.fail(fmt::format("{}: scale {}, found {}", name, step, scale));
+    if (static_cast<double>(q.zero_point[0]) != expected[1][0]) {
+      c.fail(fmt::format("{}: zero point {}, found {}", name, expected[1][0], q.zero_point[0]));
+    }
+    const ObserverState& state = found->second->state();
+    const double range = std::max(std::fabs(expected[2][0]), std::fabs(expected[3][0]));
+    const bool is_input = name == "activation_post_process_0";
+    const double tolerance = is_input ? 0.0 : 4e-6 * range;
+    if (!state.min.empty() && (std::fabs(static_cast<double>(state.min[0]) - expected[2][0]) > tolerance ||
+                               std::fabs(static_cast<double>(state.max[0]) - expected[3][0]) > tolerance)) {
+      c.fail(fmt::format("{}: range [{}, {}], found [{}, {}]", name, expected[2][0], expected[3][0], state.min[0],
+                         state.max[0]));
+    }
+  }
+  return {};
+}
+
+// Integer weights by module name: exact, but for a step where a batch norm was folded.
+Status compare_weights(Case& c, const Graph& graph) {
+  int compared = 0;
+  for (const Node* n : graph.nodes()) {
+    const std::string name = "module." + n->scope.path + ".weight";
+    const bool is_weighted = n->is(Op::conv) || n->is(Op::linear);
+    if (!is_weighted || !n->input(1)->def()->is(Op::dequantize) || !c.has_output(name.c_str())) continue;
+    const std::vector<double> found = to_doubles(*constant_tensor(n->input(1)->def()->input(0)));
+    AOQ_ASSIGN(const Tensor tensor, c.output(name.c_str()));
+    const std::vector<double> expected = to_doubles(tensor);
+    const bool is_folded = n->origins.size() > 1;
+    std::size_t differing = 0;
+    for (std::size_t i = 0; i < expected.size() && found.size() == expected.size(); ++i) {
+      const double difference = std::fabs(found[i] - expected[i]);
+      differing += difference > (is_folded ? 1.0 : 0.0);
+    }
+    if (found.size() != expected.size() || differing > 0) c.fail(fmt::format("{}: {} codes differ", name, differing));
+    ++compared;
+  }
+  for (const auto& [key, info] : c.outputs_json().items()) {
+    const bool is_integer = info.is_object() && info.contains("dtype") && info["dtype"] == "qint8";
+    if (key.starts_with("module.") && key.ends_with(".weight") && is_integer && key.find("custom.") == std::string::npos) {
+      --compared;
+    }
+  }
+  if (compared != 0) c.fail(fmt::format("{} integer weights too many", compared));
+  return {};
+}
+
+// ---- values
+
+struct Counts {
+  std::size_t elements = 0, differing = 0;
+};
+
+void compare_codes(Case& c, const std::string& name, std::span<const double> expected, std::span<const double> found,
+                   Counts& counts) {
+  if (expected.size() != found.size()) {
+    return c.fail(fmt::format("{}: {} elements, found {}", name, expected.size(), found.size()));
+  }
+  double worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = std::fabs(expected[i] - found[i]);
+    worst = std::max(worst, d);
+    counts.differing += d > 0;
+  }
+  counts.elements += expected.size();
+  if (worst > 1) c.fail(fmt::format("{}: codes differ by {}", name, worst));
+}
+
+void compare_floats(Case& c, const std::string& name, std::span<const double> expected, std::span<const double> found,
+                    double step) {
+  if (expected.size() != found.size()) {
+    return c.fail(fmt::format("{}: {} elements, found {}", name, expected.size(), found.size()));
+  }
+  double largest = 0, worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::fabs(expected[i]));
+    worst = std::max(worst, std::fabs(expected[i] - found[i]));
+  }
+  if (worst > step * 1.001 + 1e-5 * largest) c.fail(fmt::format("{}: differs by {} of {}", name, worst, largest));
+}
+
+// The names that lowering gives to the functions it replaces: new ones, in the order of the graph.
+Result<std::map<std::string, std::string>> lowered_names(const Case& c) {
+  AOQ_ASSIGN(const std::string text, golden_text(c, "graph_reference.txt"));
+  AOQ_ASSIGN(const std::vector<FxLine> lines, parse_fx(text));
+  nn::Namer names;
+  std::map<std::string, const FxLine*> by_name;
+  for (const FxLine& line : lines) {
+    names.create(line.name);
+    by_name[line.name] = &line;
+  }
+  std::map<std::string, std::string> out;  // new name to old
+  for (const FxLine& line : lines) {
+    const std::string target = line.short_target();
+    if (line.op != "call_function" || (target != "add" && target != "mul" && target != "matmul")) continue;
+    const std::vector<std::string> nodes = line.nodes();
+    const bool reads_codes = std::all_of(nodes.begin(), nodes.end(), [&](const std::string& n) {
+      return by_name.contains(n) && by_name[n]->target == "dequantize";
+    });
+    if (!reads_codes) continue;
+    const FxLine* reader = nullptr;
+    for (const FxLine& l : lines) {
+      const std::vector<std::string> from = l.nodes();
+      if (std::find(from.begin(), from.end(), line.name) != from.end()) reader = &l;
+    }
+    const bool has_relu = reader != nullptr && reader->short_target().find("relu") != std::string::npos;
+    out[names.create(has_relu ? target + "_relu" : target)] = has_relu ? reader->name : line.name;
+  }
+  return out;
+}
+
+class NodeValues {
+ public:
+  // Runs a lowered graph and keeps what every unit makes, by name.
+  static Result<NodeValues> of(const Graph& graph, const std::vector<Tensor>& inputs) {
+    NodeValues out;
+    ReferenceExecutor executor;
+    AOQ_ASSIGN(std::unique_ptr<Executable> executable, executor.prepare(graph));
+    const fx::Units units(graph);
+    std::map<const Value*, std::vector<std::string>> names;
+    Tap tap;
+    for (const fx::Unit& u : units.all()) {
+      if (!u.is_call() || u.nodes.back()->output_count() == 0) continue;
+      const Value* v = u.nodes.back()->output();
+      names[v].push_back(u.name);
+      tap.values.push_back(v);
+    }
+    tap.callback = [&](const Value& v, TensorView view) -> Status {
+      const std::size_t bytes = static_cast<std::size_t>(view.element_count() * dtype_info(view.dtype).bits / 8);
+      AOQ_ASSIGN(Tensor t, Tensor::copy_of(view.dtype, {view.shape.begin(), view.shape.end()}, {view.data, bytes}));
+      for (const std::string& name : names[&v]) out.values_[name] = t;
+      return {};
+    };
+    AOQ_ASSIGN(out.results_, executable->run(inputs, tap));
+    return out;
+  }
+  const Tensor* find(const std::string& name) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? nullptr : &found->second;
+  }
+  const std::vector<Tensor>& results() const { return results_; }
+
+ private:
+  std::map<std::string, Tensor> values_;
+  std::vector<Tensor> results_;
+};
+
+double largest_step(const Case& c) {
+  double step = 0;
+  for (const auto& [key, info] : c.outputs_json().items()) {
+    if (info.is_object() && info.contains("scale") && info["scale"].is_number()) {
+      step = std::max(step, info["scale"].get<double>());
+    }
+  }
+  return step;
+}
+
+Status compare_values(Case& c, const NodeValues& values) {
+  AOQ_ASSIGN(const auto renamed, lowered_names(c));
+  Counts counts;
+  int compared = 0;
+  for (const auto& [key, info] : c.outputs_json().items()) {
+    if (!key.starts_with("node.")) continue;
+    std::string name = key.substr(5);
+    if (name.starts_with("quantize_per_tensor") || name.starts_with("dequantize")) continue;
+    if (const auto it = renamed.find(name); it != renamed.end()) name = it->second;
+    const Tensor* found = values.find(name);
+    if (found == nullptr) {
+      c.fail(key + ": no such node in the lowered graph");
+      continue;
+    }
+    AOQ_ASSIGN(const Tensor tensor, c.tensor(info));
+    ++compared;
+    if (info.contains("scale") && found->dtype() != DType::f32) {
+      compare_codes(c, key, to_doubles(tensor), to_doubles(*found), counts);
+    } else if (info.contains("scale")) {
+      c.fail(key + ": float, expected codes");
+    } else {
+      compare_floats(c, key, to_doubles(tensor), to_doubles(*found), largest_step(c));
+    }
+  }
+  if (compared == 0) c.fail("no node was compared");
+  if (counts.differing * 200 > counts.elements) {
+    c.fail(fmt::format("{} of {} codes differ", counts.differing, counts.elements));
+  }
+  return {};
+}
+
+Status compare_results(Case& c, const char* key, const std::vector<Tensor>& found, double step) {
+  const Json& expected = c.output_json(key);
+  for (std::size_t i = 0; i < expected.size() && i < found.size(); ++i) {
+    AOQ_ASSIGN(const Tensor tensor, c.tensor(expected[i]));
+    Counts counts;
+    if (expected[i].contains("scale")) {
+      compare_codes(c, key, to_doubles(tensor), to_doubles(found[i]), counts);
+    } else {
+      compare_floats(c, key, to_doubles(tensor), to_doubles(found[i]), step);
+    }
+  }
+  if (expected.size() != found.size()) c.fail(fmt::format("{}: {} results, found {}", key, expected.size(), found.size()));
+  return {};
+}
+
+Result<std::vector<Tensor>> run_reference(const Graph& graph, const std::vector<Tensor>& inputs) {
+  ReferenceExecutor executor;
+  AOQ_ASSIGN(std::unique_ptr<Executable> executable, executor.prepare(graph));
+  return executable->run(inputs);
+}
+
+}  // namespace
+
+Status fx_quantize(Case& c) {
+  AOQ_ASSIGN(const FxCase fx, read_fx_case(c));
+  AOQ_ASSIGN(Graph graph, trace_fx_case(c, fx));
+  if (fx.is_whole) AOQ_TRY(compare_graph(c, "graph_float.txt", graph));
+  AOQ_ASSIGN(Recipe recipe, recipe_of(c));
+  if (recipe.qat) return c.skip("quantization-aware training is not built yet");
+  add_custom(c, fx, recipe);
+  if (recipe.custom.quantized_inputs.empty()) {
+    AOQ_ASSIGN(const std::vector<Tensor> y, run_reference(graph, fx.test));
+    AOQ_TRY(compare_results(c, "y_float", y, 0));
+  }
+
+  const std::unique_ptr<TargetInfo> target = tools::make_target();
+  const std::unique_ptr<Executor> executor = std::make_unique<ReferenceExecutor>();
+  Ranges ranges;
+  Batches data(fx.calibration);
+  PassContext context;
+  context.target = target.get();
+  context.recipe = &recipe;
+  context.ranges = &ranges;
+  context.executor = executor.get();
+  PipelineOptions options;
+  options.mode = QuantMode::static_quantization;
+  options.last = Stage::prepared;
+  AOQ_TRY(run_pipeline(graph, context, options));
+  AOQ_TRY(compare_graph(c, "graph_prepared.txt", graph));
+  AOQ_TRY(compare_observers(c, fx, graph));
+
+  context.data = &data;
+  options.last = Stage::quantized;
+  AOQ_TRY(run_pipeline(graph, context, options));
+  AOQ_TRY(compare_ranges(c, ranges));
+  AOQ_TRY(compare_graph(c, "graph_reference.txt", graph));
+  AOQ_TRY(compare_weights(c, graph));
+  AOQ_ASSIGN(const std::vector<Tensor> reference, run_reference(graph, fx.test));
+  AOQ_TRY(compare_results(c, "y_reference", reference, largest_step(c)));
+
+  const std::vector<std::string> lower{"fuse-activation", "dce", "lower"};
+  AOQ_TRY(run_passes(graph, lower, context).status());
+  AOQ_ASSIGN(const NodeValues values, NodeValues::of(graph, fx.test));
+  AOQ_TRY(compare_values(c, values));
+  options.last = Stage::lowered;
+  AOQ_TRY(run_passes(graph, lowered_rewrites(), context).status());
+  AOQ_ASSIGN(const Tensor y, run_on_cpu(std::move(graph), fx.test));
+  return compare_results(c, "y", {y}, largest_step(c));
+}
+
+}  // namespace aoq::golden
