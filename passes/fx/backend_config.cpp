@@ -100,14 +100,12 @@ class Builder {
   void weighted(const std::string& type, const Names& module, const Names& function, bool has_dynamic) {
     const std::vector<DTypeConfig> dtypes = weight_configs(has_dynamic);
     const std::string d = type == "Linear" ? "1d" : type.substr(4);
-    Names norm{"BatchNorm" + d, "batch_norm"}, with_relu = module;
-    with_relu.push_back(type + "ReLU");
+    const Names norm{"BatchNorm" + d, "batch_norm"};
     const std::string fused_relu = type == "Linear" ? "LinearReLU" : "ConvReLU" + d;
     // PyTorch's folded linear keeps its batch norm's relu apart.
     if (type != "Linear") add({module, norm, kRelu}, Observation::different, dtypes, fused_relu);
     add({module, norm}, Observation::different, dtypes, type);
     add({module, kRelu}, Observation::different, dtypes, fused_relu);
-    add({{fused_relu}}, Observation::different, dtypes);
     add({module}, Observation::different, dtypes);
     add({function, kRelu}, Observation::different, dtypes);
     add({function}, Observation::different, dtypes);
@@ -125,7 +123,6 @@ class Builder {
     const std::vector<DTypeConfig> linear = weight_configs(true);
     add({{"Linear", "linear"}, {"LeakyReLU", "leaky_relu"}}, Observation::different, linear, "LinearLeakyReLU");
     add({{"Linear", "linear"}, {"Tanh", "tanh"}}, Observation::different, linear, "LinearTanh");
-    for (const char* type : {"LinearLeakyReLU", "LinearTanh"}) add({{type}}, Observation::different, linear);
   }
 
   void arithmetic() {
@@ -143,7 +140,6 @@ class Builder {
     for (const char* d : {"2d", "3d"}) {
       const std::string n = d;
       add({{"BatchNorm" + n}, kRelu}, Observation::different, dtypes, "BNReLU" + n);
-      add({{"BNReLU" + n}}, Observation::different, dtypes);
       add({{"BatchNorm" + n}}, Observation::different, dtypes);
     }
     for (const char* name :
@@ -240,7 +236,8 @@ Status fits(const char* what, const DTypeConstraint& wanted, const ObserverSpec&
 }
 
 Status fits(const DTypeConfig& config, const QConfig& qconfig, bool has_weight) {
-  if (config.is_dynamic != is_dynamic(qconfig.activation)) {
+  const bool wants_dynamic = is_dynamic(qconfig.activation) || (qconfig.activation.kind == "placeholder" && qconfig.activation.dtype == DType::f16);
+  if (config.is_dynamic != wants_dynamic) {
     return error(Code::unsupported, "it is quantized {}, the backend does it {}",
                  config.is_dynamic ? "statically" : "dynamically", config.is_dynamic ? "dynamically" : "statically");
   }

@@ -216,7 +216,11 @@ class CustomConversion {
     AOQ_ASSIGN(Node * made, make_region(graph_, *n, custom.quantized_class, *state, std::move(inputs)));
     AOQ_TRY(connect(n, made, is_static ? behind : nullptr));
     for (Node* o : dead) graph_.erase(o);
+    const std::vector<Value*> before = data_inputs(*n);
     graph_.erase(n);
+    for (const Value* v : before) {
+      if (v->def()->is(Op::dequantize) && v->uses().empty()) graph_.erase(v->def());
+    }
     return made;
   }
 

@@ -34,10 +34,10 @@ Status check_rules(const Recipe& recipe, const Units& units, const std::vector<i
   return {};
 }
 
-void fuse(const Units& units, const std::vector<int>& chain, const std::string& fused_type) {
+// The members take the first one's name and place, and keep what they are.
+void fuse(const Units& units, const std::vector<int>& chain) {
   const Unit& first = units.all()[static_cast<std::size_t>(chain[0])];
-  Scope scope = first.scope();
-  scope.type = fused_type;
+  const Scope scope = first.scope();
   for (int i : chain) {
     for (Node* n : units.all()[static_cast<std::size_t>(i)].nodes) {
       std::vector<std::string> origins{first.name};
@@ -45,7 +45,8 @@ void fuse(const Units& units, const std::vector<int>& chain, const std::string& 
         if (std::find(origins.begin(), origins.end(), o) == origins.end()) origins.push_back(o);
       }
       n->origins = std::move(origins);
-      n->scope = scope;
+      n->scope.path = scope.path;
+      n->scope.callee = scope.callee;
     }
   }
 }
@@ -63,7 +64,7 @@ Status fuse_fx(Graph& graph, const Recipe& recipe) {
         const bool is_free = std::none_of(chain.begin(), chain.end(), [&](int i) { return taken[static_cast<std::size_t>(i)]; });
         if (chain.empty() || !is_free) continue;
         AOQ_TRY(check_rules(recipe, units, chain));
-        fuse(units, chain, p->fused_module);
+        fuse(units, chain);
         for (int i : chain) taken[static_cast<std::size_t>(i)] = true;
         break;
       }

@@ -207,8 +207,10 @@ class FxPreparation {
     if (!is_made || v->def()->is(Op::observe)) return {};
     if (m.is_dynamic && k != 0) return {};
     if (quantized_input(v)) return {};
-    const ObserverSpec& spec = m.qconfig->activation;
+    ObserverSpec spec = m.qconfig->activation;
     if (spec.kind == "reuse_input") return {};
+    // On these engines u8 x s8 sums need the smaller range (C.6).
+    if (m.is_dynamic) spec.reduce_range = config_.name == "fbgemm" || config_.name == "x86";
     const std::string key = fmt::format("{}|{}", dtype_name(spec.dtype), m.is_dynamic);
     Value*& observed = observed_[{v, key}];
     if (observed == nullptr) {

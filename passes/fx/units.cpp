@@ -34,6 +34,9 @@ bool is_boundary(const Node& n) {
       n, {Op::input, Op::output, Op::constant, Op::observe, Op::quantize, Op::dequantize, Op::choose_qparams});
 }
 
+// The members of a fused module keep their types.
+bool is_one_place(const Scope& a, const Scope& b) { return a.path == b.path && a.callee == b.callee; }
+
 void add_once(std::vector<Value*>& list, Value* v) {
   if (std::find(list.begin(), list.end(), v) == list.end()) list.push_back(v);
 }
@@ -66,7 +69,7 @@ void Units::collect(const Graph& graph) {
     const std::string name = n->origins.empty() ? std::string() : n->origins.front();
     if (!is_boundary(*n) && !name.empty()) {
       const auto found = open.find(name);
-      if (found != open.end() && units_[static_cast<std::size_t>(found->second)].scope() == n->scope) {
+      if (found != open.end() && is_one_place(units_[static_cast<std::size_t>(found->second)].scope(), n->scope)) {
         units_[static_cast<std::size_t>(found->second)].nodes.push_back(n);
         index_[n] = found->second;
         continue;

@@ -181,6 +181,7 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   dequantize->origins = {label};
   graph.set_input(n, 1, dequantize->output());
   if (observe != nullptr && observe->output()->uses().empty()) graph.erase(observe);
+  if (weight->uses().empty()) graph.erase(weight->def());
 
   auto mean = equalization.channels.find(channels_of_input(*n));
   if (!recipe.bias_correction || mean == equalization.channels.end()) return {};
@@ -211,14 +212,13 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
       return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index, inputs.size());
     }
     Value* x = inputs[at]->output();
-    Type type = x->type();
-    type.dtype = DType::u8;
-    type.quantization = Quantization{};
-    type.quantization->scale = static_cast<float>(q.scale);
-    type.quantization->zero_point = static_cast<std::int32_t>(q.zero_point);
-    x->set_type(type);
-    AOQ_ASSIGN(Node * dq, graph.create(Op::dequantize, {x}, {}, inputs[at]->next()));
+    inputs[at]->set_attribute("dtype", DType::u8);
+    AOQ_TRY(graph.infer(inputs[at]));
+    Attributes scale{{"scale", q.scale}, {"zero_point", q.zero_point}};
+    AOQ_ASSIGN(Node * dq, graph.create(Op::dequantize, {x}, std::move(scale), inputs[at]->next()));
     dq->scope = {"", "Observer", "input"};
+    graph.metadata["quantized_input." + inputs[at]->attributes().string("name")] =
+        fmt::format("{} {}", hex_float(q.scale), q.zero_point);
     graph.replace_uses_except(x, dq->output(), dq);
   }
   Node* output = graph.output_node();
@@ -227,7 +227,12 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
     if (index < 0 || k >= output->inputs().size() || !output->input(k)->def()->is(Op::dequantize)) {
       return error(ErrorId::recipe_invalid, "quantized_outputs: result {} is not made of codes", index);
     }
-    graph.set_input(output, k, output->input(k)->def()->input(0));
+    Value* codes = output->input(k)->def()->input(0);
+    if (const std::optional<Quantization>& q = codes->type().quantization; q && q->is_immediate) {
+      graph.metadata["quantized_output." + std::to_string(index)] =
+          fmt::format("{} {}", hex_float(static_cast<double>(q->scale)), q->zero_point);
+    }
+    graph.set_input(output, k, codes);
   }
   return {};
 }
