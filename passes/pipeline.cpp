@@ -31,15 +31,10 @@ Status quantize(Graph& graph, PassContext& context, const PipelineOptions& optio
 }  // namespace
 
 Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options) {
-  if (options.mode == QuantMode::weight_only) {
-    return error(Code::unsupported, "weight-only quantization is not built yet; use static with calibration data");
-  }
   if (graph.stage == Stage::lowered) return {};
   if (graph.stage == Stage::traced) AOQ_TRY(run_named(graph, standard_rewrites(), context, options));
   if (options.last == Stage::traced) return {};
-  const bool quantizes =
-      options.mode == QuantMode::static_quantization || options.mode == QuantMode::dynamic_quantization;
-  if (quantizes) AOQ_TRY(quantize(graph, context, options));
+  if (options.mode != QuantMode::none) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};
   AOQ_TRY(run_stage(graph, "lower", context, options));
   return run_named(graph, lowered_rewrites(), context, options);
