@@ -33,9 +33,6 @@ Status quantize(Graph& graph, PassContext& context, const PipelineOptions& optio
 }  // namespace
 
 Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options) {
-  if (options.mode == QuantMode::weight_only) {
-    return error(Code::unsupported, "weight-only quantization is not built yet; use static with calibration data");
-  }
   if (graph.stage == Stage::lowered) return {};
   if (graph.stage == Stage::traced) {
     // The FX workflow fuses by its backend configuration; what came from the module API is as FX would see it.
@@ -46,9 +43,7 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
     if (is_fx) AOQ_TRY(fx::fuse_fx(graph, *context.recipe));
   }
   if (options.last == Stage::traced) return {};
-  const bool quantizes =
-      options.mode == QuantMode::static_quantization || options.mode == QuantMode::dynamic_quantization;
-  if (quantizes) AOQ_TRY(quantize(graph, context, options));
+  if (options.mode != QuantMode::none) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};
   // Where stubs are, nothing fuses across them; what is fused now is one op.
   const std::array<std::string, 2> fuse{"fuse-activation", "dce"};

@@ -9,6 +9,7 @@
 #include "formats/io/file.h"
 #include "ir/guard.h"
 #include "ir/verifier.h"
+#include "runtime/computed_constant.h"
 #include "runtime/memory.h"
 #include "runtime/plan.h"
 
@@ -73,6 +74,7 @@ class Model::Packing : public PackedStores {
 Result<Tensor> Model::Packing::plain(const Node& node) const {
   const Attributes& a = node.attributes();
   if (node.is(Op::constant)) return a.tensor("value");
+  if (is_computed_constant(node)) return compute_constant(node);
   Status last = error(Code::unsupported, "no backend");
   for (const Backend* b : backends_) {
     Result<Tensor> tensor =
@@ -97,12 +99,12 @@ Result<std::span<const std::byte>> Model::Packing::keep(std::pair<const Node*, s
 Result<std::span<const std::byte>> Model::Packing::packed(const Backend& backend, const Value& constant,
                                                           std::string_view layout) {
   const Node& node = *constant.def();
-  const bool is_packed = node.is(Op::packed_constant);
-  if (!is_packed && !node.is(Op::constant)) {
+  const bool is_packed = node.is(Op::packed_constant), is_computed = is_computed_constant(node);
+  if (!is_packed && !is_computed && !node.is(Op::constant)) {
     return error(Code::unsupported, "operand of {} is no constant", describe(node));
   }
   const std::string_view stored = is_packed ? std::string_view(node.attributes().string("layout")) : std::string_view();
-  if (stored == layout) return node.attributes().tensor("value").bytes();
+  if (stored == layout && !is_computed) return node.attributes().tensor("value").bytes();
   std::lock_guard lock(mutex_);
   std::pair<const Node*, std::string> key(&node, layout);
   if (auto it = blocks_.find(key); it != blocks_.end()) {

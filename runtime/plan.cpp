@@ -9,6 +9,7 @@
 #include "ir/checked.h"
 #include "ir/error_id.h"
 #include "runtime/arena.h"
+#include "runtime/computed_constant.h"
 
 namespace aoq {
 namespace {
@@ -51,6 +52,7 @@ class Builder {
   Status add_node(const Node& node);
   Result<std::vector<Type>> infer(const Node& node, const Attributes& attributes) const;
   void add_constant(const Node& node);
+  Status add_computed_constant(const Node& node);
   Status add_view(const Node& node, const Type& type);
   Status add_step(const Node& node, const std::vector<Type>& types, const Attributes& attributes);
   Result<PreparedKernel> prepare(const Node& node, const Attributes& attributes, std::span<const ConcreteType> outputs,
@@ -122,6 +124,13 @@ void Builder::add_constant(const Node& node) {
   const bool is_plain = node.is(Op::constant);
   homes_[node.output()] = {is_plain ? Place::Kind::constant : Place::Kind::none, 0,
                            is_plain ? value.bytes().data() : nullptr};
+}
+
+Status Builder::add_computed_constant(const Node& node) {
+  PackedStore& store = stores_.store(*model_.options().backends[0]);
+  AOQ_ASSIGN(std::span<const std::byte> bytes, store.packed(*node.output(), ""));
+  homes_[node.output()] = {Place::Kind::constant, 0, bytes.data()};
+  return {};
 }
 
 Status Builder::add_view(const Node& node, const Type& type) {
@@ -201,6 +210,7 @@ Status Builder::add_node(const Node& node) {
     add_constant(node);
     return {};
   }
+  if (is_computed_constant(node)) return add_computed_constant(node);
   // A view of packed bytes would be no view of the elements: its kernel refuses.
   if (node.def().has_trait(kView) && homes_.at(node.input(0)).kind != Place::Kind::none)
     return add_view(node, types[0]);

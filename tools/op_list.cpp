@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "runtime/computed_constant.h"
+
 namespace aoq::tools {
 
 namespace {
@@ -42,6 +44,7 @@ std::string default_reason(const Node& n) {
 }  // namespace
 
 std::string precision_of(const Node& node) {
+  if (node.is(Op::qembedding) && node.attributes().integer("bits") == 4) return "int4";
   if (node.def().has_trait(kLoweredOnly)) return "int8";
   if (is_boundary(node)) return "boundary";
   for (const Value* v : node.inputs()) {
@@ -73,6 +76,8 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
       ++step;
     } else if (e.is_view && !steps.empty()) {
       e.kernel = "view";
+    } else if (!steps.empty() && is_computed_constant(*n)) {
+      e.kernel = "at load";
     }
     entries.push_back(std::move(e));
   }
@@ -81,7 +86,7 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
   for (const Node* n : graph.nodes()) {
     if (n->def().has_trait(kStructural)) continue;
     OpEntry& e = entries[i++];
-    if (e.reason.empty() && e.runs != "int8") e.reason = default_reason(*n);
+    if (e.reason.empty() && !n->def().has_trait(kLoweredOnly)) e.reason = default_reason(*n);
   }
   return entries;
 }
@@ -99,7 +104,8 @@ bool runs_in_float(const OpEntry& op) {
 }
 
 bool is_quantized(const std::vector<OpEntry>& ops) {
-  return std::any_of(ops.begin(), ops.end(), [](const OpEntry& e) { return e.runs == "int8" || !e.requested.empty(); });
+  return std::any_of(ops.begin(), ops.end(),
+                     [](const OpEntry& e) { return e.runs == "int8" || e.runs == "int4" || !e.requested.empty(); });
 }
 
 Json float_because(const std::vector<OpEntry>& ops) {

@@ -70,7 +70,9 @@ void QuantizeFlags::declare(Flags& flags) {
 }
 
 Result<Recipe> read_recipe(const QuantizeFlags& flags) {
-  Recipe recipe = flags.quantize == "dynamic" ? default_dynamic_recipe() : default_recipe();
+  Recipe recipe = flags.quantize == "dynamic"       ? default_dynamic_recipe()
+                  : flags.quantize == "weight-only" ? default_weight_only_recipe()
+                                                    : default_recipe();
   if (!flags.recipe.empty()) {
     AOQ_ASSIGN(std::string text, read_text_file(flags.recipe));
     Result<Recipe> parsed = parse_recipe(text);
@@ -91,6 +93,10 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     return error(
         Code::invalid_argument,
         "--calibrate and --ranges have no effect with --quantize dynamic: scales are chosen while the model runs");
+  }
+  if (recipe.mode == QuantMode::weight_only && flags.recipe.empty() && has_data) {
+    return error(Code::invalid_argument,
+                 "--calibrate and --ranges have no effect with --quantize weight-only: activations stay in float");
   }
   if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
     return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");

@@ -7,6 +7,7 @@
 #include "backends/cpu/onednn_library.h"
 #endif
 #include "ir/bind.h"
+#include "runtime/computed_constant.h"
 #include "runtime/reference_backend.h"
 
 namespace aoq {
@@ -40,6 +41,7 @@ class TrialStore : public PackedStore {
     const Node& node = *constant.def();
     const Attributes& a = node.attributes();
     if (node.is(Op::constant)) return a.tensor("value");
+    if (is_computed_constant(node)) return compute_constant(node);
     if (!node.is(Op::packed_constant)) return error(Code::unsupported, "operand of {} is no constant", describe(node));
     return backend_.unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout"));
   }

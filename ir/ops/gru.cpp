@@ -2,10 +2,35 @@
 
 namespace aoq {
 
-namespace {
+namespace ops {
 
-constexpr std::string_view kDefaults[] = {"sigmoid", "tanh"};
-constexpr ops::RecurrentForm kForm = {3, kDefaults, false};
+// Gates z, r, h in that order.
+std::vector<float> gru_reset_gates(const RecurrentDirection& d) {
+  std::vector<float> reset;
+  for (std::int64_t k = 0; k < d.hidden; ++k) reset.push_back(d.activations[0](d.clipped(d.gate(d.hidden + k))));
+  return reset;
+}
+
+void gru_step(RecurrentDirection& d, const std::vector<float>& reset, LinearBeforeReset order, float* h) {
+  std::int64_t n = d.hidden;
+  for (std::int64_t k = 0; k < n; ++k) {
+    auto at = static_cast<std::size_t>(2 * n + k);
+    float z = d.activations[0](d.clipped(d.gate(k)));
+    float v = 0.0f;
+    if (order == LinearBeforeReset::yes) {
+      float recurrent = d.r_part[at] + d.r_bias(2 * n + k);
+      v = (d.x_part[at] + reset[static_cast<std::size_t>(k)] * recurrent) + d.w_bias(2 * n + k);
+    } else {
+      v = ((d.x_part[at] + d.r_part[at]) + d.w_bias(2 * n + k)) + d.r_bias(2 * n + k);
+    }
+    float candidate = d.activations[1](d.clipped(v));
+    h[k] = (1.0f - z) * candidate + z * h[k];
+  }
+}
+
+}  // namespace ops
+
+namespace {
 
 // The recurrent sum of hidden gate k over r * h.
 float reset_sum(const ops::RecurrentDirection& d, const std::vector<float>& reset, const float* h, std::int64_t k) {
@@ -17,27 +42,15 @@ float reset_sum(const ops::RecurrentDirection& d, const std::vector<float>& rese
   return sum;
 }
 
-// Gates z, r, h in that order.
 void step(const void* context, ops::RecurrentDirection& d, float* h, float*) {
-  bool linear_before_reset = static_cast<const EvalContext*>(context)->attributes.boolean("linear_before_reset");
-  std::int64_t n = d.hidden;
-  std::vector<float> reset(static_cast<std::size_t>(n));
-  std::vector<float> next(reset.size());
-  for (std::int64_t k = 0; k < n; ++k) reset[static_cast<std::size_t>(k)] = d.activations[0](d.clipped(d.gate(n + k)));
-  for (std::int64_t k = 0; k < n; ++k) {
-    auto at = static_cast<std::size_t>(2 * n + k);
-    float z = d.activations[0](d.clipped(d.gate(k)));
-    float v = 0.0f;
-    if (linear_before_reset) {
-      float recurrent = d.r_part[at] + d.r_bias(2 * n + k);
-      v = (d.x_part[at] + reset[static_cast<std::size_t>(k)] * recurrent) + d.w_bias(2 * n + k);
-    } else {
-      v = ((d.x_part[at] + reset_sum(d, reset, h, k)) + d.w_bias(2 * n + k)) + d.r_bias(2 * n + k);
-    }
-    float candidate = d.activations[1](d.clipped(v));
-    next[static_cast<std::size_t>(k)] = (1.0f - z) * candidate + z * h[k];
+  std::vector<float> reset = ops::gru_reset_gates(d);
+  if (static_cast<const EvalContext*>(context)->attributes.boolean("linear_before_reset")) {
+    return ops::gru_step(d, reset, ops::LinearBeforeReset::yes, h);
   }
-  for (std::int64_t k = 0; k < n; ++k) h[k] = next[static_cast<std::size_t>(k)];
+  for (std::int64_t k = 0; k < d.hidden; ++k) {
+    d.r_part[static_cast<std::size_t>(2 * d.hidden + k)] = reset_sum(d, reset, h, k);
+  }
+  ops::gru_step(d, reset, ops::LinearBeforeReset::no, h);
 }
 
 }  // namespace
@@ -63,8 +76,8 @@ const OpDef kOpDef_gru = {
                      "the reset gate multiplies the recurrent sum, not the state"}}},
     .outputs = 2,
     .rule = QuantRule::float_only,
-    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, kForm); },
-    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, kForm, {&c, step}); },
+    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, ops::kGruForm); },
+    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, ops::kGruForm, {&c, step}); },
 };
 
 }  // namespace aoq

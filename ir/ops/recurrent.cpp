@@ -45,22 +45,6 @@ Result<std::int64_t> direction_count(const Attributes& attributes) {
   return error(Code::invalid_model, "direction is \"{}\", expected forward, reverse or bidirectional", direction);
 }
 
-Result<std::vector<GateActivation>> read_activations(const Attributes& attributes, const RecurrentForm& form,
-                                                     std::int64_t directions) {
-  const auto& names = attributes.get<std::vector<std::string>>("activations");
-  std::size_t expected = form.default_activations.size() * static_cast<std::size_t>(directions);
-  if (!names.empty() && names.size() != expected) {
-    return error(Code::invalid_model, "has {} activations, expected {}", names.size(), expected);
-  }
-  std::vector<GateActivation> out;
-  for (std::size_t i = 0; i < expected; ++i) {
-    std::string_view name = form.default_activations[i % form.default_activations.size()];
-    AOQ_ASSIGN(NamedActivation activation, find_activation(names.empty() ? name : std::string_view(names[i])));
-    out.push_back(activation.function);
-  }
-  return out;
-}
-
 // Positions of the optional inputs.
 constexpr std::size_t kX = 0, kW = 1, kR = 2, kBias = 3, kLengths = 4, kInitialH = 5, kInitialC = 6, kPeephole = 7;
 
@@ -93,6 +77,22 @@ Status check_inputs(const InferContext& c, const RecurrentForm& form, std::int64
 
 }  // namespace
 
+Result<std::vector<GateActivation>> read_activations(const Attributes& attributes, const RecurrentForm& form,
+                                                     std::int64_t directions) {
+  const auto& names = attributes.get<std::vector<std::string>>("activations");
+  std::size_t expected = form.default_activations.size() * static_cast<std::size_t>(directions);
+  if (!names.empty() && names.size() != expected) {
+    return error(Code::invalid_model, "has {} activations, expected {}", names.size(), expected);
+  }
+  std::vector<GateActivation> out;
+  for (std::size_t i = 0; i < expected; ++i) {
+    std::string_view name = form.default_activations[i % form.default_activations.size()];
+    AOQ_ASSIGN(NamedActivation activation, find_activation(names.empty() ? name : std::string_view(names[i])));
+    out.push_back(activation.function);
+  }
+  return out;
+}
+
 InferResult infer_recurrent(const InferContext& c, const RecurrentForm& form) {
   const Type& x = c.input(kX);
   AOQ_TRY(require_float(x));
@@ -108,6 +108,20 @@ InferResult infer_recurrent(const InferContext& c, const RecurrentForm& form) {
   Type state{x.dtype, {Dim(directions), x.shape[1], Dim(hidden)}, std::nullopt};
   if (form.has_cell_state) return std::vector<Type>{y, state, state};
   return std::vector<Type>{y, state};
+}
+
+Result<std::vector<std::int64_t>> read_lengths(const EvalContext& c, std::size_t input, std::int64_t steps,
+                                               std::int64_t batch) {
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), steps);
+  if (!c.has(input)) return lengths;
+  for (std::size_t b = 0; b < lengths.size(); ++b) {
+    lengths[b] = load_integer(DType::i32, c.inputs[input].data, static_cast<std::int64_t>(b));
+    if (lengths[b] < 0 || lengths[b] > steps) {
+      return error(Code::invalid_data, "sequence_lengths element {} is {}, expected a value in [0, {}]", b, lengths[b],
+                   steps);
+    }
+  }
+  return lengths;
 }
 
 void RecurrentDirection::start_step(const float* x, const float* h) {
@@ -158,21 +172,8 @@ struct Problem {
         bias(view(c, kBias)),
         initial_h(view(c, kInitialH)),
         initial_c(view(c, kInitialC)),
-        peephole(view(c, kPeephole)),
-        lengths(static_cast<std::size_t>(batch), steps) {}
+        peephole(view(c, kPeephole)) {}
 };
-
-Status read_lengths(const EvalContext& c, Problem& p) {
-  if (!c.has(kLengths)) return {};
-  for (std::size_t b = 0; b < p.lengths.size(); ++b) {
-    p.lengths[b] = load_integer(DType::i32, c.inputs[kLengths].data, static_cast<std::int64_t>(b));
-    if (p.lengths[b] < 0 || p.lengths[b] > p.steps) {
-      return error(Code::invalid_data, "sequence_lengths element {} is {}, expected a value in [0, {}]", b,
-                   p.lengths[b], p.steps);
-    }
-  }
-  return {};
-}
 
 RecurrentDirection make_direction(const EvalContext& c, const Problem& p, const RecurrentForm& form, std::int64_t d) {
   RecurrentDirection direction;
@@ -196,7 +197,7 @@ RecurrentDirection make_direction(const EvalContext& c, const Problem& p, const 
 
 Status run_recurrent(const EvalContext& c, const RecurrentForm& form, const RecurrentStep& step) {
   Problem p(c);
-  AOQ_TRY(read_lengths(c, p));
+  AOQ_ASSIGN(p.lengths, read_lengths(c, kLengths, p.steps, p.batch));
   FloatOutput y(c.outputs[0]);
   FloatOutput last_h(c.outputs[1]);
   std::vector<float> cells(static_cast<std::size_t>(c.outputs[1].element_count()), 0.0f);

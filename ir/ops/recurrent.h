@@ -23,9 +23,20 @@ struct RecurrentForm {
   std::span<const std::string_view> default_activations;
   bool has_cell_state;
 };
+inline constexpr std::string_view kLstmActivations[] = {"sigmoid", "tanh", "tanh"};
+inline constexpr std::string_view kGruActivations[] = {"sigmoid", "tanh"};
+inline constexpr std::string_view kRnnActivations[] = {"tanh"};
+inline constexpr RecurrentForm kLstmForm = {4, kLstmActivations, true};
+inline constexpr RecurrentForm kGruForm = {3, kGruActivations, false};
+inline constexpr RecurrentForm kRnnForm = {1, kRnnActivations, false};
 InferResult infer_recurrent(const InferContext& c, const RecurrentForm& form);
 
 using GateActivation = float (*)(float);
+Result<std::vector<GateActivation>> read_activations(const Attributes& attributes, const RecurrentForm& form,
+                                                     std::int64_t directions);
+// The lengths of the sequences in a batch, from operand `input`; all steps where it is absent.
+Result<std::vector<std::int64_t>> read_lengths(const EvalContext& c, std::size_t input, std::int64_t steps,
+                                               std::int64_t batch);
 
 // One direction of one node with its weights transposed for the chains.
 struct RecurrentDirection {
@@ -44,6 +55,16 @@ struct RecurrentDirection {
   float r_bias(std::int64_t index) const { return bias == nullptr ? 0.0f : bias[gates * hidden + index]; }
   float clipped(float v) const;
 };
+
+// What follows the products: one step of the state h [H] (and cell state) from x_part and r_part. A gru computes its
+// reset gates first; unless it is linear before reset, r_part must then hold the product with the reset state in the
+// columns of the candidate.
+enum class InputForget : std::uint8_t { no, yes };
+enum class LinearBeforeReset : std::uint8_t { no, yes };
+void lstm_step(RecurrentDirection& d, InputForget input_forget, float* h, float* cell);
+std::vector<float> gru_reset_gates(const RecurrentDirection& d);
+void gru_step(RecurrentDirection& d, const std::vector<float>& reset, LinearBeforeReset order, float* h);
+void rnn_step(RecurrentDirection& d, float* h);
 
 // Runs `step(context, direction, h, c)` over all time steps, which turns state h (and cell state c) [H] into the next.
 struct RecurrentStep {

@@ -2,13 +2,18 @@
 
 namespace aoq {
 
+namespace ops {
+
+void rnn_step(RecurrentDirection& d, float* h) {
+  for (std::int64_t k = 0; k < d.hidden; ++k) h[k] = d.activations[0](d.clipped(d.gate(k)));
+}
+
+}  // namespace ops
+
 namespace {
 
-constexpr std::string_view kDefaults[] = {"tanh"};
-constexpr ops::RecurrentForm kForm = {1, kDefaults, false};
-
 void step(const void*, ops::RecurrentDirection& d, float* h, float*) {
-  for (std::int64_t k = 0; k < d.hidden; ++k) h[k] = d.activations[0](d.clipped(d.gate(k)));
+  ops::rnn_step(d, h);
 }
 
 }  // namespace
@@ -28,8 +33,8 @@ const OpDef kOpDef_rnn = {
     .attributes = {{ops::kHidden, ops::kDirection, ops::kActivations, ops::kClip}},
     .outputs = 2,
     .rule = QuantRule::float_only,
-    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, kForm); },
-    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, kForm, {&c, step}); },
+    .infer = [](const InferContext& c) { return ops::infer_recurrent(c, ops::kRnnForm); },
+    .reference = [](const EvalContext& c) { return ops::run_recurrent(c, ops::kRnnForm, {&c, step}); },
 };
 
 }  // namespace aoq

@@ -17,6 +17,7 @@
 #include "passes/fx/custom_module.h"
 #include "passes/fx/match_units.h"
 #include "passes/fx/workflow.h"
+#include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq::fx {
@@ -32,8 +33,6 @@ struct Match {
 };
 
 bool is_weighted(const Node& n) { return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear}); }
-
-bool is_recurrent(const Node& n) { return is_one_of(n, {Op::lstm, Op::gru, Op::rnn}); }
 
 bool is_float(const Value* v) { return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization; }
 
@@ -128,11 +127,11 @@ class FxPreparation {
     const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(chain[0])].qconfig;
     if (qconfig == nullptr || pattern.observation == Observation::not_observed) return {};
     Node* n = unit(chain[0]).main();
-    const bool has_weight = is_weighted(*n) || is_recurrent(*n) || n->is(Op::gather);
+    const bool has_weight = is_weighted(*n) || is_recurrent(*n) || is_embedding(*n);
     Match m{chain.front(), chain.back(), qconfig, is_dynamic_activation(*qconfig), false, false};
     m.is_shared = pattern.observation == Observation::shared || qconfig->activation.kind == "reuse_input" ||
                   (pattern.observation == Observation::by_tensors && tensor_count(*n) < 2);
-    m.is_weight_only = n->is(Op::gather) || qconfig->activation.dtype == DType::f32;
+    m.is_weight_only = is_embedding(*n) || qconfig->activation.dtype == DType::f32;
     Status supported = supports(pattern, *qconfig, has_weight);
     if (supported.ok() && is_weighted(*n)) supported = check_weight(*n);
     if (!supported.ok()) {
@@ -358,7 +357,7 @@ class FxPreparation {
       for (Node* n : u.nodes) {
         if (match_of_[i] >= 0) {
           const Match& m = matches_[static_cast<std::size_t>(match_of_[i])];
-          n->requested = m.qconfig->activation.dtype == DType::f16 ? "f16" : "int8";
+          mark_form(n, *m.qconfig);
         } else if (!reasons_[i].empty()) {
           n->reason = reasons_[i];
         } else if (qconfigs_[i].qconfig == nullptr) {
@@ -368,6 +367,15 @@ class FxPreparation {
         }
       }
     }
+  }
+
+  static void mark_form(Node* n, const QConfig& qconfig) {
+    const WeightForm form = weight_form(qconfig);
+    n->requested = form == WeightForm::rows && qconfig.weight.dtype == DType::u4 ? "int4" : "int8";
+    if (form != WeightForm::float16 && form != WeightForm::weight_only) return;
+    n->requested = kFloatArithmetic;
+    n->reason = form == WeightForm::float16 ? "its weights are rounded to float16, it computes in float32"
+                                            : "weight-only: its weight is int8, it computes in float";
   }
 
   Graph& graph_;

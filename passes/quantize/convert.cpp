@@ -3,6 +3,8 @@
 //   observe(x) {observer}    =>   dequantize(quantize(x) {scale, zero_point, dtype})
 //   observe(x) {placeholder} =>   s, z = choose_qparams(x); dequantize(quantize(x, s, z), s, z)
 //   conv(x, w) to be int8    =>   conv(x, dequantize(w_int8, w_scale) {axis 0}, b')
+//   lstm(x, w, r) dynamic    =>   lstm(x, dequantize(w_int8, w_scale), dequantize(r_int8, r_scale))
+//   gather(table, indices)   =>   gather(dequantize_rows(codes, scale, bias), indices)
 //
 // Before that the channels of activations are equalized, where the recipe says so (equalize.h).
 //
@@ -11,12 +13,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ir/epilogue.h"
 #include "ir/error_id.h"
 #include "passes/fx/custom_module.h"
 #include "passes/quantize/calibration.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
+#include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq {
@@ -102,33 +104,6 @@ Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equ
   return {};
 }
 
-struct IntegerWeight {
-  Tensor codes;
-  std::vector<float> scale;
-  std::vector<float> error;  // w - dequantized, element by element
-};
-
-Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& spec) {
-  AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
-  AOQ_TRY(observer->observe(weight.view()));
-  AOQ_ASSIGN(QParams q, observer->qparams());
-  IntegerWeight out;
-  AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
-  out.scale = q.scale;
-  std::span<const float> w = weight.as<float>();
-  std::span<std::int8_t> codes = out.codes.mutable_as<std::int8_t>();
-  out.error.resize(w.size());
-  std::size_t per_scale = w.size() / q.scale.size();
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    float scale = q.scale[i / per_scale];
-    std::int32_t code = quantize_value(w[i], 1.0f / scale, 0, static_cast<std::int32_t>(q.range.min),
-                                       static_cast<std::int32_t>(q.range.max));
-    codes[i] = static_cast<std::int8_t>(code);
-    out.error[i] = w[i] - dequantize_value(code, scale, 0);
-  }
-  return out;
-}
-
 // b' - b for every output channel.
 std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const ChannelStatistics& mean) {
   const std::vector<std::int64_t>& shape = w.codes.shape();
@@ -194,12 +169,16 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   return {};
 }
 
+bool is_dot(const Node& n) {
+  return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear});
+}
+
 // An observer of a constant that its reader turns into codes itself.
 bool is_weight_observer(const Node& observe) {
   if (constant_tensor(observe.input(0)) == nullptr) return false;
   const std::vector<Use>& uses = observe.output()->uses();
   return std::any_of(uses.begin(), uses.end(), [](const Use& use) {
-    return is_one_of(*use.user, {Op::conv, Op::conv_transpose, Op::linear}) && use.operand == 1;
+    return (is_dot(*use.user) && use.operand == 1) || (is_recurrent(*use.user) && (use.operand == 1 || use.operand == 2));
   });
 }
 
@@ -237,6 +216,36 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
   return {};
 }
 
+// Where observers on the weights say how, they are asked and go.
+Status take_weight_observers(Graph& graph, Node* n, ObserverSpec* spec) {
+  for (std::size_t k = 1; k <= 2 && k < n->inputs().size(); ++k) {
+    if (n->input(k) == nullptr || !n->input(k)->def()->is(Op::observe)) continue;
+    Node* observe = n->input(k)->def();
+    AOQ_ASSIGN(*spec, parse_observer_spec(observe->attributes().string("spec")));
+    graph.set_input(n, k, observe->input(0));
+    if (observe->output()->uses().empty()) graph.erase(observe);
+  }
+  return {};
+}
+
+// The weights of a node that prepare asked for, by the form that its qconfig gives them.
+Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
+  const bool is_float = n->requested == kFloatArithmetic;
+  if (!is_float && (n->requested.empty() || !n->reason.empty())) return {};
+  if (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)) return {};
+  QConfigMatch match = match_qconfig(recipe, *n);
+  if (match.qconfig == nullptr) {
+    return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
+  }
+  ObserverSpec spec = match.qconfig->weight;
+  const WeightForm form = weight_form(*match.qconfig);
+  if (is_recurrent(*n) || form == WeightForm::float16) AOQ_TRY(take_weight_observers(graph, n, &spec));
+  if (form == WeightForm::float16) return round_weights_to_f16(graph, n);
+  if (is_recurrent(*n)) return quantize_recurrent_weights(graph, n, spec);
+  if (form == WeightForm::rows) return is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
+  return is_dot(*n) ? convert_weight(graph, n, recipe, equalization) : Status();
+}
+
 Result<bool> run(Graph& graph, PassContext& context) {
   if (context.recipe == nullptr || context.ranges == nullptr)
     return error(Code::invalid_argument, "needs a recipe and ranges");
@@ -259,12 +268,8 @@ Result<bool> run(Graph& graph, PassContext& context) {
       AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
     }
     Node* next = n->next();
-    bool is_weighted = is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear}) && n->requested == "int8" &&
-                       n->reason.empty();
-    if (is_weighted) {
-      Status s = convert_weight(graph, n, *context.recipe, equalization);
-      if (!s.ok()) return std::move(s).with_context(describe(*n));
-    }
+    Status converted = convert_weights(graph, n, *context.recipe, equalization);
+    if (!converted.ok()) return std::move(converted).with_context(describe(*n));
     if (n->is(Op::observe) && !is_weight_observer(*n)) {
       AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));
     }

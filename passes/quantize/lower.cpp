@@ -7,6 +7,9 @@
 //   quantize(add(dequantize(a), dequantize(b)))         =>   qadd(a, b)
 //   quantize(f(dequantize(x)))  for elementwise f       =>   lookup(x, table of f over all codes)
 //   quantize(move(dequantize(x)))  moves codes          =>   move(x), with requantize where the scales differ
+//   lstm(dequantize(x), dequantize(w), dequantize(r))   =>   qlstm(x as float, w, r, w_scale, r_scale), with a scale
+//                                                            from choose_qparams; the same for gru and rnn
+//   gather(dequantize_rows(codes, ...), indices)        =>   qembedding(codes, ..., indices); embedding_bag too
 //
 // What does not match stays: a float op between dequantize and quantize is correct, only slower, and keeps its reason.
 #include <algorithm>
@@ -122,6 +125,7 @@ class Lowering {
 
   Result<bool> run() {
     bool changed = false;
+    drop_half_stubs();
     AOQ_TRY(make_scales_explicit());
     for (Node* n = graph_.first(); n != nullptr;) {
       next_ = n->next();
@@ -135,6 +139,11 @@ class Lowering {
  private:
   Result<bool> lower(Node* n) {
     if (is_one_of(*n, {Op::conv, Op::linear})) return lower_weighted(n);
+    if (is_one_of(*n, {Op::lstm, Op::gru, Op::rnn})) return lower_recurrent(n);
+    if (is_one_of(*n, {Op::gather, Op::embedding_bag})) {
+      AOQ_ASSIGN(bool lowered, lower_embedding(n));
+      if (lowered) return true;
+    }
     Target out;
     if (n->inputs().empty()) return false;
     if (is_one_of(*n, {Op::add, Op::mul})) AOQ_TRY(fuse_relu(n));
@@ -149,6 +158,16 @@ class Lowering {
   }
 
   static bool has_scalar(const Node& n) { return is_scalar_constant(n.input(0)) || is_scalar_constant(n.input(1)); }
+
+  // A half precision recipe rounds weights; what its activations go through in the reference graph is left out, as
+  // PyTorch's kernels do.
+  void drop_half_stubs() {
+    for (Node* n : graph_.nodes()) {
+      if (!n->is(Op::cast) || n->scope.type != "Observer") continue;
+      const Node& half = *n->input(0)->def();
+      if (half.is(Op::cast) && half.scope.type == "Observer") graph_.replace_uses(n->output(), half.input(0));
+    }
+  }
 
   // The results of integer ops are plain codes: from here on a dequantize states its scale itself.
   Status make_scales_explicit() {
@@ -285,6 +304,88 @@ class Lowering {
     const std::optional<Op> op = op_from_name(name);
     if (!op) return error(Code::internal, "no op is named like the activation {}", name);
     return beside(n, *op, {x->output()}, std::move(attributes), before);
+  }
+
+  // ---- recurrent ops and embeddings
+
+  // Weights [d, M, K] with scales [d], or [d, M, 1] as [d, M].
+  bool recurrent_weight_of(const Value* v, Weight* out) {
+    if (v == nullptr || !v->def()->is(Op::dequantize)) return false;
+    const Node& dq = *v->def();
+    const Tensor* codes = constant_tensor(dq.input(0));
+    const Tensor* scale = constant_tensor(dq.input(1));
+    if (codes == nullptr || scale == nullptr || codes->dtype() != DType::i8 || !is_symmetric(dq.input(2))) return false;
+    const std::string& granularity = dq.attributes().string("granularity");
+    if (granularity != "token" && (granularity != "axis" || dq.attributes().integer("axis") != 0)) return false;
+    *out = {dq.input(0), dq.input(1)};
+    return true;
+  }
+
+  Value* without_last_axis(Node* n, Value* scale) {
+    if (scale->type().rank() == 1) return scale;
+    const Tensor& t = *constant_tensor(scale);
+    Result<Tensor> matrix = t.reshaped({t.shape()[0], t.shape()[1]});
+    AOQ_CHECK(matrix.ok());
+    return graph_.constant(std::move(*matrix), n);
+  }
+
+  // The op quantizes x itself, and its state in every step, as choose_qparams in front of it says.
+  Result<bool> lower_recurrent(Node* n) {
+    DynamicCodes x;
+    Weight w, r;
+    if (!recurrent_weight_of(n->input(1), &w) || !recurrent_weight_of(n->input(2), &r)) return false;
+    if (!dynamic_codes_of(n->input(0), &x) || x.per_token) return false;
+    const Node& choose = *x.scale->def();
+    if (choose.attributes().string("formula") != "aten" || x.value->type().dtype != DType::u8) return false;
+    std::vector<Value*> inputs{choose.input(0), w.codes, r.codes, without_last_axis(n, w.scale),
+                               without_last_axis(n, r.scale)};
+    inputs.insert(inputs.end(), n->inputs().begin() + 3, n->inputs().end());
+    Attributes a = n->attributes();
+    a.set("reduce_range", choose.attributes().boolean("reduce_range"));
+    const Op op = n->is(Op::lstm) ? Op::qlstm : n->is(Op::gru) ? Op::qgru : Op::qrnn;
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, std::move(inputs), std::move(a), n));
+    Status supported = target_ == nullptr ? Status() : target_->supports(*made);
+    if (!supported.ok()) {
+      n->reason = supported.message();
+      return back_to_float(n, choose.input(0));
+    }
+    for (std::size_t i = 0; i < n->output_count(); ++i) graph_.replace_uses(n->output(i), made->output(i));
+    graph_.erase(n);
+    return true;
+  }
+
+  // What cannot run on integers reads x as it is and rounded weights as floats, which its float kernels take.
+  Result<bool> back_to_float(Node* n, Value* x) {
+    graph_.set_input(n, 0, x);
+    for (std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+      const Node& dq = *n->input(i)->def();
+      const std::vector<Tensor> inputs{*constant_tensor(dq.input(0)), *constant_tensor(dq.input(1)), Tensor()};
+      AOQ_ASSIGN(std::vector<Tensor> weight, evaluate_node(dq, std::span(inputs).first(dq.inputs().size())));
+      graph_.set_input(n, i, graph_.constant(std::move(weight[0]), n, dq.label()));
+    }
+    return false;
+  }
+
+  Result<bool> lower_embedding(Node* n) {
+    const Node* rows = n->input(0)->def();
+    if (!rows->is(Op::dequantize_rows)) return false;
+    Attributes a = rows->attributes();
+    if (n->is(Op::gather)) {
+      const std::int64_t axis = n->attributes().integer("axis");
+      if (axis != 0 && axis != -2) return false;
+    } else {
+      const std::string& mode = n->attributes().string("mode");
+      if (mode == "max") {
+        n->reason = "a maximum has no form on quantized rows";
+        return false;
+      }
+      a.set("mode", mode);
+      a.set("include_last_offset", n->attributes().boolean("include_last_offset"));
+    }
+    std::vector<Value*> inputs = rows->inputs();
+    inputs.insert(inputs.end(), n->inputs().begin() + 1, n->inputs().end());
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::qembedding, std::move(inputs), std::move(a), n));
+    return accept(n, made, Target{});
   }
 
   // A per-tensor scale as the one-element vector that qconv and qlinear take.

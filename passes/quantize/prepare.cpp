@@ -10,8 +10,8 @@
 //  3. Between anchors an op that can work on codes (its quantization rule says so) joins them when its result is wanted
 //     and its operands are codes anyway: it saves a dequantize and a quantize. An op that is not between anchors stays
 //     in float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
-//     A linear op whose qconfig is dynamic is an anchor by itself: its input is quantized in front of it, its result is
-//     float.
+//     A linear or recurrent op whose qconfig is dynamic is an anchor by itself: its input is quantized in front of it,
+//     its result is float. Weight-only and float16 qconfigs touch the weights alone (weights.h).
 //  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
 //     max pool, a reshape, ...) share one.
 //
@@ -27,6 +27,7 @@
 
 #include "passes/fx/workflow.h"
 #include "passes/quantize/recipe.h"
+#include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq {
@@ -62,6 +63,7 @@ class Preparation {
     grow();
     share();
     for (Node* n : graph_.nodes()) {
+      if (tables_.contains(n)) continue;
       if (is_integer_node(n) || is_dynamic_node(n)) {
         n->requested = "int8";
       } else if (n->reason.empty() && !n->def().has_trait(kStructural)) {
@@ -81,29 +83,111 @@ class Preparation {
 
   void find_anchors() {
     for (Node* n : graph_.nodes()) {
-      if (!is_one_of(*n, {Op::conv, Op::linear})) continue;
       QConfigMatch match = match_qconfig(recipe_, *n);
-      if (match.qconfig == nullptr) {
-        n->reason = "left in float by the recipe: " + match.because;
+      if (is_one_of(*n, {Op::conv, Op::linear})) {
+        find_dot(n, match);
+      } else if (match.qconfig == nullptr) {
         continue;
+      } else if (is_recurrent(*n)) {
+        find_recurrent(n, *match.qconfig);
+      } else if (is_embedding(*n)) {
+        find_embedding(n, *match.qconfig);
       }
-      n->requested = "int8";
-      const Tensor* weight = constant_tensor(n->input(1));
-      if (weight == nullptr || weight->dtype() != DType::f32) {
-        n->reason = "its weight is not a float constant";
-      } else if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) {
-        n->reason = "its bias is not a constant";
-      } else if (!is_float_value(n->input(0))) {
-        n->reason = "its input is not a float value";
-      } else if (!is_dynamic(match.qconfig->activation)) {
-        anchors_[n] = match.qconfig;
-        wanted_.insert(n->input(0));
-      } else if (n->is(Op::linear)) {
-        dynamic_.emplace_back(n, match.qconfig);
-      } else {
-        n->requested.clear();
-        n->reason = fmt::format("{} has no dynamic form; the recipe quantizes it dynamically", n->def().name);
-      }
+    }
+  }
+
+  void find_dot(Node* n, const QConfigMatch& match) {
+    if (match.qconfig == nullptr) {
+      n->reason = "left in float by the recipe: " + match.because;
+      return;
+    }
+    n->requested = "int8";
+    n->reason = why_no_codes(*n, 1);
+    if (!n->reason.empty()) return;
+    const WeightForm form = weight_form(*match.qconfig);
+    if (form == WeightForm::static_int8) {
+      anchors_[n] = match.qconfig;
+      wanted_.insert(n->input(0));
+    } else if (form == WeightForm::dynamic_int8 && n->is(Op::linear)) {
+      dynamic_.emplace_back(n, match.qconfig);
+    } else if (form == WeightForm::weight_only) {
+      keep_float_arithmetic(n, "weight-only: its weight is int8, it computes in float");
+    } else if (form == WeightForm::float16 && n->is(Op::linear)) {
+      find_float16(n, *match.qconfig);
+    } else {
+      n->requested.clear();
+      n->reason = fmt::format("{} has no {} form; the recipe asks for it", n->def().name, name_of(form));
+    }
+  }
+
+  // Why the weights at inputs 1 to `weights`, the bias behind them and the input cannot be turned into codes.
+  static std::string why_no_codes(const Node& n, std::size_t weights) {
+    for (std::size_t i = 1; i <= weights; ++i) {
+      const Tensor* weight = constant_tensor(n.input(i));
+      if (weight == nullptr || weight->dtype() != DType::f32) return "its weight is not a float constant";
+    }
+    const Value* bias = n.input(weights + 1);
+    if (bias != nullptr && constant_tensor(bias) == nullptr) return "its bias is not a constant";
+    return is_float_value(n.input(0)) ? "" : "its input is not a float value";
+  }
+
+  static const char* name_of(WeightForm form) {
+    switch (form) {
+      case WeightForm::static_int8:
+        return "static";
+      case WeightForm::dynamic_int8:
+        return "dynamic";
+      case WeightForm::weight_only:
+        return "weight-only";
+      case WeightForm::rows:
+        return "quantized-row";
+      case WeightForm::float16:
+        break;
+    }
+    return "float16";
+  }
+
+  void keep_float_arithmetic(Node* n, std::string reason) {
+    n->requested = kFloatArithmetic;
+    n->reason = std::move(reason);
+  }
+
+  void find_float16(Node* n, const QConfig& config) {
+    if (config.weight.dtype == DType::f16) {
+      return keep_float_arithmetic(n, "its weights are rounded to float16, it computes in float32");
+    }
+    n->requested.clear();
+    n->reason = fmt::format("weights have no {} form, only float16", dtype_name(config.weight.dtype));
+  }
+
+  // A recurrent op quantizes its state by itself in every step, so only a scale for all of x and u8 fit.
+  void find_recurrent(Node* n, const QConfig& config) {
+    const WeightForm form = weight_form(config);
+    if (form == WeightForm::static_int8) return;
+    const ObserverSpec& x = config.activation;
+    std::string why = why_no_codes(*n, 2);
+    if (why.empty() && form == WeightForm::dynamic_int8 &&
+        (x.dtype != DType::u8 || x.qscheme != QScheme::per_tensor_affine ||
+         x.granularity.kind == Granularity::Kind::token)) {
+      why = fmt::format("{} has no dynamic form with these activations, only with affine u8 per tensor", n->def().name);
+    }
+    if (!why.empty()) {
+      n->reason = std::move(why);
+    } else if (form == WeightForm::dynamic_int8) {
+      dynamic_.emplace_back(n, &config);
+    } else if (form == WeightForm::float16) {
+      find_float16(n, config);
+    } else {
+      n->reason = fmt::format("{} has no {} form", n->def().name, name_of(form));
+    }
+  }
+
+  void find_embedding(Node* n, const QConfig& config) {
+    if (weight_form(config) == WeightForm::rows) {
+      n->requested = config.weight.dtype == DType::u4 ? "int4" : "int8";
+      tables_.insert(n);
+    } else if (weight_form(config) == WeightForm::weight_only) {
+      n->reason = "tables are quantized by per_channel_affine_float_qparams only";
     }
   }
 
@@ -317,6 +401,7 @@ class Preparation {
   std::map<const Node*, const QConfig*> anchors_;
   std::vector<std::pair<Node*, const QConfig*>> dynamic_;  // in the order of the graph
   std::unordered_set<const Node*> members_;
+  std::unordered_set<const Node*> tables_;  // gather and embedding_bag whose rows become codes
   std::unordered_set<const Value*> wanted_;
   std::unordered_map<const Value*, const Value*> parent_;
   std::unordered_map<const Value*, std::string> names_;

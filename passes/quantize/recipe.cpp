@@ -99,6 +99,22 @@ Recipe default_dynamic_recipe() {
   return recipe;
 }
 
+Recipe default_weight_only_recipe() {
+  Recipe recipe = default_recipe();
+  recipe.name = "default_weight_only";
+  recipe.mode = QuantMode::weight_only;
+  recipe.global->activation = {};
+  recipe.global->activation.kind = "placeholder";
+  recipe.global->activation.dtype = DType::f32;
+  QConfig table = *recipe.global;
+  table.weight = {};
+  table.weight.kind = "per_channel_min_max";
+  table.weight.dtype = DType::u8;
+  table.weight.qscheme = QScheme::per_channel_affine_float_qparams;
+  recipe.object_type = {{"gather", table}, {"embedding_bag", table}};
+  return recipe;
+}
+
 // ---- JSON
 
 namespace {

@@ -103,6 +103,8 @@ struct Recipe {
 Recipe default_recipe();
 // The same weights for linear ops; their activations are quantized while the model runs. Needs no data.
 Recipe default_dynamic_recipe();
+// i8 weights per channel for conv and linear, u8 rows for embeddings; activations stay in float. Needs no data.
+Recipe default_weight_only_recipe();
 // JSON on one line, as the `spec` attribute of an observe node has it.
 std::string print_observer_spec(const ObserverSpec& spec);
 Result<ObserverSpec> parse_observer_spec(std::string_view text);

@@ -6,6 +6,7 @@
 #include "passes/pipeline.h"
 #include "passes/quantize/calibration.h"
 #include "tests/golden/fx.h"
+#include "tests/golden/module_chain.h"
 #include "tests/golden/run.h"
 #include "tests/golden/sections.h"
 #include "tools/machine.h"
@@ -59,39 +60,104 @@ void compare_weights(Case& c, const Graph& graph) {
   if (compared == 0) c.fail("no integer weight of the case was found in the graph");
 }
 
-// Every linear runs on integers, with a kernel of its own.
-Status require_kernels(const Graph& graph, int linears) {
-  int found = 0;
-  for (const Node* n : graph.nodes()) {
-    if (n->is(Op::linear)) return error(Code::check_failed, "{} runs in float: {}", n->label(), n->reason);
-    found += n->is(Op::qlinear);
-  }
-  return found == linears ? Status() : error(Code::check_failed, "{} integer linears, expected {}", found, linears);
+bool is_float_form(const Node& n) {
+  return n.is(Op::linear) || n.is(Op::lstm) || n.is(Op::gru) || n.is(Op::rnn);
 }
 
-// torch.ao.quantization.quantize_dynamic with its default qconfig, on the fbgemm engine.
-Status quantize_dynamic(Case& c) {
-  if (!has_float_model(c)) return c.skip("the float model was not exported");
-  AOQ_ASSIGN(Graph graph, float_model(c));
-  Recipe recipe = default_dynamic_recipe();
-  QConfig config = *recipe.global;
+// Every layer that was asked for runs on integers, with a kernel of its own.
+Status require_kernels(const Graph& graph, int layers) {
+  int found = 0;
+  for (const Node* n : graph.nodes()) {
+    if (is_float_form(*n) && n->requested == "int8") {
+      return error(Code::check_failed, "{} runs in float: {}", n->label(), n->reason);
+    }
+    found += n->is(Op::qlinear) || n->is(Op::qlstm) || n->is(Op::qgru) || n->is(Op::qrnn);
+  }
+  return found == layers ? Status() : error(Code::check_failed, "{} integer layers, expected {}", found, layers);
+}
+
+// torch.ao.quantization.quantize_dynamic's qconfigs, on the fbgemm engine.
+QConfig dynamic_config() {
+  QConfig config = *default_dynamic_recipe().global;
   config.activation.reduce_range = true;
   config.weight = {};
   config.weight.kind = "min_max";
   config.weight.dtype = DType::i8;
   config.weight.qscheme = QScheme::per_tensor_symmetric;
+  return config;
+}
+
+QConfig float16_config() {
+  QConfig config = dynamic_config();
+  config.activation.dtype = DType::f32;
+  config.weight.kind = "placeholder";
+  config.weight.dtype = DType::f16;
+  return config;
+}
+
+Recipe without_rules() {
+  Recipe recipe = default_dynamic_recipe();
   recipe.global.reset();
-  recipe.object_type.emplace_back("linear", config);
+  return recipe;
+}
+
+struct Lowered {
+  Graph graph;
+  int layers = 0;  // that were asked to be integers
+};
+
+// Through the quantized stage, whose integer weights are compared where the case has them.
+enum class CompareWeights : std::uint8_t { no, yes };
+Result<Lowered> lowered(Case& c, Graph graph, const Recipe& recipe, CompareWeights compare) {
   AOQ_TRY(quantize(graph, recipe, Stage::quantized));
-  compare_weights(c, graph);
-  int linears = 0;
-  for (const Node* n : graph.nodes()) linears += n->is(Op::linear);
+  if (compare == CompareWeights::yes) compare_weights(c, graph);
+  int layers = 0;
+  for (const Node* n : graph.nodes()) layers += is_float_form(*n) && n->requested == "int8";
   AOQ_TRY(quantize(graph, recipe, Stage::lowered));
-  AOQ_TRY(require_kernels(graph, linears));
+  AOQ_TRY(require_kernels(graph, layers));
+  return Lowered{std::move(graph), layers};
+}
+
+Status compare_y(Case& c, Graph graph) {
   AOQ_ASSIGN(const std::vector<Tensor> test, c.inputs("test"));
   AOQ_ASSIGN(const Tensor y, run_on_cpu(std::move(graph), test));
   c.equal_relative(c.output_json("y")[0], y, 1e-5, static_cast<std::size_t>(y.element_count()));
   return {};
+}
+
+// Each layer on its recorded input, then the whole model.
+Status quantize_chain(Case& c) {
+  AOQ_ASSIGN(const std::vector<ChainModule> modules, read_chain(c));
+  Recipe recipe = without_rules();
+  bool has_integers = false;
+  for (const ChainModule& m : modules) {
+    if (m.is_dynamic) recipe.module_name.emplace_back(m.name, m.is_float16 ? float16_config() : dynamic_config());
+    has_integers = has_integers || (m.is_dynamic && m.type == "Linear" && !m.is_float16);
+  }
+  for (const ChainModule& m : modules) {
+    const std::optional<RecordedLayer> recorded = recorded_layer(c, m.name);
+    if (!recorded) continue;
+    AOQ_ASSIGN(Graph graph, layer_graph(c, m, *recorded));
+    AOQ_ASSIGN(Lowered layer, lowered(c, std::move(graph), recipe, CompareWeights::no));
+    if (m.is_dynamic && !m.is_float16 && layer.layers == 0) c.fail(m.name + " has no integer layer");
+    AOQ_ASSIGN(const Tensor y, run_on_cpu(std::move(layer.graph), {recorded->input}));
+    const Json& expected = c.output_json(("layer." + m.name).c_str())[1];
+    c.equal_relative(expected, y, 1e-5, static_cast<std::size_t>(y.element_count()));
+  }
+  AOQ_ASSIGN(Graph graph, chain_graph(c, modules));
+  const CompareWeights compare = has_integers ? CompareWeights::yes : CompareWeights::no;
+  AOQ_ASSIGN(Lowered whole, lowered(c, std::move(graph), recipe, compare));
+  return compare_y(c, std::move(whole.graph));
+}
+
+// torch.ao.quantization.quantize_dynamic.
+Status quantize_dynamic(Case& c) {
+  if (!has_float_model(c)) return quantize_chain(c);
+  AOQ_ASSIGN(Graph graph, float_model(c));
+  Recipe recipe = without_rules();
+  for (const char* op : {"linear", "lstm", "gru", "rnn"}) recipe.object_type.emplace_back(op, dynamic_config());
+  AOQ_ASSIGN(Lowered whole, lowered(c, std::move(graph), recipe, CompareWeights::yes));
+  return compare_y(c, std::move(whole.graph));
 }
 
 constexpr OpRunner kRunners[] = {

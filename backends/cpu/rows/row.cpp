@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "runtime/computed_constant.h"
+
 namespace aoq::cpu {
 namespace {
 
@@ -42,7 +44,9 @@ const Tensor* constant_input(const PrepareContext& context, std::size_t i) {
 }
 
 bool is_weight(const Value* value) {
-  return value != nullptr && (value->def()->is(Op::constant) || value->def()->is(Op::packed_constant));
+  if (value == nullptr) return false;
+  const Node& def = *value->def();
+  return def.is(Op::constant) || def.is(Op::packed_constant) || is_computed_constant(def);
 }
 
 Result<std::vector<float>> float_constants(const PrepareContext& context, std::size_t i, std::int64_t size) {

@@ -103,7 +103,7 @@ inline std::int64_t bytes_to_cache_line(std::int64_t bytes) {
 
 // The tensor of an operand that is a plain constant; null otherwise.
 const Tensor* constant_input(const PrepareContext& context, std::size_t i);
-// Whether the operand is a constant, plain or packed.
+// Whether the operand is a constant: plain, packed, or computed when the model is loaded.
 bool is_weight(const Value* value);
 // The floats of operand i; empty where it is absent, refused where it is not a plain f32 constant of `size` elements.
 Result<std::vector<float>> float_constants(const PrepareContext& context, std::size_t i, std::int64_t size);

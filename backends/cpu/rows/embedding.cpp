@@ -1,0 +1,136 @@
+// embedding_bag and qembedding: rows of a table, added in the order of the reference, so equal bit for bit.
+#include <cmath>
+
+#include "backends/cpu/rows/rows.h"
+#include "ir/math.h"
+#include "ir/ops/fma.h"
+
+namespace aoq::cpu {
+namespace {
+
+std::int64_t integer_at(DType dtype, const std::byte* data, std::int64_t i) {
+  if (dtype == DType::i32) return reinterpret_cast<const std::int32_t*>(data)[i];
+  return reinterpret_cast<const std::int64_t*>(data)[i];
+}
+
+// Where the rows of each result begin among the indices (ir/ops/embedding.h).
+struct Bags {
+  std::size_t operand = 0;  // of the indices; the offsets are behind them
+  DType indices_type = DType::i64, offsets_type = DType::i64;
+  std::int64_t count = 0, indices = 0, offsets = -1, table_rows = 0;
+
+  std::int64_t offset(const RunContext& c, std::int64_t b) const {
+    if (offsets < 0) return b * (indices / std::max<std::int64_t>(count, 1));
+    return b < offsets ? integer_at(offsets_type, c.inputs[operand + 1], b) : indices;
+  }
+  std::int64_t row(const RunContext& c, std::int64_t i) const {
+    const std::int64_t index = integer_at(indices_type, c.inputs[operand], i);
+    return index < 0 ? index + table_rows : index;
+  }
+
+  // Indices and offsets are data.
+  Status check(const RunContext& c) const {
+    for (std::int64_t b = 0; b < offsets; ++b) {
+      const std::int64_t low = b == 0 ? 0 : offset(c, b - 1), high = b == 0 ? 0 : indices, found = offset(c, b);
+      if (found >= low && found <= high) continue;
+      return error(Code::invalid_data, "offsets element {} is {}, expected a value in [{}, {}]", b, found, low, high);
+    }
+    const std::int64_t end = count == 0 ? 0 : offset(c, count);
+    for (std::int64_t i = offset(c, 0); i < end; ++i) {
+      const std::int64_t r = row(c, i);
+      if (r >= 0 && r < table_rows) continue;
+      return error(Code::invalid_data, "index {} is {}, expected a value in [{}, {})", i,
+                   integer_at(indices_type, c.inputs[operand], i), -table_rows, table_rows);
+    }
+    return {};
+  }
+};
+
+Bags bags_of(const PrepareContext& context, std::size_t operand) {
+  Bags bags{operand, context.inputs[operand].dtype};
+  bags.indices = element_count(context.inputs[operand]);
+  bags.table_rows = context.inputs[0].shape[0];
+  const std::vector<std::int64_t>& y = context.outputs[0].shape;
+  bags.count = element_count(std::span(y).first(y.size() - 1));
+  if (context.node.input(operand + 1) == nullptr) return bags;
+  bags.offsets_type = context.inputs[operand + 1].dtype;
+  bags.offsets = element_count(context.inputs[operand + 1]);
+  return bags;
+}
+
+enum class BagMode : std::uint8_t { sum, mean, max };
+
+// Calls add(worker, row, acc, is_first) for the rows of every bag.
+template <typename Add>
+KernelResult bag_kernel(const PrepareContext& context, const Bags& bags, BagMode mode, Add add) {
+  const std::int64_t columns = context.outputs[0].shape.back();
+  const std::int64_t average = bags.indices / std::max<std::int64_t>(bags.count, 1) + 1;
+  Split split = split_work(bags.count, average * (columns / 2 + 4), context);
+  KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(columns * 4)) *
+                                     static_cast<std::uint64_t>(split.workers)};
+  return make_kernel(
+      [=](const RunContext& c) -> Status {
+        AOQ_TRY(bags.check(c));
+        run_split(c, split, [&](int worker, std::int64_t first, std::int64_t last) {
+          for (std::int64_t b = first; b < last; ++b) {
+            float* acc = output_of<float>(c) + b * columns;
+            std::fill_n(acc, columns, 0.0f);
+            const std::int64_t begin = bags.offset(c, b), end = bags.offset(c, b + 1);
+            for (std::int64_t i = begin; i < end; ++i) add(c, worker, bags.row(c, i), acc, i == begin);
+            if (mode != BagMode::mean || begin == end) continue;
+            const float share = 1.0f / static_cast<float>(end - begin);
+            for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] * share;
+          }
+        });
+        return {};
+      },
+      needs);
+}
+
+BagMode mode_of(const Attributes& attributes) {
+  const std::string& mode = attributes.string("mode");
+  return mode == "mean" ? BagMode::mean : mode == "max" ? BagMode::max : BagMode::sum;
+}
+
+}  // namespace
+
+KernelResult make_embedding_bag(const PrepareContext& context) {
+  if (context.inputs[0].dtype != DType::f32) return refuse("the kernel reads f32");
+  const BagMode mode = mode_of(context.attributes);
+  const std::int64_t columns = context.outputs[0].shape.back();
+  return bag_kernel(context, bags_of(context, 1), mode,
+                    [=](const RunContext& c, int, std::int64_t row, float* acc, bool is_first) {
+                      const float* x = input_of<float>(c, 0) + row * columns;
+                      if (mode == BagMode::max && is_first) {
+                        std::copy_n(x, columns, acc);
+                      } else if (mode == BagMode::max) {
+                        for (std::int64_t k = 0; k < columns; ++k) acc[k] = math::maximum(acc[k], x[k]);
+                      } else {
+                        for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] + x[k];
+                      }
+                    });
+}
+
+KernelResult make_qembedding(const PrepareContext& context) {
+  const std::int64_t columns = context.outputs[0].shape.back();
+  const std::int64_t row_bytes = context.inputs[0].shape[1];
+  const bool is_byte_wide = context.attributes.integer("bits") == 8;
+  const std::int64_t stride = bytes_to_cache_line(columns * 4) / 4;
+  return bag_kernel(context, bags_of(context, 3), mode_of(context.attributes),
+                    [=](const RunContext& c, int worker, std::int64_t row, float* acc, bool) {
+                      const auto* codes = input_of<std::uint8_t>(c, 0) + row * row_bytes;
+                      float* values = reinterpret_cast<float*>(c.scratch) + worker * stride;
+                      const float bias = input_of<float>(c, 2)[row];
+                      for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] + bias;
+                      if (is_byte_wide) {
+                        for (std::int64_t k = 0; k < columns; ++k) values[k] = static_cast<float>(codes[k]);
+                      } else {
+                        for (std::int64_t k = 0; k < columns; ++k) {
+                          values[k] = static_cast<float>((codes[k / 2] >> (k % 2 * 4)) & 15);
+                        }
+                      }
+                      ops::fma_accumulate(input_of<float>(c, 1)[row], values, acc, columns);
+                    });
+}
+
+}  // namespace aoq::cpu
