@@ -47,7 +47,7 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
   if (options.last != Stage::lowered) return {};
   // Where stubs are, nothing fuses across them; what is fused now is one op.
   const std::array<std::string, 2> fuse{"fuse-activation", "dce"};
-  if (quantizes) AOQ_TRY(run_named(graph, fuse, context, options));
+  if (options.mode != QuantMode::none) AOQ_TRY(run_named(graph, fuse, context, options));
   AOQ_TRY(run_stage(graph, "lower", context, options));
   return run_named(graph, lowered_rewrites(), context, options);
 }

@@ -23,13 +23,14 @@ UnitKind kind_of(const Node& n) {
 bool is_inside(const Node& n) {
   if (n.is(Op::constant)) return !is_attribute(n);
   if (n.is(Op::observe) && n.scope.callee == "module") return true;
-  if (!rewrite::is_one_of(n, {Op::observe, Op::dequantize}) || n.input(0) == nullptr) return false;
+  if (!rewrite::is_one_of(n, {Op::observe, Op::dequantize, Op::dequantize_rows}) || n.input(0) == nullptr) return false;
   const Node& def = *n.input(0)->def();
   return def.is(Op::constant) && !is_attribute(def);
 }
 
 // Stubs and observers are units of their own whatever their scope says.
 bool is_boundary(const Node& n) {
+  if (n.is(Op::cast) && n.scope.type == "Observer") return true;
   return rewrite::is_one_of(
       n, {Op::input, Op::output, Op::constant, Op::observe, Op::quantize, Op::dequantize, Op::choose_qparams});
 }

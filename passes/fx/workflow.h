@@ -26,6 +26,9 @@ Status fuse_fx(Graph& graph, const Recipe& recipe);
 // From traced to prepared. Errors name the module.
 Status prepare_fx(Graph& graph, const Recipe& recipe);
 
+// Of a converted graph: biases as QNNPACK keeps them, in whole steps.
+Status round_biases(Graph& graph);
+
 // A line for each node as FX has it: "call_module | fc1 | fc1 | (activation_post_process_0,)". Arguments are those
 // that are nodes; numbers and keyword arguments are left out.
 std::string print_fx(const Graph& graph);

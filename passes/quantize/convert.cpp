@@ -15,6 +15,7 @@
 
 #include "ir/error_id.h"
 #include "passes/fx/custom_module.h"
+#include "passes/fx/workflow.h"
 #include "passes/quantize/calibration.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
@@ -211,7 +212,9 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
       graph.metadata["quantized_output." + std::to_string(index)] =
           fmt::format("{} {}", hex_float(static_cast<double>(q->scale)), q->zero_point);
     }
+    Node* dq = output->input(k)->def();
     graph.set_input(output, k, codes);
+    if (dq->output()->uses().empty()) graph.erase(dq);
   }
   return {};
 }
@@ -276,6 +279,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
     n = next;
   }
   AOQ_TRY(convert_boundaries(graph, context.recipe->custom));
+  if (context.recipe->backend == "qnnpack") AOQ_TRY(fx::round_biases(graph));
   graph.stage = Stage::quantized;
   return true;
 }
