@@ -243,7 +243,8 @@ Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equali
   ObserverSpec spec = match.qconfig->weight;
   const WeightForm form = weight_form(*match.qconfig);
   if (is_recurrent(*n) || form == WeightForm::float16) AOQ_TRY(take_weight_observers(graph, n, &spec));
-  if (form == WeightForm::float16) return round_weights_to_f16(graph, n);
+  // FX's reference graph rounds what such a layer reads instead; lowering turns that into rounded weights.
+  if (form == WeightForm::float16) return recipe.backend.empty() ? round_weights_to_f16(graph, n) : Status();
   if (is_recurrent(*n)) return quantize_recurrent_weights(graph, n, spec);
   if (form == WeightForm::rows) return is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
   return is_dot(*n) ? convert_weight(graph, n, recipe, equalization) : Status();
