@@ -127,7 +127,8 @@ std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const 
   return correction;
 }
 
-Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
+Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization,
+                      const Ranges& ranges) {
   QConfigMatch match = match_qconfig(recipe, *n);
   if (match.qconfig == nullptr)
     return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
@@ -139,7 +140,18 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
     AOQ_ASSIGN(spec, parse_observer_spec(observe->attributes().string("spec")));
     weight = observe->input(0);
   }
-  AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), spec));
+  // Training watched the weights themselves; the folded one is the last that it sees, as in PyTorch.
+  const auto trained = observe == nullptr ? ranges.observers.end()
+                                          : ranges.observers.find(observe->attributes().string("observer"));
+  Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), spec);
+  if (trained != ranges.observers.end()) {
+    AOQ_ASSIGN(const std::unique_ptr<Observer> last, observer_from_json(observer_to_json(*trained->second)));
+    AOQ_TRY(last->observe(constant_tensor(weight)->view()));
+    AOQ_ASSIGN(const QParams q, last->qparams());
+    made = quantize_weight(*constant_tensor(weight), q);
+  }
+  if (!made.ok()) return std::move(made).status();
+  const IntegerWeight w = std::move(*made);
   std::string label = weight->def()->label();
   auto channels = static_cast<std::int64_t>(w.scale.size());
   Node* before = observe != nullptr ? observe : n;
@@ -232,7 +244,8 @@ Status take_weight_observers(Graph& graph, Node* n, ObserverSpec* spec) {
 }
 
 // The weights of a node that prepare asked for, by the form that its qconfig gives them.
-Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
+Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization,
+                       const Ranges& ranges) {
   const bool is_float = n->requested == kFloatArithmetic;
   if (!is_float && (n->requested.empty() || !n->reason.empty())) return {};
   if (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)) return {};
@@ -247,7 +260,7 @@ Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equali
   if (form == WeightForm::float16) return recipe.backend.empty() ? round_weights_to_f16(graph, n) : Status();
   if (is_recurrent(*n)) return quantize_recurrent_weights(graph, n, spec);
   if (form == WeightForm::rows) return is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
-  return is_dot(*n) ? convert_weight(graph, n, recipe, equalization) : Status();
+  return is_dot(*n) ? convert_weight(graph, n, recipe, equalization, ranges) : Status();
 }
 
 Result<bool> run(Graph& graph, PassContext& context) {
@@ -272,7 +285,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
       AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
     }
     Node* next = n->next();
-    Status converted = convert_weights(graph, n, *context.recipe, equalization);
+    Status converted = convert_weights(graph, n, *context.recipe, equalization, *context.ranges);
     if (!converted.ok()) return std::move(converted).with_context(describe(*n));
     if (n->is(Op::observe) && !is_weight_observer(*n)) {
       AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));

@@ -50,7 +50,14 @@ bool is_embedding(const Node& n) {
 Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& spec) {
   AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
   AOQ_TRY(observer->observe(weight.view()));
-  AOQ_ASSIGN(QParams q, observer->qparams());
+  AOQ_ASSIGN(const QParams q, observer->qparams());
+  return quantize_weight(weight, q);
+}
+
+Result<IntegerWeight> quantize_weight(const Tensor& weight, const QParams& q) {
+  if (q.scale.empty() || weight.element_count() % static_cast<std::int64_t>(q.scale.size()) != 0) {
+    return error(ErrorId::ranges_mismatch, "{} scales for a weight {}", q.scale.size(), shape_to_string(weight.shape()));
+  }
   IntegerWeight out;
   AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
   out.scale = q.scale;
