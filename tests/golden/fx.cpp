@@ -571,7 +571,8 @@ Status compare_layers(Case& c, const Graph& graph) {
     Node* quantize = nullptr;
     AOQ_ASSIGN(const Tensor y, layer_on(*n, *x, &quantize));
     const std::vector<double> found = to_doubles(y), wanted = to_doubles(*expected);
-    const std::vector<bool> may = can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
+    const std::vector<bool> may =
+        can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
     if (found.size() != wanted.size() || may.size() != found.size()) return error(Code::internal, "sizes differ");
     for (std::size_t i = 0; i < found.size(); ++i) {
       const double d = std::fabs(found[i] - wanted[i]);
