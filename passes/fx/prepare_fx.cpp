@@ -32,9 +32,13 @@ struct Match {
   bool is_dynamic = false, is_shared = false, is_weight_only = false;
 };
 
-bool is_weighted(const Node& n) { return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear}); }
+bool is_weighted(const Node& n) {
+  return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear});
+}
 
-bool is_float(const Value* v) { return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization; }
+bool is_float(const Value* v) {
+  return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization;
+}
 
 // Whether an operand is data rather than a weight, a bias or a statistic.
 bool is_activation(const Node& n, std::size_t operand) {
@@ -171,8 +175,8 @@ class FxPreparation {
   Status match_custom(int i, const CustomModule& custom) {
     const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
     if (qconfig == nullptr) return {};
-    Match m{i, i, qconfig, custom.mode == QuantMode::dynamic_quantization, false,
-            custom.mode == QuantMode::weight_only};
+    Match m{
+        i, i, qconfig, custom.mode == QuantMode::dynamic_quantization, false, custom.mode == QuantMode::weight_only};
     match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
     matches_.push_back(m);
     return {};
@@ -321,7 +325,8 @@ class FxPreparation {
       const QConfig* qconfig = maker >= 0 ? qconfigs_[static_cast<std::size_t>(maker)].qconfig : nullptr;
       if (qconfig == nullptr && recipe_.global) qconfig = &*recipe_.global;
       if (qconfig == nullptr) {
-        return error(ErrorId::recipe_invalid, "quantized_outputs: result {} has no qconfig to be quantized with", index);
+        return error(ErrorId::recipe_invalid, "quantized_outputs: result {} has no qconfig to be quantized with",
+                     index);
       }
       AOQ_ASSIGN(Node * o, observe(v, qconfig->activation));
       graph_.set_input(output, k, o->output());

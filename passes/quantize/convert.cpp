@@ -191,7 +191,8 @@ bool is_weight_observer(const Node& observe) {
   if (constant_tensor(observe.input(0)) == nullptr) return false;
   const std::vector<Use>& uses = observe.output()->uses();
   return std::any_of(uses.begin(), uses.end(), [](const Use& use) {
-    return (is_dot(*use.user) && use.operand == 1) || (is_recurrent(*use.user) && (use.operand == 1 || use.operand == 2));
+    return (is_dot(*use.user) && use.operand == 1) ||
+           (is_recurrent(*use.user) && (use.operand == 1 || use.operand == 2));
   });
 }
 
@@ -201,7 +202,8 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
   for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
     const auto at = static_cast<std::size_t>(q.index);
     if (q.index < 0 || at >= inputs.size()) {
-      return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index, inputs.size());
+      return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index,
+                   inputs.size());
     }
     Value* x = inputs[at]->output();
     inputs[at]->set_attribute("dtype", DType::u8);

@@ -385,7 +385,7 @@ class Lowering {
     } else {
       const std::string& mode = n->attributes().string("mode");
       if (mode == "max") {
-        n->reason = "a maximum has no form on quantized rows";
+        if (n->reason.empty()) n->reason = "a maximum has no form on quantized rows";
         return false;
       }
       a.set("mode", mode);

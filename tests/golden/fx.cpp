@@ -68,7 +68,7 @@ Result<Clause> parse_clause(std::string text) {
 }
 
 void add_types(Recipe& recipe, std::string subject, const std::optional<QConfig>& qconfig) {
-  for (std::size_t at = subject.find(" and "); ; at = subject.find(" and ")) {
+  for (std::size_t at = subject.find(" and ");; at = subject.find(" and ")) {
     std::string type = trimmed(at == std::string::npos ? subject : subject.substr(0, at));
     if (type.starts_with("nn.")) type = type.substr(3);
     recipe.object_type.emplace_back(type, qconfig);
@@ -151,7 +151,9 @@ std::string first_difference(const std::string& expected, const std::string& fou
       begin = i + 1;
     }
   }
-  auto line_at = [&](const std::string& s) { return s.substr(std::min(begin, s.size()), s.find('\n', std::min(begin, s.size())) - std::min(begin, s.size())); };
+  auto line_at = [&](const std::string& s) {
+    return s.substr(std::min(begin, s.size()), s.find('\n', std::min(begin, s.size())) - std::min(begin, s.size()));
+  };
   return fmt::format("line {}: expected \"{}\", found \"{}\"", line, line_at(expected), line_at(found));
 }
 
@@ -293,7 +295,8 @@ Status compare_weights(Case& c, const Graph& graph) {
   }
   for (const auto& [key, info] : c.outputs_json().items()) {
     const bool is_integer = info.is_object() && info.contains("dtype") && info["dtype"] == "qint8";
-    if (key.starts_with("module.") && key.ends_with(".weight") && is_integer && key.find("custom.") == std::string::npos) {
+    if (key.starts_with("module.") && key.ends_with(".weight") && is_integer &&
+        key.find("custom.") == std::string::npos) {
       --compared;
     }
   }
@@ -475,7 +478,8 @@ Status compare_values(Case& c, const NodeValues& values, const std::map<std::str
       c.fail(key + ": codes of an unknown scale, expected floats");
     } else {
       // One of the two has rounded to codes already.
-      Step golden{expects_codes ? info["scale"].get<double>() : 1, expects_codes ? info["zero_point"].get<double>() : 0};
+      Step golden{expects_codes ? info["scale"].get<double>() : 1,
+                  expects_codes ? info["zero_point"].get<double>() : 0};
       std::vector<double> expected = expects_codes ? as_floats(tensor, golden) : to_doubles(tensor);
       std::vector<double> ours = as_floats(*found, step == steps.end() ? Step{} : step->second);
       if (found->dtype() != DType::f32) clip(expected, step->second);
@@ -593,7 +597,8 @@ Status compare_layers(Case& c, const Graph& graph) {
     Node* quantize = nullptr;
     AOQ_ASSIGN(const Tensor y, layer_on(*n, *x, &quantize));
     const std::vector<double> found = to_doubles(y), wanted = to_doubles(*expected);
-    const std::vector<bool> may = can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
+    const std::vector<bool> may =
+        can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
     if (found.size() != wanted.size() || may.size() != found.size()) return error(Code::internal, "sizes differ");
     for (std::size_t i = 0; i < found.size(); ++i) {
       const double d = std::fabs(found[i] - wanted[i]);
@@ -620,7 +625,8 @@ Status compare_results(Case& c, const char* key, const std::vector<Tensor>& foun
       compare_floats(c, key, to_doubles(tensor), to_doubles(found[i]), step);
     }
   }
-  if (expected.size() != found.size()) c.fail(fmt::format("{}: {} results, found {}", key, expected.size(), found.size()));
+  if (expected.size() != found.size())
+    c.fail(fmt::format("{}: {} results, found {}", key, expected.size(), found.size()));
   return {};
 }
 
