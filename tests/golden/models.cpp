@@ -163,7 +163,7 @@ Status quantize_dynamic(Case& c) {
 constexpr OpRunner kRunners[] = {
     {"quantize_dynamic", quantize_dynamic, {}},
     {"fx_quantize", fx_quantize, {}},
-    {"torchao_static_quantization", nullptr, "torchao's flows are not built yet"},
+    {"torchao_static_quantization", torchao_static, {}},
 };
 
 }  // namespace
