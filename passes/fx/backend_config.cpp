@@ -229,6 +229,7 @@ class Builder {
   }
 
   void rest() {
+    add({{"QuantStub"}}, Observation::different, plain_configs());
     for (const char* name : {".shape", ".size", "dims"}) add({{name}}, Observation::not_observed, {});
     for (const char* name : {"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "lstm", "gru", "rnn"}) {
       add({{name}}, Observation::different, {integer_config(true, true), half_config()});

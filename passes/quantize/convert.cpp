@@ -127,23 +127,22 @@ std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const 
   return correction;
 }
 
+struct WeightLearnt {
+  const ObserverSpec& spec;
+  const Ranges& ranges;
+};
+
 Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization,
-                      const Ranges& ranges) {
-  QConfigMatch match = match_qconfig(recipe, *n);
-  if (match.qconfig == nullptr)
-    return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
+                      const WeightLearnt& learnt) {
   Value* weight = n->input(1);
-  ObserverSpec spec = match.qconfig->weight;
-  // An observer on the weight says how, and where its stubs belong.
+  const Ranges& ranges = learnt.ranges;
+  // An observer on the weight says where its stubs belong.
   Node* observe = weight->def()->is(Op::observe) ? weight->def() : nullptr;
-  if (observe != nullptr) {
-    AOQ_ASSIGN(spec, parse_observer_spec(observe->attributes().string("spec")));
-    weight = observe->input(0);
-  }
+  if (observe != nullptr) weight = observe->input(0);
   // Training watched the weights themselves; the folded one is the last that it sees, as in PyTorch.
   const auto trained = observe == nullptr ? ranges.observers.end()
                                           : ranges.observers.find(observe->attributes().string("observer"));
-  Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), spec);
+  Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), learnt.spec);
   if (trained != ranges.observers.end()) {
     AOQ_ASSIGN(const std::unique_ptr<Observer> last, observer_from_json(observer_to_json(*trained->second)));
     AOQ_TRY(last->observe(constant_tensor(weight)->view()));
@@ -186,13 +185,20 @@ bool is_dot(const Node& n) {
   return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear});
 }
 
+std::vector<std::size_t> weight_operands(const Node& n) {
+  if (is_dot(n)) return {1};
+  if (is_recurrent(n)) return {1, 2};
+  if (is_one_of(n, {Op::gather, Op::embedding_bag})) return {0};
+  return {};
+}
+
 // An observer of a constant that its reader turns into codes itself.
 bool is_weight_observer(const Node& observe) {
   if (constant_tensor(observe.input(0)) == nullptr) return false;
   const std::vector<Use>& uses = observe.output()->uses();
   return std::any_of(uses.begin(), uses.end(), [](const Use& use) {
-    return (is_dot(*use.user) && use.operand == 1) ||
-           (is_recurrent(*use.user) && (use.operand == 1 || use.operand == 2));
+    const std::vector<std::size_t> weights = weight_operands(*use.user);
+    return std::find(weights.begin(), weights.end(), static_cast<std::size_t>(use.operand)) != weights.end();
   });
 }
 
@@ -233,16 +239,31 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
   return {};
 }
 
-// Where observers on the weights say how, they are asked and go.
-Status take_weight_observers(Graph& graph, Node* n, ObserverSpec* spec) {
-  for (std::size_t k = 1; k <= 2 && k < n->inputs().size(); ++k) {
-    if (n->input(k) == nullptr || !n->input(k)->def()->is(Op::observe)) continue;
-    Node* observe = n->input(k)->def();
-    AOQ_ASSIGN(*spec, parse_observer_spec(observe->attributes().string("spec")));
+// What the observers on a node's weights say; none where there are none.
+Result<std::optional<ObserverSpec>> observed_weights(const Node& n) {
+  std::optional<ObserverSpec> spec;
+  for (std::size_t k : weight_operands(n)) {
+    const Value* v = n.input(k);
+    if (v == nullptr || !v->def()->is(Op::observe) || constant_tensor(v->def()->input(0)) == nullptr) continue;
+    AOQ_ASSIGN(spec, parse_observer_spec(v->def()->attributes().string("spec")));
+  }
+  return spec;
+}
+
+void take_weight_observers(Graph& graph, Node* n) {
+  for (std::size_t k : weight_operands(*n)) {
+    Node* observe = n->input(k) == nullptr ? nullptr : n->input(k)->def();
+    if (observe == nullptr || !observe->is(Op::observe)) continue;
     graph.set_input(n, k, observe->input(0));
     if (observe->output()->uses().empty()) graph.erase(observe);
   }
-  return {};
+}
+
+// The form that prepare gave a node whose weights are observed: it asked the recipe and the backend.
+WeightForm prepared_form(const Node& n, const ObserverSpec& spec) {
+  if (spec.qscheme == QScheme::per_channel_affine_float_qparams) return WeightForm::rows;
+  if (n.requested != kFloatArithmetic) return is_recurrent(n) ? WeightForm::dynamic_int8 : WeightForm::static_int8;
+  return spec.kind == "placeholder" ? WeightForm::float16 : WeightForm::weight_only;
 }
 
 // The weights of a node that prepare asked for, by the form that its qconfig gives them.
@@ -250,19 +271,22 @@ Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equali
                        const Ranges& ranges) {
   const bool is_float = n->requested == kFloatArithmetic;
   if (!is_float && (n->requested.empty() || !n->reason.empty())) return {};
-  if (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)) return {};
+  AOQ_ASSIGN(const std::optional<ObserverSpec> observed, observed_weights(*n));
+  if (!observed && (!recipe.backend.empty() || (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)))) return {};
   QConfigMatch match = match_qconfig(recipe, *n);
-  if (match.qconfig == nullptr) {
+  if (match.qconfig == nullptr && !observed) {
     return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
   }
-  ObserverSpec spec = match.qconfig->weight;
-  const WeightForm form = weight_form(*match.qconfig);
-  if (is_recurrent(*n) || form == WeightForm::float16) AOQ_TRY(take_weight_observers(graph, n, &spec));
+  const ObserverSpec spec = observed ? *observed : match.qconfig->weight;
+  const WeightForm form = observed ? prepared_form(*n, spec) : weight_form(*match.qconfig);
+  if (is_dot(*n) && form != WeightForm::float16 && form != WeightForm::rows) {
+    return convert_weight(graph, n, recipe, equalization, {spec, ranges});
+  }
+  take_weight_observers(graph, n);
   // FX's reference graph rounds what such a layer reads instead; lowering turns that into rounded weights.
   if (form == WeightForm::float16) return recipe.backend.empty() ? round_weights_to_f16(graph, n) : Status();
   if (is_recurrent(*n)) return quantize_recurrent_weights(graph, n, spec);
-  if (form == WeightForm::rows) return is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
-  return is_dot(*n) ? convert_weight(graph, n, recipe, equalization, ranges) : Status();
+  return form == WeightForm::rows && is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
 }
 
 Result<bool> run(Graph& graph, PassContext& context) {

@@ -116,5 +116,7 @@ struct QConfigMatch {
   std::string because;               // which rule said so: for reports
 };
 QConfigMatch match_qconfig(const Recipe& recipe, const Node& node);
+// As if the node's module had this path.
+QConfigMatch match_qconfig(const Recipe& recipe, const Node& node, const std::string& path);
 
 }  // namespace aoq
