@@ -393,7 +393,7 @@ std::string print_recipe(const Recipe& recipe) {
     json["module_name_object_type_order"].push_back(
         Json::array({rule.module, rule.object_type, rule.index, qconfig_to_json(rule.qconfig)}));
   }
-  for (auto& [key, value] : custom_to_json(recipe.custom).items()) json[key] = value;
+  json.update(custom_to_json(recipe.custom));
   return dump_json(json);
 }
 
