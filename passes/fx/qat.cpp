@@ -141,7 +141,8 @@ Result<Tensor> QatForward::observe(const Node& n, const Tensor& x) {
   if (spec.kind == "placeholder") return x;
   if (observes) AOQ_TRY(observer->observe(x.view()));
   if (!fake_quantizes) return x;
-  const bool is_symmetric = spec.qscheme == QScheme::per_tensor_symmetric || spec.qscheme == QScheme::per_channel_symmetric;
+  const bool is_symmetric =
+      spec.qscheme == QScheme::per_tensor_symmetric || spec.qscheme == QScheme::per_channel_symmetric;
   const QRangeRequest request{spec.dtype, spec.quant_min, spec.quant_max,
                               spec.reduce_range ? ReduceRange::yes : ReduceRange::no, true};
   AOQ_ASSIGN(const QRange range, observer_qrange(request));
@@ -153,8 +154,8 @@ Result<Tensor> QatForward::observe(const Node& n, const Tensor& x) {
   }
   const ObserverState& state = observer->state();
   for (std::size_t i = 0; i < state.min.size() && spec.kind != "fixed_qparams"; ++i) {
-    const TensorQParams q = choose_quantization_params(
-        state.min[i], state.max[i], {.range = range, .preserve_sparsity = is_symmetric});
+    const TensorQParams q =
+        choose_quantization_params(state.min[i], state.max[i], {.range = range, .preserve_sparsity = is_symmetric});
     scale.push_back(static_cast<float>(q.scale));
     zero_point.push_back(q.zero_point);
   }
@@ -239,12 +240,13 @@ Result<Tensor> QatForward::batch_norm(const Node& n, const Tensor& x) {
     };
     each([&](std::size_t i) { sum += static_cast<double>(from[i]); });
     const double mean = sum / count;
-    each([&](std::size_t i) { squares += (static_cast<double>(from[i]) - mean) * (static_cast<double>(from[i]) - mean); });
-    const double variance = squares / count;
-    const auto factor = static_cast<float>(static_cast<double>(gamma[k]) / std::sqrt(variance + static_cast<double>(epsilon)));
     each([&](std::size_t i) {
-      y.mutable_as<float>()[i] = (from[i] - static_cast<float>(mean)) * factor + beta[k];
+      squares += (static_cast<double>(from[i]) - mean) * (static_cast<double>(from[i]) - mean);
     });
+    const double variance = squares / count;
+    const auto factor =
+        static_cast<float>(static_cast<double>(gamma[k]) / std::sqrt(variance + static_cast<double>(epsilon)));
+    each([&](std::size_t i) { y.mutable_as<float>()[i] = (from[i] - static_cast<float>(mean)) * factor + beta[k]; });
     const double unbiased = count > 1 ? squares / (count - 1) : variance;
     mean_out[k] = static_cast<float>((1 - momentum) * static_cast<double>(mean_out[k]) + momentum * mean);
     variance_out[k] = static_cast<float>((1 - momentum) * static_cast<double>(variance_out[k]) + momentum * unbiased);

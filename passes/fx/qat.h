@@ -1,9 +1,10 @@
-// Quantization-aware training's forward pass: observing and fake quantization in one, in training mode (batch norms take
-// the batch's statistics and update their own). There are no gradients here: weights change where the caller sets them.
+// Quantization-aware training's forward pass: observing and fake quantization in one, in training mode (batch norms
+// take the batch's statistics and update their own). There are no gradients here: weights change where the caller sets
+// them.
 //
-// The graph is one that prepare made for a recipe with `qat`. A convolution with its batch norm runs as PyTorch's ConvBn
-// does (pytorch-semantics B.4): the weight is scaled by gamma / sqrt(running variance + epsilon) and fake-quantized, the
-// result divided by the same factor, then normalized.
+// The graph is one that prepare made for a recipe with `qat`. A convolution with its batch norm runs as PyTorch's
+// ConvBn does (pytorch-semantics B.4): the weight is scaled by gamma / sqrt(running variance + epsilon) and
+// fake-quantized, the result divided by the same factor, then normalized.
 #pragma once
 
 #include <map>
@@ -48,8 +49,8 @@ class QatForward {
   std::map<const Value*, Tensor> running_;  // of the constants that batch norms update
 };
 
-// x rounded to the codes of `q` and back: clamp(zero_point + round_half_even(x / scale)) in f32 (pytorch-semantics C.5).
-// One scale, or one for each index of axis 0.
+// x rounded to the codes of `q` and back: clamp(zero_point + round_half_even(x / scale)) in f32 (pytorch-semantics
+// C.5). One scale, or one for each index of axis 0.
 Result<Tensor> fake_quantize(const Tensor& x, std::span<const float> scale, std::span<const std::int64_t> zero_point,
                              QRange range);
 

@@ -66,7 +66,8 @@ Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& 
 
 Result<IntegerWeight> quantize_weight(const Tensor& weight, const QParams& q) {
   if (q.scale.empty() || weight.element_count() % static_cast<std::int64_t>(q.scale.size()) != 0) {
-    return error(ErrorId::ranges_mismatch, "{} scales for a weight {}", q.scale.size(), shape_to_string(weight.shape()));
+    return error(ErrorId::ranges_mismatch, "{} scales for a weight {}", q.scale.size(),
+                 shape_to_string(weight.shape()));
   }
   IntegerWeight out;
   AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));

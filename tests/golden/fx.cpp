@@ -243,7 +243,8 @@ Status compare_range(Case& c, const std::string& name, const Json& info, const O
   }
   for (std::size_t i = 0; i < q.scale.size(); ++i) {
     const double step = expected[0][i], scale = static_cast<double>(q.scale[i]);
-    if (std::fabs(scale - step) > 2.5 * relative * step) c.fail(fmt::format("{}: scale {}, found {}", name, step, scale));
+    if (std::fabs(scale - step) > 2.5 * relative * step)
+      c.fail(fmt::format("{}: scale {}, found {}", name, step, scale));
     if (static_cast<double>(q.zero_point[i]) != expected[1][i]) {
       c.fail(fmt::format("{}: zero point {}, found {}", name, expected[1][i], q.zero_point[i]));
     }
