@@ -99,7 +99,8 @@ class FxPreparation {
       const bool exists = std::any_of(units_.all().begin(), units_.all().end(), [&](const Unit& u) {
         return u.is_call() && is_below(u.scope().path, standalone_.back().first);
       });
-      if (!exists) return error(ErrorId::recipe_invalid, "standalone_module_name: the model has no module \"{}\"", name);
+      if (!exists)
+        return error(ErrorId::recipe_invalid, "standalone_module_name: the model has no module \"{}\"", name);
     }
     return {};
   }
@@ -113,7 +114,8 @@ class FxPreparation {
     for (const auto& [name, inner] : standalone_) {
       if (!is_below(u.scope().path, name)) continue;
       const std::string& path = u.scope().path;
-      return match_qconfig(*inner, *u.main(), path.size() == name.size() ? std::string() : path.substr(name.size() + 1));
+      return match_qconfig(*inner, *u.main(),
+                           path.size() == name.size() ? std::string() : path.substr(name.size() + 1));
     }
     return match_qconfig(recipe_, *u.main());
   }
@@ -257,7 +259,8 @@ class FxPreparation {
     if (v == nullptr || units_.of(v) == i) return {};
     // What a stub reads is float by intention.
     if (n->scope.type == "QuantStub") return {};
-    if ((is_weighted(*n) && k == 1) || (is_embedding(*n) && k == 0) || (is_recurrent(*n) && (k == 1 || k == 2))) return observe_weight(n, k, m);
+    if ((is_weighted(*n) && k == 1) || (is_embedding(*n) && k == 0) || (is_recurrent(*n) && (k == 1 || k == 2)))
+      return observe_weight(n, k, m);
     if (m.is_weight_only || !is_float(v) || !is_activation(*n, k)) return {};
     // A number beside a tensor is no tensor.
     const bool is_made = v->def()->is(Op::observe) || units_.of(v) >= 0;
@@ -464,7 +467,8 @@ Status mark_leaves(Graph& graph, const CustomConfig& custom) {
       if (n->scope.type == type && !n->scope.path.empty()) leaves.emplace_back(n->scope.path, type);
     }
     if (leaves.size() == before) {
-      return error(ErrorId::recipe_invalid, "non_traceable_module_class: the model has no module of class \"{}\"", type);
+      return error(ErrorId::recipe_invalid, "non_traceable_module_class: the model has no module of class \"{}\"",
+                   type);
     }
   }
   for (const auto& [path, type] : leaves) {

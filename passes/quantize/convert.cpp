@@ -140,8 +140,8 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   Node* observe = weight->def()->is(Op::observe) ? weight->def() : nullptr;
   if (observe != nullptr) weight = observe->input(0);
   // Training watched the weights themselves; the folded one is the last that it sees, as in PyTorch.
-  const auto trained = observe == nullptr ? ranges.observers.end()
-                                          : ranges.observers.find(observe->attributes().string("observer"));
+  const auto trained =
+      observe == nullptr ? ranges.observers.end() : ranges.observers.find(observe->attributes().string("observer"));
   Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), learnt.spec);
   if (trained != ranges.observers.end()) {
     AOQ_ASSIGN(const std::unique_ptr<Observer> last, observer_from_json(observer_to_json(*trained->second)));

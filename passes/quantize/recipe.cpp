@@ -190,11 +190,25 @@ Status check_patterns(const std::vector<QConfigRule>& rules) {
 }
 
 Status check_keys(const Json& json) {
-  constexpr std::string_view kKnown[] = {
-      "name",        "mode",       "global",          "object_type", "module_name_regex",
-      "module_name", "keep_float", "bias_correction", "equalization", "backend", "qat", "module_name_object_type_order",
-      "non_traceable_module_name", "non_traceable_module_class", "custom_modules", "quantized_inputs",
-      "quantized_outputs", "preserved_attributes", "standalone_module_name"};
+  constexpr std::string_view kKnown[] = {"name",
+                                         "mode",
+                                         "global",
+                                         "object_type",
+                                         "module_name_regex",
+                                         "module_name",
+                                         "keep_float",
+                                         "bias_correction",
+                                         "equalization",
+                                         "backend",
+                                         "qat",
+                                         "module_name_object_type_order",
+                                         "non_traceable_module_name",
+                                         "non_traceable_module_class",
+                                         "custom_modules",
+                                         "quantized_inputs",
+                                         "quantized_outputs",
+                                         "preserved_attributes",
+                                         "standalone_module_name"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return error(ErrorId::recipe_invalid, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
@@ -281,16 +295,18 @@ Status read_quantized_boundaries(const Json& json, CustomConfig& custom) {
   AOQ_ASSIGN(const Json* inputs, list_of(json, "quantized_inputs"));
   if (inputs != nullptr) {
     for (const Json& entry : *inputs) {
-      if (!entry.is_object()) return error(ErrorId::recipe_invalid, "recipe: an entry of quantized_inputs is no object");
+      if (!entry.is_object())
+        return error(ErrorId::recipe_invalid, "recipe: an entry of quantized_inputs is no object");
       CustomConfig::QuantizedInput q;
       AOQ_ASSIGN(q.index, json_integer(entry, "index"));
       AOQ_ASSIGN(const std::string scale, json_string(entry, "scale"));
       AOQ_ASSIGN(q.scale, parse_hex_float(scale));
       AOQ_ASSIGN(q.zero_point, json_integer(entry, "zero_point"));
       if (!(q.scale > 0) || q.zero_point < 0 || q.zero_point > 255) {
-        return error(ErrorId::recipe_invalid,
-                     "recipe: quantized input {} has scale {} and zero point {}, expected a positive number and 0 to 255",
-                     q.index, q.scale, q.zero_point);
+        return error(
+            ErrorId::recipe_invalid,
+            "recipe: quantized input {} has scale {} and zero point {}, expected a positive number and 0 to 255",
+            q.index, q.scale, q.zero_point);
       }
       custom.quantized_inputs.push_back(q);
     }
@@ -386,7 +402,8 @@ std::string print_recipe(const Recipe& recipe) {
             {"equalization", recipe.equalization}};
   json["mode"] = std::string(mode_name(recipe.mode));
   if (recipe.backend.empty()) return dump_json(json);
-  Result<Json> backend = recipe.backend.starts_with('{') ? parse_json(recipe.backend) : Result<Json>(Json(recipe.backend));
+  Result<Json> backend =
+      recipe.backend.starts_with('{') ? parse_json(recipe.backend) : Result<Json>(Json(recipe.backend));
   if (backend.ok()) json["backend"] = std::move(*backend);
   json["qat"] = recipe.qat;
   for (const OrderRule& rule : recipe.module_name_object_type_order) {

@@ -102,7 +102,8 @@ TEST_CASE("backend configurations are data") {
   Mlp m;
   const Graph graph = prepared(m, R"({"global": "x86", "backend": {"name": "small", "patterns": [
     {"pattern": [["Linear"]], "observation": "different",
-     "dtypes": [{"input": {"dtype": "u8"}, "output": {"dtype": "u8"}, "weight": {"dtype": "i8"}}]}]}})").value();
+     "dtypes": [{"input": {"dtype": "u8"}, "output": {"dtype": "u8"}, "weight": {"dtype": "i8"}}]}]}})")
+                          .value();
   for (const Node* n : graph.nodes()) {
     if (n->is(Op::relu)) CHECK(n->reason == "the backend small has no pattern for F.relu");
   }
@@ -132,9 +133,11 @@ TEST_CASE("precedence: order, module name, regex, object type, global") {
       {R"({"backend": "x86", "object_type": [["Linear", "default_qconfig"]]})", "min_max"},
       {R"({"backend": "x86", "object_type": [["Linear", null]], "module_name_regex": [["a.*", "default_qconfig"]]})",
        "min_max"},
-      {R"({"backend": "x86", "module_name_regex": [["a", null]], "module_name": [["a", "default_qconfig"]]})", "min_max"},
+      {R"({"backend": "x86", "module_name_regex": [["a", null]], "module_name": [["a", "default_qconfig"]]})",
+       "min_max"},
       {R"({"backend": "x86", "module_name": [["a", null]],
-           "module_name_object_type_order": [["", "Linear", 0, "default_qconfig"]]})", "min_max"},
+           "module_name_object_type_order": [["", "Linear", 0, "default_qconfig"]]})",
+       "min_max"},
       {R"({"backend": "x86", "module_name_object_type_order": [["", "Linear", 1, "default_qconfig"]]})", "histogram"},
   };
   for (const Case& c : cases) {
@@ -190,17 +193,21 @@ TEST_CASE("a standalone module has a recipe of its own, with its own paths") {
     nn::Proxy forward(const nn::Proxy& x) override { return tail(head(x)); }
   } m;
   const Graph graph = prepared(m, R"({"backend": "x86", "standalone_module_name": [
-    ["tail", {"backend": "x86", "module_name": [["fc", "default_qconfig"]]}]]})").value();
+    ["tail", {"backend": "x86", "module_name": [["fc", "default_qconfig"]]}]]})")
+                          .value();
   CHECK(kind_behind(graph, "head") == "histogram");
   CHECK(kind_behind(graph, "tail.fc") == "min_max");
   CHECK(prepared(m, R"({"backend": "x86", "standalone_module_name": [["tial", {"backend": "x86"}]]})")
-            .status().message().find("no module \"tial\"") != std::string::npos);
+            .status()
+            .message()
+            .find("no module \"tial\"") != std::string::npos);
 }
 
 TEST_CASE("unknown names of leaves and attributes are errors") {
   Mlp m;
   auto message = [&](const char* json) { return std::string(prepared(m, json).status().message()); };
-  CHECK(message(R"({"backend": "x86", "non_traceable_module_name": ["d"]})").find("no module \"d\"") != std::string::npos);
+  CHECK(message(R"({"backend": "x86", "non_traceable_module_name": ["d"]})").find("no module \"d\"") !=
+        std::string::npos);
   CHECK(message(R"({"backend": "x86", "non_traceable_module_class": ["Gate"]})").find("no module of class \"Gate\"") !=
         std::string::npos);
   CHECK(message(R"({"backend": "x86", "preserved_attributes": ["labels"]})").find("no attribute \"labels\"") !=
@@ -217,7 +224,8 @@ TEST_CASE("attributes of the model travel with it") {
   Waves data({2, 4});
   QuantizeOptions options;
   options.data = &data;
-  REQUIRE(quantize(graph, parse_recipe(R"({"backend": "x86", "preserved_attributes": ["labels"]})").value(), options).ok());
+  REQUIRE(
+      quantize(graph, parse_recipe(R"({"backend": "x86", "preserved_attributes": ["labels"]})").value(), options).ok());
   CHECK(graph.metadata.at("labels") == "cat dog");
 }
 
@@ -238,7 +246,8 @@ TEST_CASE("a custom class without its forms is an error that names the module, b
         std::string::npos);
   region.name = "fx_test.observed";
   REQUIRE(register_region(region).ok());
-  fx::ObservedForm form{"fx_test.observed", [](const fx::RegionState& s, const QConfig&) -> Result<fx::ObservedForm::Made> {
+  fx::ObservedForm form{"fx_test.observed",
+                        [](const fx::RegionState& s, const QConfig&) -> Result<fx::ObservedForm::Made> {
                           return fx::ObservedForm::Made{s, {}};
                         }};
   REQUIRE(fx::register_observed_form(form).ok());
@@ -282,8 +291,8 @@ TEST_CASE("quantize_weight_only turns tables into rows") {
 }
 
 TEST_CASE("fake quantization rounds to codes and back, per channel too") {
-  const Tensor x = Tensor::from_values(DType::f32, {2, 2}, std::span<const float>(std::vector<float>{0.3f, -5, 0.26f, 9}))
-                       .value();
+  const Tensor x =
+      Tensor::from_values(DType::f32, {2, 2}, std::span<const float>(std::vector<float>{0.3f, -5, 0.26f, 9})).value();
   const std::vector<float> scale{0.5f, 0.25f};
   const std::vector<std::int64_t> zero{0, 0};
   const Tensor y = fx::fake_quantize(x, scale, zero, {-4, 3}).value();

@@ -230,7 +230,8 @@ TEST_CASE("an LSTM has PyTorch's order of gates") {
   const Tensor y = run(graph, {x})[0];
   REQUIRE(y.shape() == std::vector<std::int64_t>{1, 4, 2});
   const std::vector<float> expected = lstm_by_hand(lstm, x, 4, 2);
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(y.as<float>()[i] == doctest::Approx(expected[i]).epsilon(1e-5));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    CHECK(y.as<float>()[i] == doctest::Approx(expected[i]).epsilon(1e-5));
 }
 
 TEST_CASE("cells take a step of the layer") {

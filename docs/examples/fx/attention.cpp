@@ -5,8 +5,13 @@ namespace nn = aoq::nn;
 
 struct SelfAttention : nn::Module {
   SelfAttention(nn::Slot slot, std::int64_t hidden, std::int64_t head_count)
-      : Module(std::move(slot)), heads(head_count), width(hidden / head_count), query(at("query"), hidden, hidden),
-        key(at("key"), hidden, hidden), value(at("value"), hidden, hidden), dense(at("dense"), hidden, hidden) {}
+      : Module(std::move(slot)),
+        heads(head_count),
+        width(hidden / head_count),
+        query(at("query"), hidden, hidden),
+        key(at("key"), hidden, hidden),
+        value(at("value"), hidden, hidden),
+        dense(at("dense"), hidden, hidden) {}
   const char* type_name() const override { return "SelfAttention"; }
 
   nn::Proxy transpose_for_scores(const nn::Proxy& x) const {

@@ -23,8 +23,8 @@ int main() {
   Model model;
   example::randomize(model, 3);
   aoq::Graph graph = example::check(nn::symbolic_trace(model, {"x", example::float_type({5, 10})}));
-  const aoq::Recipe recipe = example::check(aoq::parse_recipe(
-      R"({"backend": "x86", "non_traceable_module_class": ["Gate"]})"));
+  const aoq::Recipe recipe =
+      example::check(aoq::parse_recipe(R"({"backend": "x86", "non_traceable_module_class": ["Gate"]})"));
   const aoq::Tensor x = example::random_tensor({5, 10}, 102);
   const aoq::Tensor exact = example::run(graph, x);
   example::Batches data({5, 10}, 4);

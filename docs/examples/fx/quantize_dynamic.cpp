@@ -1,5 +1,5 @@
-// quantize_dynamic on a LeNet-like model: linear layers get int8 weights, scales of activations are chosen while it runs,
-// convolutions stay in float. No data is needed.
+// quantize_dynamic on a LeNet-like model: linear layers get int8 weights, scales of activations are chosen while it
+// runs, convolutions stay in float. No data is needed.
 #include "docs/examples/fx/example.h"
 
 namespace nn = aoq::nn;

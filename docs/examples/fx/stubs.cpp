@@ -1,4 +1,5 @@
-// By hand: QuantStub and DeQuantStub say where codes begin and end; an Observer on its own learns the scale of anything.
+// By hand: QuantStub and DeQuantStub say where codes begin and end; an Observer on its own learns the scale of
+// anything.
 #include "docs/examples/fx/example.h"
 #include "passes/quantize/primitives.h"
 

@@ -1,5 +1,5 @@
-// A model whose forward decides by its data. Only the two submodules are traced and quantized; the decision stays in the
-// host's own code between them.
+// A model whose forward decides by its data. Only the two submodules are traced and quantized; the decision stays in
+// the host's own code between them.
 #include "docs/examples/fx/example.h"
 
 namespace nn = aoq::nn;
