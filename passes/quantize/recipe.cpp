@@ -7,6 +7,7 @@
 
 #include "formats/json/json.h"
 #include "ir/error_id.h"
+#include "passes/quantize/check_recipe.h"
 
 namespace aoq {
 
@@ -248,6 +249,7 @@ Result<Recipe> parse_recipe(std::string_view text) {
   if (json_find(json, "bias_correction") != nullptr) {
     AOQ_ASSIGN(recipe.bias_correction, json_bool(json, "bias_correction"));
   }
+  AOQ_TRY(check_recipe(recipe));
   return recipe;
 }
 

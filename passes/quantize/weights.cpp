@@ -5,6 +5,7 @@
 
 #include "ir/epilogue.h"
 #include "ir/error_id.h"
+#include "passes/quantize/check_recipe.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq {
@@ -51,6 +52,7 @@ Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& 
   AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
   AOQ_TRY(observer->observe(weight.view()));
   AOQ_ASSIGN(QParams q, observer->qparams());
+  AOQ_TRY(check_weight_qparams(q, weight.shape().empty() ? 1 : weight.shape()[0]));
   IntegerWeight out;
   AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
   out.scale = q.scale;
