@@ -25,7 +25,7 @@
 namespace aoq {
 
 // A prepared graph with its ranges made `quantized`; dynamic and weight-only recipes need no ranges.
-Result<Graph> quantized_copy(const Graph& prepared, const Recipe& recipe, const Ranges& ranges);
+Result<Graph> quantized_copy(const Graph& prepared, const Recipe& recipe, Ranges& ranges);
 
 class Simulation {
  public:
