@@ -31,6 +31,10 @@ class Model::Packing : public PackedStores {
     return *stores_[0];
   }
 
+  // Computed constants take at most so many bytes, packed ones included: a file cannot have one weight dequantized over
+  // and over. What is beyond is a step of the plan.
+  void limit_computed(std::uint64_t bytes) { computed_limit_ = bytes; }
+
   std::uint64_t bytes() const {
     std::lock_guard lock(mutex_);
     return bytes_;
@@ -69,6 +73,7 @@ class Model::Packing : public PackedStores {
   std::map<std::pair<const Node*, std::string>, Block> blocks_;
   std::vector<std::string> repacked_;
   std::uint64_t bytes_ = 0;
+  std::uint64_t computed_bytes_ = 0, computed_limit_ = 0;
 };
 
 Result<Tensor> Model::Packing::plain(const Node& node) const {
@@ -110,7 +115,11 @@ Result<std::span<const std::byte>> Model::Packing::packed(const Backend& backend
   if (auto it = blocks_.find(key); it != blocks_.end()) {
     return std::span<const std::byte>(it->second.memory.data(), it->second.size);
   }
+  if (is_computed && computed_bytes_ > computed_limit_) {
+    return error(Code::unsupported, "computed constants take {} bytes already", computed_bytes_);
+  }
   AOQ_ASSIGN(Tensor tensor, plain(node));
+  if (is_computed) computed_bytes_ += static_cast<std::uint64_t>(tensor.byte_size());
   if (is_packed) repacked_.push_back(node.label());
   if (layout.empty()) return keep(std::move(key), tensor.bytes());
   AOQ_ASSIGN(std::vector<std::byte> bytes, backend.pack(tensor, layout));
@@ -135,6 +144,8 @@ Status Model::prepare() {
       weights_bytes_ += static_cast<std::uint64_t>(n->attributes().tensor("value").byte_size());
     }
   }
+  // Codes of a byte and more become floats of four, plain and in one layout; narrower ones seldom are all there is.
+  packing_->limit_computed(16 * weights_bytes_);
   const Node& output = *graph_.output_node();
   const auto& names = output.attributes().get<std::vector<std::string>>("names");
   for (std::size_t i = 0; i < names.size(); ++i) {

@@ -52,7 +52,7 @@ class Builder {
   Status add_node(const Node& node);
   Result<std::vector<Type>> infer(const Node& node, const Attributes& attributes) const;
   void add_constant(const Node& node);
-  Status add_computed_constant(const Node& node);
+  Result<bool> add_computed_constant(const Node& node);
   Status add_view(const Node& node, const Type& type);
   Status add_step(const Node& node, const std::vector<Type>& types, const Attributes& attributes);
   Result<PreparedKernel> prepare(const Node& node, const Attributes& attributes, std::span<const ConcreteType> outputs,
@@ -126,11 +126,14 @@ void Builder::add_constant(const Node& node) {
                            is_plain ? value.bytes().data() : nullptr};
 }
 
-Status Builder::add_computed_constant(const Node& node) {
+// False where the store keeps no more of them: then it is computed in every run.
+Result<bool> Builder::add_computed_constant(const Node& node) {
   PackedStore& store = stores_.store(*model_.options().backends[0]);
-  AOQ_ASSIGN(std::span<const std::byte> bytes, store.packed(*node.output(), ""));
-  homes_[node.output()] = {Place::Kind::constant, 0, bytes.data()};
-  return {};
+  Result<std::span<const std::byte>> bytes = store.packed(*node.output(), "");
+  if (!bytes.ok() && bytes.status().code() == Code::unsupported) return false;
+  AOQ_TRY(bytes.status());
+  homes_[node.output()] = {Place::Kind::constant, 0, bytes->data()};
+  return true;
 }
 
 Status Builder::add_view(const Node& node, const Type& type) {
@@ -210,7 +213,10 @@ Status Builder::add_node(const Node& node) {
     add_constant(node);
     return {};
   }
-  if (is_computed_constant(node)) return add_computed_constant(node);
+  if (is_computed_constant(node)) {
+    AOQ_ASSIGN(const bool added, add_computed_constant(node));
+    if (added) return {};
+  }
   // A view of packed bytes would be no view of the elements: its kernel refuses.
   if (node.def().has_trait(kView) && homes_.at(node.input(0)).kind != Place::Kind::none)
     return add_view(node, types[0]);

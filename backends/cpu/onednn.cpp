@@ -7,6 +7,7 @@
 
 #include "backends/cpu/onednn_library.h"
 #include "backends/cpu/rows/conv_nodes.h"
+#include "runtime/computed_constant.h"
 
 // libgomp, which libdnnl runs on. Not through omp.h: nothing of ours is compiled for OpenMP.
 extern "C" {
@@ -253,9 +254,14 @@ Result<Slice> conv_band(const ConvDims& d, const Band& band, const Constants& co
 
 Result<Constants> constants_of(const PrepareContext& context, std::int64_t channels) {
   Constants constants;
-  const Tensor* weights = constant_input(context, 1);
-  if (weights == nullptr) return refuse("the weight is not a plain constant");
-  constants.weight_data = weights->as<float>().data();
+  if (const Tensor* weights = constant_input(context, 1)) {
+    constants.weight_data = weights->as<float>().data();
+  } else if (is_computed_constant(*context.node.input(1)->def())) {
+    AOQ_ASSIGN(std::span<const std::byte> bytes, context.store.packed(*context.node.input(1), ""));
+    constants.weight_data = reinterpret_cast<const float*>(bytes.data());
+  } else {
+    return refuse("the weight is not a plain constant");
+  }
   AOQ_ASSIGN(constants.bias, float_constants(context, 2, channels));
   return constants;
 }

@@ -30,7 +30,9 @@ Proxy fail(const Proxy& x, Status status) {
   return {x.tracer(), nullptr};
 }
 
-bool is_ready(const Proxy& x) { return x.is_present() && x.tracer() != nullptr; }
+bool is_ready(const Proxy& x) {
+  return x.is_present() && x.tracer() != nullptr;
+}
 
 Proxy nothing(const Proxy& x) {
   if (x.tracer() != nullptr && !x.tracer()->has_failed()) {
@@ -107,21 +109,22 @@ Proxy flatten(const Proxy& x, std::int64_t start, std::int64_t end) {
   if (last < first) return fail(x, error(Code::invalid_argument, "flatten: end {} lies before start {}", end, start));
   const Shape from = x.sizes();
   Shape to(from.begin(), from.begin() + first);
-  to.push_back(product(std::span<const Dim>(from).subspan(static_cast<std::size_t>(first),
-                                                           static_cast<std::size_t>(last - first + 1))));
+  to.push_back(product(
+      std::span<const Dim>(from).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first + 1))));
   to.insert(to.end(), from.begin() + last + 1, from.end());
   return reshape(x, std::move(to));
 }
 
 Proxy slice(const Proxy& x, std::int64_t dim, const Dim& start, const Dim& end, std::int64_t step) {
   if (!is_ready(x)) return nothing(x);
-  return x.tracer()->emit(Op::slice, {x}, {{"axes", Sizes{axis_of(x, dim)}},
-                                           {"starts", Shape{start}},
-                                           {"ends", Shape{end}},
-                                           {"steps", Sizes{step}}});
+  return x.tracer()->emit(
+      Op::slice, {x},
+      {{"axes", Sizes{axis_of(x, dim)}}, {"starts", Shape{start}}, {"ends", Shape{end}}, {"steps", Sizes{step}}});
 }
 
-Proxy same(const Proxy& x) { return is_ready(x) ? reshape(x, x.sizes()) : nothing(x); }
+Proxy same(const Proxy& x) {
+  return is_ready(x) ? reshape(x, x.sizes()) : nothing(x);
+}
 
 Proxy select(const Proxy& x, std::int64_t dim, std::int64_t index) {
   if (!is_ready(x)) return nothing(x);
@@ -198,9 +201,10 @@ Proxy adaptive_avg_pool(const Proxy& x, const Sizes& output) {
     const Dim in = x.size(static_cast<std::int64_t>(i) + 2);
     // Windows of one size only: PyTorch's differ in size otherwise.
     if (!in.is_constant() || sizes[i] <= 0 || in.constant() % sizes[i] != 0) {
-      return fail(x, error(Code::unsupported, "adaptive_avg_pool: {} does not divide the dimension {}: expected an "
-                           "output size of 1 or a divisor; use avg_pool with a kernel and a stride", sizes[i],
-                           in.to_string()));
+      return fail(x, error(Code::unsupported,
+                           "adaptive_avg_pool: {} does not divide the dimension {}: expected an "
+                           "output size of 1 or a divisor; use avg_pool with a kernel and a stride",
+                           sizes[i], in.to_string()));
     }
     kernel.push_back(in.constant() / sizes[i]);
   }
@@ -258,11 +262,12 @@ Proxy interpolate(const Proxy& x, double scale_factor, const std::string& mode) 
   if (!nearest && mode != "bilinear" && mode != "linear") {
     return fail(x, error(Code::unsupported, "interpolate: mode is \"{}\", expected nearest, linear or bilinear", mode));
   }
-  return x.tracer()->emit(Op::resize, {x}, {{"sizes", std::move(sizes)},
-                                            {"scales", std::move(scales)},
-                                            {"mode", std::string(nearest ? "nearest" : "linear")},
-                                            {"coordinates", std::string(nearest ? "asymmetric" : "half_pixel")},
-                                            {"nearest", std::string("floor")}});
+  return x.tracer()->emit(Op::resize, {x},
+                          {{"sizes", std::move(sizes)},
+                           {"scales", std::move(scales)},
+                           {"mode", std::string(nearest ? "nearest" : "linear")},
+                           {"coordinates", std::string(nearest ? "asymmetric" : "half_pixel")},
+                           {"nearest", std::string("floor")}});
 }
 
 Proxy cat(const Proxies& xs, std::int64_t dim) {

@@ -6,16 +6,36 @@ namespace aoq::nn {
 
 using Unit = Tracer::Unit;
 
-Proxy relu(const Proxy& x) { return build::unary("torch.relu", x, Op::relu); }
-Proxy sigmoid(const Proxy& x) { return build::unary("torch.sigmoid", x, Op::sigmoid); }
-Proxy tanh(const Proxy& x) { return build::unary("torch.tanh", x, Op::tanh); }
-Proxy exp(const Proxy& x) { return build::unary("torch.exp", x, Op::exp); }
-Proxy log(const Proxy& x) { return build::unary("torch.log", x, Op::log); }
-Proxy sqrt(const Proxy& x) { return build::unary("torch.sqrt", x, Op::sqrt); }
-Proxy rsqrt(const Proxy& x) { return build::unary("torch.rsqrt", x, Op::rsqrt); }
-Proxy sin(const Proxy& x) { return build::unary("torch.sin", x, Op::sin); }
-Proxy cos(const Proxy& x) { return build::unary("torch.cos", x, Op::cos); }
-Proxy abs(const Proxy& x) { return build::unary("torch.abs", x, Op::abs); }
+Proxy relu(const Proxy& x) {
+  return build::unary("torch.relu", x, Op::relu);
+}
+Proxy sigmoid(const Proxy& x) {
+  return build::unary("torch.sigmoid", x, Op::sigmoid);
+}
+Proxy tanh(const Proxy& x) {
+  return build::unary("torch.tanh", x, Op::tanh);
+}
+Proxy exp(const Proxy& x) {
+  return build::unary("torch.exp", x, Op::exp);
+}
+Proxy log(const Proxy& x) {
+  return build::unary("torch.log", x, Op::log);
+}
+Proxy sqrt(const Proxy& x) {
+  return build::unary("torch.sqrt", x, Op::sqrt);
+}
+Proxy rsqrt(const Proxy& x) {
+  return build::unary("torch.rsqrt", x, Op::rsqrt);
+}
+Proxy sin(const Proxy& x) {
+  return build::unary("torch.sin", x, Op::sin);
+}
+Proxy cos(const Proxy& x) {
+  return build::unary("torch.cos", x, Op::cos);
+}
+Proxy abs(const Proxy& x) {
+  return build::unary("torch.abs", x, Op::abs);
+}
 
 Proxy clamp(const Proxy& x, double min, double max) {
   Unit unit(x.tracer(), "torch.clamp");
@@ -43,10 +63,18 @@ Proxy stack(const Proxies& xs, std::int64_t dim) {
   }
   return build::cat(raised, dim < 0 && !xs.empty() ? dim + xs[0].rank() + 1 : dim);
 }
-Proxy matmul(const Proxy& a, const Proxy& b) { return build::binary("torch.matmul", a, b, Op::matmul); }
-Proxy bmm(const Proxy& a, const Proxy& b) { return build::binary("torch.bmm", a, b, Op::matmul); }
-Proxy add(const Proxy& a, const Proxy& b) { return build::binary("torch.add", a, b, Op::add); }
-Proxy mul(const Proxy& a, const Proxy& b) { return build::binary("torch.mul", a, b, Op::mul); }
+Proxy matmul(const Proxy& a, const Proxy& b) {
+  return build::binary("torch.matmul", a, b, Op::matmul);
+}
+Proxy bmm(const Proxy& a, const Proxy& b) {
+  return build::binary("torch.bmm", a, b, Op::matmul);
+}
+Proxy add(const Proxy& a, const Proxy& b) {
+  return build::binary("torch.add", a, b, Op::add);
+}
+Proxy mul(const Proxy& a, const Proxy& b) {
+  return build::binary("torch.mul", a, b, Op::mul);
+}
 Proxy mean(const Proxy& x, const std::vector<std::int64_t>& dims, bool keepdim) {
   Unit unit(x.tracer(), "torch.mean");
   return build::reduce(Op::reduce_mean, x, dims, keepdim);
@@ -58,25 +86,45 @@ Proxy where(const Proxy& condition, const Proxy& a, const Proxy& b) {
 
 namespace F {
 
-Proxy relu(const Proxy& x) { return build::unary("F.relu", x, Op::relu); }
-Proxy relu6(const Proxy& x) { return build::unary("F.relu6", x, Op::clamp, {{"min", 0.0}, {"max", 6.0}}); }
-Proxy sigmoid(const Proxy& x) { return build::unary("F.sigmoid", x, Op::sigmoid); }
-Proxy tanh(const Proxy& x) { return build::unary("F.tanh", x, Op::tanh); }
-Proxy hardswish(const Proxy& x) { return build::unary("F.hardswish", x, Op::hardswish); }
-Proxy hardsigmoid(const Proxy& x) { return build::unary("F.hardsigmoid", x, Op::hardsigmoid); }
+Proxy relu(const Proxy& x) {
+  return build::unary("F.relu", x, Op::relu);
+}
+Proxy relu6(const Proxy& x) {
+  return build::unary("F.relu6", x, Op::clamp, {{"min", 0.0}, {"max", 6.0}});
+}
+Proxy sigmoid(const Proxy& x) {
+  return build::unary("F.sigmoid", x, Op::sigmoid);
+}
+Proxy tanh(const Proxy& x) {
+  return build::unary("F.tanh", x, Op::tanh);
+}
+Proxy hardswish(const Proxy& x) {
+  return build::unary("F.hardswish", x, Op::hardswish);
+}
+Proxy hardsigmoid(const Proxy& x) {
+  return build::unary("F.hardsigmoid", x, Op::hardsigmoid);
+}
 Proxy hardtanh(const Proxy& x, double min, double max) {
   return build::unary("F.hardtanh", x, Op::clamp, {{"min", min}, {"max", max}});
 }
 Proxy leaky_relu(const Proxy& x, double negative_slope) {
   return build::unary("F.leaky_relu", x, Op::leaky_relu, {{"alpha", negative_slope}});
 }
-Proxy elu(const Proxy& x, double alpha) { return build::unary("F.elu", x, Op::elu, {{"alpha", alpha}}); }
+Proxy elu(const Proxy& x, double alpha) {
+  return build::unary("F.elu", x, Op::elu, {{"alpha", alpha}});
+}
 Proxy gelu(const Proxy& x, const std::string& approximate) {
   return build::unary("F.gelu", x, Op::gelu, {{"approximate", approximate}});
 }
-Proxy silu(const Proxy& x) { return build::unary("F.silu", x, Op::silu); }
-Proxy mish(const Proxy& x) { return build::unary("F.mish", x, Op::mish); }
-Proxy softplus(const Proxy& x) { return build::unary("F.softplus", x, Op::softplus); }
+Proxy silu(const Proxy& x) {
+  return build::unary("F.silu", x, Op::silu);
+}
+Proxy mish(const Proxy& x) {
+  return build::unary("F.mish", x, Op::mish);
+}
+Proxy softplus(const Proxy& x) {
+  return build::unary("F.softplus", x, Op::softplus);
+}
 Proxy softmax(const Proxy& x, std::int64_t dim) {
   Unit unit(x.tracer(), "F.softmax");
   return build::softmax(x, dim);
@@ -85,7 +133,9 @@ Proxy log_softmax(const Proxy& x, std::int64_t dim) {
   Unit unit(x.tracer(), "F.log_softmax");
   return build::softmax(x, dim, Op::log_softmax);
 }
-Proxy prelu(const Proxy& x, const Proxy& weight) { return build::binary("F.prelu", x, weight, Op::prelu); }
+Proxy prelu(const Proxy& x, const Proxy& weight) {
+  return build::binary("F.prelu", x, weight, Op::prelu);
+}
 Proxy dropout(const Proxy& x) {
   Unit unit(x.tracer(), "F.dropout");
   return build::same(x);

@@ -49,8 +49,10 @@ Module::Module(Slot slot) : parent_(slot.parent), name_(std::move(slot.name)) {
 
 Proxy Module::forward(const Proxy& x) {
   if (x.tracer() != nullptr) {
-    x.tracer()->fail(error(Code::invalid_argument, "module \"{}\" ({}) has no forward of one input: override it, or "
-                           "derive from ModuleOf and call it with its own inputs", path(), type_name()));
+    x.tracer()->fail(error(Code::invalid_argument,
+                           "module \"{}\" ({}) has no forward of one input: override it, or "
+                           "derive from ModuleOf and call it with its own inputs",
+                           path(), type_name()));
   }
   return {x.tracer(), nullptr};
 }

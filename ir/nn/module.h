@@ -7,8 +7,9 @@
 //     nn::Proxy forward(const nn::Proxy& x) override { return fc2(nn::F::relu(fc1(x))); }
 //   };
 //
-// A submodule is a member that is told its place: its name is the member's. Parameters are found by path ("fc1.weight"),
-// as in a state dict. Modules live as long as their parents and can be neither copied nor moved. Not thread-safe.
+// A submodule is a member that is told its place: its name is the member's. Parameters are found by path
+// ("fc1.weight"), as in a state dict. Modules live as long as their parents and can be neither copied nor moved. Not
+// thread-safe.
 #pragma once
 
 #include <map>

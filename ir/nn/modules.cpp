@@ -11,7 +11,9 @@ Sizes spread(Sizes sizes, std::size_t spatial) {
 }
 
 // A division by 0 must not happen before anything can report it.
-std::int64_t per_group(std::int64_t channels, std::int64_t groups) { return groups > 0 ? channels / groups : 0; }
+std::int64_t per_group(std::int64_t channels, std::int64_t groups) {
+  return groups > 0 ? channels / groups : 0;
+}
 
 Sizes weight_shape(const ConvNd::Form& form, std::int64_t in, std::int64_t out, const Sizes& kernel,
                    std::int64_t groups) {
@@ -27,7 +29,9 @@ Linear::Linear(Slot slot, std::int64_t in, std::int64_t out, Bias with_bias)
   if (with_bias == Bias::without) bias.remove();
 }
 
-Proxy Linear::forward(const Proxy& x) { return build::linear(x, weight(x), bias(x)); }
+Proxy Linear::forward(const Proxy& x) {
+  return build::linear(x, weight(x), bias(x));
+}
 
 ConvNd::ConvNd(Slot slot, Form form, std::int64_t in, std::int64_t out, Sizes kernel, ConvOptions options,
                Bias with_bias)
@@ -65,7 +69,9 @@ Proxy BatchNormNd::forward(const Proxy& x) {
 }
 
 LayerNorm::LayerNorm(Slot slot, Sizes normalized_shape, double epsilon)
-    : Layer(std::move(slot)), eps(epsilon), weight(*this, "weight", normalized_shape),
+    : Layer(std::move(slot)),
+      eps(epsilon),
+      weight(*this, "weight", normalized_shape),
       bias(*this, "bias", normalized_shape) {
   weight.fill(1);
 }
@@ -75,12 +81,17 @@ Proxy LayerNorm::forward(const Proxy& x) {
 }
 
 GroupNorm::GroupNorm(Slot slot, std::int64_t group_count, std::int64_t channels, double epsilon)
-    : Layer(std::move(slot)), groups(group_count), eps(epsilon), weight(*this, "weight", {channels}),
+    : Layer(std::move(slot)),
+      groups(group_count),
+      eps(epsilon),
+      weight(*this, "weight", {channels}),
       bias(*this, "bias", {channels}) {
   weight.fill(1);
 }
 
-Proxy GroupNorm::forward(const Proxy& x) { return build::group_norm(x, groups, weight(x), bias(x), eps); }
+Proxy GroupNorm::forward(const Proxy& x) {
+  return build::group_norm(x, groups, weight(x), bias(x), eps);
+}
 
 InstanceNorm2d::InstanceNorm2d(Slot slot, std::int64_t features, double epsilon, Bias affine)
     : Layer(std::move(slot)), eps(epsilon), weight(*this, "weight", {features}), bias(*this, "bias", {features}) {
@@ -90,12 +101,16 @@ InstanceNorm2d::InstanceNorm2d(Slot slot, std::int64_t features, double epsilon,
   bias.remove();
 }
 
-Proxy InstanceNorm2d::forward(const Proxy& x) { return build::instance_norm(x, weight(x), bias(x), eps); }
+Proxy InstanceNorm2d::forward(const Proxy& x) {
+  return build::instance_norm(x, weight(x), bias(x), eps);
+}
 
 Embedding::Embedding(Slot slot, std::int64_t count, std::int64_t width)
     : Layer(std::move(slot)), weight(*this, "weight", {count, width}) {}
 
-Proxy Embedding::forward(const Proxy& indices) { return F::embedding(indices, weight(indices)); }
+Proxy Embedding::forward(const Proxy& indices) {
+  return F::embedding(indices, weight(indices));
+}
 
 PReLU::PReLU(Slot slot, std::int64_t parameters) : Layer(std::move(slot)), weight(*this, "weight", {parameters}) {
   weight.fill(0.25f);

@@ -50,11 +50,11 @@ class ConvNd : public Layer {
   Parameter weight, bias;
 };
 
-#define AOQ_NN_CONV(Type, spatial, op)                                                                        \
-  class Type : public ConvNd {                                                                                \
-   public:                                                                                                    \
-    Type(Slot slot, std::int64_t in, std::int64_t out, Sizes kernel, ConvOptions options = {},                \
-         Bias with_bias = Bias::with)                                                                         \
+#define AOQ_NN_CONV(Type, spatial, op)                                                                                \
+  class Type : public ConvNd {                                                                                        \
+   public:                                                                                                            \
+    Type(Slot slot, std::int64_t in, std::int64_t out, Sizes kernel, ConvOptions options = {},                        \
+         Bias with_bias = Bias::with)                                                                                 \
         : ConvNd(std::move(slot), {#Type, spatial, op}, in, out, std::move(kernel), std::move(options), with_bias) {} \
   };
 AOQ_NN_CONV(Conv1d, 1, Op::conv)
@@ -80,10 +80,10 @@ class BatchNormNd : public Layer {
   Parameter weight, bias, running_mean, running_var;
 };
 
-#define AOQ_NN_BATCH_NORM(Type)                                    \
-  class Type : public BatchNormNd {                                \
-   public:                                                         \
-    Type(Slot slot, std::int64_t features, double epsilon = 1e-5)  \
+#define AOQ_NN_BATCH_NORM(Type)                                     \
+  class Type : public BatchNormNd {                                 \
+   public:                                                          \
+    Type(Slot slot, std::int64_t features, double epsilon = 1e-5)   \
         : BatchNormNd(std::move(slot), #Type, features, epsilon) {} \
   };
 AOQ_NN_BATCH_NORM(BatchNorm1d)
@@ -147,10 +147,10 @@ class FunctionLayer : public Layer {
   Function function_;
 };
 
-#define AOQ_NN_FUNCTION(Type, function)                                                    \
-  class Type : public FunctionLayer {                                                      \
-   public:                                                                                 \
-    explicit Type(Slot slot = {}) : FunctionLayer(std::move(slot), #Type, function) {}     \
+#define AOQ_NN_FUNCTION(Type, function)                                                \
+  class Type : public FunctionLayer {                                                  \
+   public:                                                                             \
+    explicit Type(Slot slot = {}) : FunctionLayer(std::move(slot), #Type, function) {} \
   };
 AOQ_NN_FUNCTION(ReLU, F::relu)
 AOQ_NN_FUNCTION(ReLU6, F::relu6)
@@ -213,7 +213,8 @@ class Flatten : public FunctionLayer {
 class Upsample : public FunctionLayer {
  public:
   Upsample(Slot slot, double scale_factor, std::string mode = "nearest")
-      : FunctionLayer(std::move(slot), "Upsample", [=](const Proxy& x) { return F::interpolate(x, scale_factor, mode); }) {}
+      : FunctionLayer(std::move(slot), "Upsample",
+                      [=](const Proxy& x) { return F::interpolate(x, scale_factor, mode); }) {}
 };
 
 class PReLU : public Layer {
@@ -225,11 +226,11 @@ class PReLU : public Layer {
   Parameter weight;
 };
 
-#define AOQ_NN_POOL(Type, function)                                                                               \
-  class Type : public FunctionLayer {                                                                             \
-   public:                                                                                                        \
-    Type(Slot slot, Sizes kernel, PoolOptions options = {})                                                       \
-        : FunctionLayer(std::move(slot), #Type, [=](const Proxy& x) { return function(x, kernel, options); }) {}  \
+#define AOQ_NN_POOL(Type, function)                                                                              \
+  class Type : public FunctionLayer {                                                                            \
+   public:                                                                                                       \
+    Type(Slot slot, Sizes kernel, PoolOptions options = {})                                                      \
+        : FunctionLayer(std::move(slot), #Type, [=](const Proxy& x) { return function(x, kernel, options); }) {} \
   };
 AOQ_NN_POOL(MaxPool1d, F::max_pool)
 AOQ_NN_POOL(MaxPool2d, F::max_pool)
@@ -239,10 +240,10 @@ AOQ_NN_POOL(AvgPool2d, F::avg_pool)
 AOQ_NN_POOL(AvgPool3d, F::avg_pool)
 #undef AOQ_NN_POOL
 
-#define AOQ_NN_ADAPTIVE_POOL(Type)                                                                                 \
-  class Type : public FunctionLayer {                                                                              \
-   public:                                                                                                         \
-    Type(Slot slot, Sizes output)                                                                                  \
+#define AOQ_NN_ADAPTIVE_POOL(Type)                                                                                  \
+  class Type : public FunctionLayer {                                                                               \
+   public:                                                                                                          \
+    Type(Slot slot, Sizes output)                                                                                   \
         : FunctionLayer(std::move(slot), #Type, [=](const Proxy& x) { return F::adaptive_avg_pool(x, output); }) {} \
   };
 AOQ_NN_ADAPTIVE_POOL(AdaptiveAvgPool1d)

@@ -10,15 +10,17 @@ namespace {
 
 // Python's keywords and builtins that a model may use as a name: FX never shadows them.
 constexpr std::string_view kReserved[] = {
-    "abs",    "all",   "and",        "any",    "as",     "assert", "bin",     "bool",    "break", "bytes", "callable",
-    "chr",    "class", "compile",    "complex", "continue", "def",  "del",     "delattr", "device", "dict",  "dir",
-    "divmod", "elif",  "else",       "enumerate", "eval", "except", "exec",    "filter",  "finally", "float", "for",
-    "format", "from",  "frozenset",  "getattr", "global", "globals", "hasattr", "hash",   "help",  "hex",   "id",
-    "if",     "import", "in",        "inf",    "input",  "int",    "is",      "isinstance", "issubclass", "iter", "lambda",
-    "len",    "list",  "locals",     "map",    "max",    "memoryview", "min",  "nan",     "next",  "nonlocal", "not",
-    "object", "oct",   "open",       "or",     "ord",    "pass",   "pow",     "print",   "property", "raise", "range",
-    "repr",   "return", "reversed",  "round",  "set",    "setattr", "slice",  "sorted",  "staticmethod", "str", "sum",
-    "super",  "torch", "try",        "tuple",  "type",   "vars",   "while",   "with",    "yield", "zip"};
+    "abs",     "all",      "and",      "any",     "as",           "assert",  "bin",        "bool",       "break",
+    "bytes",   "callable", "chr",      "class",   "compile",      "complex", "continue",   "def",        "del",
+    "delattr", "device",   "dict",     "dir",     "divmod",       "elif",    "else",       "enumerate",  "eval",
+    "except",  "exec",     "filter",   "finally", "float",        "for",     "format",     "from",       "frozenset",
+    "getattr", "global",   "globals",  "hasattr", "hash",         "help",    "hex",        "id",         "if",
+    "import",  "in",       "inf",      "input",   "int",          "is",      "isinstance", "issubclass", "iter",
+    "lambda",  "len",      "list",     "locals",  "map",          "max",     "memoryview", "min",        "nan",
+    "next",    "nonlocal", "not",      "object",  "oct",          "open",    "or",         "ord",        "pass",
+    "pow",     "print",    "property", "raise",   "range",        "repr",    "return",     "reversed",   "round",
+    "set",     "setattr",  "slice",    "sorted",  "staticmethod", "str",     "sum",        "super",      "torch",
+    "try",     "tuple",    "type",     "vars",    "while",        "with",    "yield",      "zip"};
 
 bool is_identifier_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';

@@ -23,7 +23,9 @@ Index Index::new_axis() {
   return i;
 }
 
-std::int64_t Proxy::rank() const { return value_ == nullptr ? 0 : value_->type().rank(); }
+std::int64_t Proxy::rank() const {
+  return value_ == nullptr ? 0 : value_->type().rank();
+}
 
 Dim Proxy::size(std::int64_t dim) const {
   if (value_ == nullptr) return {1};
@@ -31,7 +33,9 @@ Dim Proxy::size(std::int64_t dim) const {
   return rank() == 0 ? Dim(1) : value_->type().shape[static_cast<std::size_t>(axis)];
 }
 
-Shape Proxy::sizes() const { return value_ == nullptr ? Shape() : value_->type().shape; }
+Shape Proxy::sizes() const {
+  return value_ == nullptr ? Shape() : value_->type().shape;
+}
 
 Proxy Proxy::view(const Shape& shape) const {
   Unit unit(tracer_, ".view");
@@ -119,7 +123,8 @@ Proxies Proxy::chunk(std::int64_t parts, std::int64_t dim) const {
   Unit unit(tracer_, ".chunk");
   const std::int64_t axis = build::axis_of(*this, dim);
   const Dim length = size(axis);
-  if (tracer_ == nullptr || value_ == nullptr) return Proxies(static_cast<std::size_t>(std::max<std::int64_t>(parts, 1)));
+  if (tracer_ == nullptr || value_ == nullptr)
+    return Proxies(static_cast<std::size_t>(std::max<std::int64_t>(parts, 1)));
   if (parts < 1 || !length.is_constant()) {
     tracer_->fail(error(Code::unsupported, "chunk: {} parts of a dimension of {}: expected a number to divide", parts,
                         length.to_string()));
@@ -133,9 +138,15 @@ Proxies Proxy::chunk(std::int64_t parts, std::int64_t dim) const {
   return out;
 }
 
-Proxy Proxy::relu() const { return build::unary(".relu", *this, Op::relu); }
-Proxy Proxy::sigmoid() const { return build::unary(".sigmoid", *this, Op::sigmoid); }
-Proxy Proxy::tanh() const { return build::unary(".tanh", *this, Op::tanh); }
+Proxy Proxy::relu() const {
+  return build::unary(".relu", *this, Op::relu);
+}
+Proxy Proxy::sigmoid() const {
+  return build::unary(".sigmoid", *this, Op::sigmoid);
+}
+Proxy Proxy::tanh() const {
+  return build::unary(".tanh", *this, Op::tanh);
+}
 Proxy Proxy::softmax(std::int64_t dim) const {
   Unit unit(tracer_, ".softmax");
   return build::softmax(*this, dim);
@@ -152,7 +163,9 @@ Proxy Proxy::sum(const std::vector<std::int64_t>& dims, bool keepdim) const {
   Unit unit(tracer_, ".sum");
   return build::reduce(Op::reduce_sum, *this, dims, keepdim);
 }
-Proxy Proxy::matmul(const Proxy& other) const { return build::binary(".matmul", *this, other, Op::matmul); }
+Proxy Proxy::matmul(const Proxy& other) const {
+  return build::binary(".matmul", *this, other, Op::matmul);
+}
 
 namespace {
 
@@ -163,23 +176,59 @@ Proxy scalar_first(std::string_view callee, double a, const Proxy& b, Op op) {
 
 }  // namespace
 
-Proxy operator+(const Proxy& a, const Proxy& b) { return build::binary("operator.add", a, b, Op::add); }
-Proxy operator-(const Proxy& a, const Proxy& b) { return build::binary("operator.sub", a, b, Op::sub); }
-Proxy operator*(const Proxy& a, const Proxy& b) { return build::binary("operator.mul", a, b, Op::mul); }
-Proxy operator/(const Proxy& a, const Proxy& b) { return build::binary("operator.truediv", a, b, Op::div); }
-Proxy operator+(const Proxy& a, double b) { return build::with_scalar("operator.add", a, b, Op::add); }
-Proxy operator-(const Proxy& a, double b) { return build::with_scalar("operator.sub", a, b, Op::sub); }
-Proxy operator*(const Proxy& a, double b) { return build::with_scalar("operator.mul", a, b, Op::mul); }
-Proxy operator/(const Proxy& a, double b) { return build::with_scalar("operator.truediv", a, b, Op::div); }
-Proxy operator+(double a, const Proxy& b) { return scalar_first("operator.add", a, b, Op::add); }
-Proxy operator-(double a, const Proxy& b) { return scalar_first("operator.sub", a, b, Op::sub); }
-Proxy operator*(double a, const Proxy& b) { return scalar_first("operator.mul", a, b, Op::mul); }
-Proxy operator/(double a, const Proxy& b) { return scalar_first("operator.truediv", a, b, Op::div); }
-Proxy operator-(const Proxy& a) { return build::unary("operator.neg", a, Op::neg); }
-Proxy operator==(const Proxy& a, const Proxy& b) { return build::binary("operator.eq", a, b, Op::equal); }
-Proxy operator<(const Proxy& a, const Proxy& b) { return build::binary("operator.lt", a, b, Op::less); }
-Proxy operator>(const Proxy& a, const Proxy& b) { return build::binary("operator.gt", a, b, Op::greater); }
-Proxy operator<(const Proxy& a, double b) { return build::with_scalar("operator.lt", a, b, Op::less); }
-Proxy operator>(const Proxy& a, double b) { return build::with_scalar("operator.gt", a, b, Op::greater); }
+Proxy operator+(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.add", a, b, Op::add);
+}
+Proxy operator-(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.sub", a, b, Op::sub);
+}
+Proxy operator*(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.mul", a, b, Op::mul);
+}
+Proxy operator/(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.truediv", a, b, Op::div);
+}
+Proxy operator+(const Proxy& a, double b) {
+  return build::with_scalar("operator.add", a, b, Op::add);
+}
+Proxy operator-(const Proxy& a, double b) {
+  return build::with_scalar("operator.sub", a, b, Op::sub);
+}
+Proxy operator*(const Proxy& a, double b) {
+  return build::with_scalar("operator.mul", a, b, Op::mul);
+}
+Proxy operator/(const Proxy& a, double b) {
+  return build::with_scalar("operator.truediv", a, b, Op::div);
+}
+Proxy operator+(double a, const Proxy& b) {
+  return scalar_first("operator.add", a, b, Op::add);
+}
+Proxy operator-(double a, const Proxy& b) {
+  return scalar_first("operator.sub", a, b, Op::sub);
+}
+Proxy operator*(double a, const Proxy& b) {
+  return scalar_first("operator.mul", a, b, Op::mul);
+}
+Proxy operator/(double a, const Proxy& b) {
+  return scalar_first("operator.truediv", a, b, Op::div);
+}
+Proxy operator-(const Proxy& a) {
+  return build::unary("operator.neg", a, Op::neg);
+}
+Proxy operator==(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.eq", a, b, Op::equal);
+}
+Proxy operator<(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.lt", a, b, Op::less);
+}
+Proxy operator>(const Proxy& a, const Proxy& b) {
+  return build::binary("operator.gt", a, b, Op::greater);
+}
+Proxy operator<(const Proxy& a, double b) {
+  return build::with_scalar("operator.lt", a, b, Op::less);
+}
+Proxy operator>(const Proxy& a, double b) {
+  return build::with_scalar("operator.gt", a, b, Op::greater);
+}
 
 }  // namespace aoq::nn

@@ -99,8 +99,8 @@ RecurrentResult RecurrentBase::run_layer(std::int64_t layer, const Proxy& x, con
     return s.is_present() ? build::slice(s, 0, layer * directions, (layer + 1) * directions) : Proxy();
   };
   const Proxy bias = options_.bias ? gates(x, layer, "bias_ih", "bias_hh") : Proxy();
-  std::vector<Proxy> inputs{x, gates(x, layer, "weight_ih", nullptr), gates(x, layer, "weight_hh", nullptr), bias, {},
-                            state(h)};
+  std::vector<Proxy> inputs{
+      x, gates(x, layer, "weight_ih", nullptr), gates(x, layer, "weight_hh", nullptr), bias, {}, state(h)};
   if (form_.op == Op::lstm) inputs.push_back(state(c));
   const Proxies out = tracer->emit_all(form_.op, inputs, attributes_of(form_, hidden_, options_));
   // [T, D, B, H] to [T, B, D*H].
@@ -116,8 +116,8 @@ RecurrentResult RecurrentBase::run(const Proxy& x, const Proxy& h, const Proxy& 
   RecurrentResult result;
   if (!x.is_present()) return result;
   if (x.rank() != 3) {
-    x.tracer()->fail(error(Code::invalid_argument, "module \"{}\" ({}): x has rank {}, expected 3", path(), type_name(),
-                           x.rank()));
+    x.tracer()->fail(
+        error(Code::invalid_argument, "module \"{}\" ({}): x has rank {}, expected 3", path(), type_name(), x.rank()));
     return result;
   }
   result.output = options_.batch_first ? build::permute(x, {1, 0, 2}) : x;
@@ -174,13 +174,15 @@ RecurrentResult RecurrentCell::run(const Proxy& x, const Proxy& h, const Proxy& 
   auto gates = [&](const Parameter& a, const Parameter* b) {
     return constant(x, stack_gates({{&a.tensor(), b == nullptr ? nullptr : &b->tensor()}}, form_.order), a.path());
   };
-  std::vector<Proxy> inputs{raised(x), gates(weight_ih, nullptr), gates(weight_hh, nullptr),
-                            options_.bias ? gates(bias_ih, &bias_hh) : Proxy(), {}, raised(h)};
+  std::vector<Proxy> inputs{raised(x),
+                            gates(weight_ih, nullptr),
+                            gates(weight_hh, nullptr),
+                            options_.bias ? gates(bias_ih, &bias_hh) : Proxy(),
+                            {},
+                            raised(h)};
   if (form_.op == Op::lstm) inputs.push_back(raised(c));
   const Proxies out = x.tracer()->emit_all(form_.op, inputs, attributes_of(form_, hidden_, options_));
-  auto lowered = [](const Proxy& p) {
-    return p.is_present() ? build::reshape(p, {p.size(1), p.size(2)}) : p;
-  };
+  auto lowered = [](const Proxy& p) { return p.is_present() ? build::reshape(p, {p.size(1), p.size(2)}) : p; };
   result.h = result.output = lowered(out[1]);
   if (out.size() > 2) result.c = lowered(out[2]);
   return result;
@@ -227,8 +229,8 @@ Proxy MultiheadAttention::run(const Proxy& query, const Proxy& key, const Proxy&
     const Proxy y = build::linear(x, w, b);
     return build::permute(build::reshape(y, {y.size(0), y.size(1), Dim(heads_), Dim(width)}), {0, 2, 1, 3});
   };
-  const Proxy q = tracer->emit(Op::mul, {project(query, 0), tracer->scalar(1.0 / std::sqrt(static_cast<double>(width)),
-                                                                           query)});
+  const Proxy q =
+      tracer->emit(Op::mul, {project(query, 0), tracer->scalar(1.0 / std::sqrt(static_cast<double>(width)), query)});
   const Proxy k = project(key, 1), v = project(value, 2);
   const Proxy weights = build::softmax(tracer->emit(Op::matmul, {q, build::transpose(k, 2, 3)}), -1);
   const Proxy y = build::permute(tracer->emit(Op::matmul, {weights, v}), {0, 2, 1, 3});

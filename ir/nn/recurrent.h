@@ -1,5 +1,5 @@
-// Recurrent modules with PyTorch's parameters (weight_ih_l0, weight_hh_l0_reverse, ...) and order of gates; the graph has
-// the IR's order (ir/ops/recurrent.h).
+// Recurrent modules with PyTorch's parameters (weight_ih_l0, weight_hh_l0_reverse, ...) and order of gates; the graph
+// has the IR's order (ir/ops/recurrent.h).
 #pragma once
 
 #include "ir/nn/modules.h"

@@ -72,8 +72,7 @@ std::string Tracer::relative(const Module& module) const {
 }
 
 bool Tracer::is_leaf(const Module& module, const std::string& path) const {
-  return module.is_leaf() || contains(options_.leaf_names, path) ||
-         contains(options_.leaf_classes, module.type_name());
+  return module.is_leaf() || contains(options_.leaf_names, path) || contains(options_.leaf_classes, module.type_name());
 }
 
 Scope Tracer::current_scope() const {

@@ -1,7 +1,7 @@
 // The symbolic tracer: runs a model's forward once on proxies and keeps what it did as a graph.
 //
-// Nodes carry where they come from: a built-in module's nodes have its path and type ({"encoder.fc1", "Linear"}); what a
-// function or method made has the surrounding module's path and type and the callee ("F.relu"). Names are those that
+// Nodes carry where they come from: a built-in module's nodes have its path and type ({"encoder.fc1", "Linear"}); what
+// a function or method made has the surrounding module's path and type and the callee ("F.relu"). Names are those that
 // PyTorch FX gives (ir/nn/namer.h), as the first origin.
 #pragma once
 

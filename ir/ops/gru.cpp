@@ -61,7 +61,9 @@ const OpDef kOpDef_gru = {
     .doc =
         "Gated recurrent unit with gates z, r, h: h = (1 - z) * candidate + z * h. Steps at and after a sequence's "
         "length "
-        "give 0 and leave the state.",
+        "give 0 and leave the state."
+        " In a quantized graph w and r are dequantized codes and x is quantized by choose_qparams; the state stays in "
+        "float until lowering makes a qgru, which quantizes it in every step.",
     .inputs = {{{"x"},
                 {"w"},
                 {"r"},

@@ -38,7 +38,9 @@ const OpDef kOpDef_lstm = {
     .doc =
         "Long short-term memory with gates i, o, f, c: cell = f * cell + i * g(c), h = o * h(cell). Steps at and after "
         "a "
-        "sequence's length give 0 and leave the state.",
+        "sequence's length give 0 and leave the state."
+        " In a quantized graph w and r are dequantized codes and x is quantized by choose_qparams; the state stays in "
+        "float until lowering makes a qlstm, which quantizes it in every step.",
     .inputs = {{{"x"},
                 {"w"},
                 {"r"},

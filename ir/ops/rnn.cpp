@@ -23,7 +23,9 @@ const OpDef kOpDef_rnn = {
     .name = "rnn",
     .doc =
         "The plain recurrent cell: h = f(x * w^T + h * r^T + bias). Steps at and after a sequence's length give 0 and "
-        "leave the state.",
+        "leave the state."
+        " In a quantized graph w and r are dequantized codes and x is quantized by choose_qparams; the state stays in "
+        "float until lowering makes a qrnn, which quantizes it in every step.",
     .inputs = {{{"x"},
                 {"w"},
                 {"r"},

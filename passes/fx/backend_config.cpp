@@ -142,10 +142,28 @@ class Builder {
       add({{"BatchNorm" + n}, kRelu}, Observation::different, dtypes, "BNReLU" + n);
       add({{"BatchNorm" + n}}, Observation::different, dtypes);
     }
-    for (const char* name :
-         {"ELU", "LeakyReLU", "Hardswish", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "Dropout", "PReLU",
-          "LayerNorm", "F.elu", "F.hardswish", "F.leaky_relu", "F.dropout", "F.group_norm", "F.instance_norm",
-          "F.layer_norm", "elu", "leaky_relu", "hardswish", "instance_norm", "layer_norm", "prelu"}) {
+    for (const char* name : {"ELU",
+                             "LeakyReLU",
+                             "Hardswish",
+                             "InstanceNorm1d",
+                             "InstanceNorm2d",
+                             "InstanceNorm3d",
+                             "Dropout",
+                             "PReLU",
+                             "LayerNorm",
+                             "F.elu",
+                             "F.hardswish",
+                             "F.leaky_relu",
+                             "F.dropout",
+                             "F.group_norm",
+                             "F.instance_norm",
+                             "F.layer_norm",
+                             "elu",
+                             "leaky_relu",
+                             "hardswish",
+                             "instance_norm",
+                             "layer_norm",
+                             "prelu"}) {
       add({{name}}, Observation::different, dtypes);
     }
   }
@@ -162,20 +180,56 @@ class Builder {
 
   void shared() {
     const std::vector<DTypeConfig> dtypes = plain_configs();
-    Names names = {"Hardtanh", "Identity", "ReLU", "ReLU6", "F.relu", "F.relu6", "F.hardtanh", "F.interpolate",
-                   "torch.clamp", "torch.flatten", "torch.mean", "torch.repeat_interleave", "torch.transpose",
-                   "torch.squeeze", "torch.stack", "torch.unsqueeze", "operator.floordiv", ".contiguous", ".clamp",
-                   ".detach", ".mean", ".permute", ".repeat", ".repeat_interleave", ".reshape", ".relu", ".relu_",
-                   ".squeeze", ".transpose", ".unsqueeze", ".view", "Upsample", "PixelShuffle", "relu", "clamp",
-                   "reshape", "permute", "max_pool", "avg_pool", "depth_to_space"};
+    Names names = {"Hardtanh",
+                   "Identity",
+                   "ReLU",
+                   "ReLU6",
+                   "F.relu",
+                   "F.relu6",
+                   "F.hardtanh",
+                   "F.interpolate",
+                   "torch.clamp",
+                   "torch.flatten",
+                   "torch.mean",
+                   "torch.repeat_interleave",
+                   "torch.transpose",
+                   "torch.squeeze",
+                   "torch.stack",
+                   "torch.unsqueeze",
+                   "operator.floordiv",
+                   ".contiguous",
+                   ".clamp",
+                   ".detach",
+                   ".mean",
+                   ".permute",
+                   ".repeat",
+                   ".repeat_interleave",
+                   ".reshape",
+                   ".relu",
+                   ".relu_",
+                   ".squeeze",
+                   ".transpose",
+                   ".unsqueeze",
+                   ".view",
+                   "Upsample",
+                   "PixelShuffle",
+                   "relu",
+                   "clamp",
+                   "reshape",
+                   "permute",
+                   "max_pool",
+                   "avg_pool",
+                   "depth_to_space"};
     for (const char* d : {"1d", "2d", "3d"}) {
       for (const char* pool : {"AdaptiveAvgPool", "AvgPool", "MaxPool"}) names.push_back(std::string(pool) + d);
-      for (const char* pool : {"F.adaptive_avg_pool", "F.avg_pool", "F.max_pool"}) names.push_back(std::string(pool) + d);
+      for (const char* pool : {"F.adaptive_avg_pool", "F.avg_pool", "F.max_pool"})
+        names.push_back(std::string(pool) + d);
     }
     for (const std::string& name : names) add({{name}}, Observation::shared, dtypes);
   }
 
   void rest() {
+    add({{"QuantStub"}}, Observation::different, plain_configs());
     for (const char* name : {".shape", ".size", "dims"}) add({{name}}, Observation::not_observed, {});
     for (const char* name : {"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "lstm", "gru", "rnn"}) {
       add({{name}}, Observation::different, {integer_config(true, true), half_config()});
@@ -191,7 +245,9 @@ class Builder {
 
 }  // namespace
 
-std::vector<std::string> backend_names() { return {"native", "fbgemm", "x86", "qnnpack", "onednn"}; }
+std::vector<std::string> backend_names() {
+  return {"native", "fbgemm", "x86", "qnnpack", "onednn"};
+}
 
 Result<BackendConfig> backend_config(std::string_view name) {
   const std::vector<std::string> names = backend_names();
@@ -209,7 +265,8 @@ Status fits(const char* what, const DTypeConstraint& wanted, const ObserverSpec&
   if (spec.kind == "reuse_input") return {};
   const bool is_float = spec.dtype == DType::f32;
   if (!wanted.dtype) {
-    return is_float ? Status() : error(Code::unsupported, "{} is {}, the backend takes f32", what, dtype_name(spec.dtype));
+    return is_float ? Status()
+                    : error(Code::unsupported, "{} is {}, the backend takes f32", what, dtype_name(spec.dtype));
   }
   if (spec.dtype != *wanted.dtype) {
     return error(Code::unsupported, "{} is {}, the backend takes {}", what, dtype_name(spec.dtype),
@@ -236,7 +293,8 @@ Status fits(const char* what, const DTypeConstraint& wanted, const ObserverSpec&
 }
 
 Status fits(const DTypeConfig& config, const QConfig& qconfig, bool has_weight) {
-  const bool wants_dynamic = is_dynamic(qconfig.activation) || (qconfig.activation.kind == "placeholder" && qconfig.activation.dtype == DType::f16);
+  const bool wants_dynamic = is_dynamic(qconfig.activation) ||
+                             (qconfig.activation.kind == "placeholder" && qconfig.activation.dtype == DType::f16);
   if (config.is_dynamic != wants_dynamic) {
     return error(Code::unsupported, "it is quantized {}, the backend does it {}",
                  config.is_dynamic ? "statically" : "dynamically", config.is_dynamic ? "dynamically" : "statically");
@@ -313,7 +371,8 @@ Result<DTypeConstraint> constraint_from_json(const Json& json) {
 }
 
 Result<DTypeConfig> dtypes_from_json(const Json& json) {
-  if (!json.is_object()) return error(ErrorId::recipe_invalid, "backend configuration: an entry of dtypes is no object");
+  if (!json.is_object())
+    return error(ErrorId::recipe_invalid, "backend configuration: an entry of dtypes is no object");
   DTypeConfig c;
   for (const auto& [key, value] : json.items()) {
     if (key == "input") {
@@ -338,7 +397,8 @@ Result<std::vector<Names>> names_from_json(const Json& json) {
     Names names;
     if (!entry.is_array()) return error(ErrorId::recipe_invalid, "backend configuration: a pattern's entry is no list");
     for (const Json& name : entry) {
-      if (!name.is_string()) return error(ErrorId::recipe_invalid, "backend configuration: a pattern's name is no text");
+      if (!name.is_string())
+        return error(ErrorId::recipe_invalid, "backend configuration: a pattern's name is no text");
       names.push_back(name.get<std::string>());
     }
     out.push_back(std::move(names));

@@ -3,7 +3,8 @@
 //
 //   {"name": "fbgemm", "patterns": [
 //     {"pattern": [["Conv2d", "conv"], ["ReLU", "F.relu", "relu"]], "fused_module": "ConvReLU2d",
-//      "observation": "different", "dtypes": [{"input": {"dtype": "u8"}, "output": {"dtype": "u8"}, "weight": {"dtype": "i8"}}]}
+//      "observation": "different", "dtypes": [{"input": {"dtype": "u8"}, "output": {"dtype": "u8"}, "weight": {"dtype":
+//      "i8"}}]}
 //   ]}
 #pragma once
 

@@ -89,9 +89,9 @@ Status check_mode(const Node& n, const CustomModule& custom, const QConfig& qcon
   if (custom.mode == QuantMode::weight_only) return {};
   const bool wants_dynamic = custom.mode == QuantMode::dynamic_quantization;
   if (wants_dynamic == is_dynamic(qconfig.activation)) return {};
-  return error(ErrorId::recipe_invalid, "{}: custom module {} is {}, but its qconfig is {}: give it one of the same mode",
-               module_of(n), custom.float_class, wants_dynamic ? "dynamic" : "static",
-               wants_dynamic ? "static" : "dynamic");
+  return error(ErrorId::recipe_invalid,
+               "{}: custom module {} is {}, but its qconfig is {}: give it one of the same mode", module_of(n),
+               custom.float_class, wants_dynamic ? "dynamic" : "static", wants_dynamic ? "static" : "dynamic");
 }
 
 Status observe_one(Graph& graph, Node* n, const CustomModule& custom, const QConfig& qconfig) {
@@ -112,8 +112,8 @@ Status observe_one(Graph& graph, Node* n, const CustomModule& custom, const QCon
                  module_of(*n), custom.observed_class, observed->output_count(), made->observers.size());
   }
   for (std::size_t k = 0; k < made->observers.size(); ++k) {
-    const std::string name = n->scope.path + (k == 0 ? ".activation_post_process"
-                                                     : ".activation_post_process_" + std::to_string(k));
+    const std::string name =
+        n->scope.path + (k == 0 ? ".activation_post_process" : ".activation_post_process_" + std::to_string(k));
     Attributes a{{"observer", name}, {"spec", print_observer_spec(made->observers[k])}};
     AOQ_ASSIGN(Node * o, graph.create(Op::observe, {observed->output(k + 1)}, std::move(a), n));
     o->scope = {n->scope.path, n->scope.type, "module"};
@@ -187,7 +187,8 @@ class CustomConversion {
 
   Result<Node*> convert(Node* n, const CustomModule& custom) {
     const QConfigMatch match = match_qconfig(recipe_, *n);
-    if (match.qconfig == nullptr) return error(Code::invalid_argument, "the recipe is not the one it was prepared with");
+    if (match.qconfig == nullptr)
+      return error(Code::invalid_argument, "the recipe is not the one it was prepared with");
     const QuantizedForm* form = find_quantized_form(custom.quantized_class);
     if (form == nullptr) return missing_form(*n, "quantized", custom.quantized_class);
     const bool is_static = custom.mode == QuantMode::static_quantization;
@@ -210,8 +211,8 @@ class CustomConversion {
       }
     }
     const RegionState observed = state_of(*n);
-    Result<RegionState> state = form->from_observed(
-        observed, {*match.qconfig, own, in ? &*in : nullptr, out ? &*out : nullptr});
+    Result<RegionState> state =
+        form->from_observed(observed, {*match.qconfig, own, in ? &*in : nullptr, out ? &*out : nullptr});
     if (!state.ok()) return std::move(state).status();
     AOQ_ASSIGN(Node * made, make_region(graph_, *n, custom.quantized_class, *state, std::move(inputs)));
     AOQ_TRY(connect(n, made, is_static ? behind : nullptr));
@@ -225,9 +226,7 @@ class CustomConversion {
   }
 
  private:
-  Result<QParams> qparams(const Node& o) const {
-    return qparams_of_(o.attributes().string("observer"));
-  }
+  Result<QParams> qparams(const Node& o) const { return qparams_of_(o.attributes().string("observer")); }
 
   // Every data input as codes: the quantize in front, without its dequantize.
   Result<QParams> codes_in(std::vector<Value*>& inputs) {

@@ -3,8 +3,8 @@
 // The relu stays a node of its own with the name and scope of the convolution, so that both are one unit.
 #include <algorithm>
 
-#include "passes/fx/workflow.h"
 #include "passes/fx/match_units.h"
+#include "passes/fx/workflow.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq::fx {
@@ -26,10 +26,11 @@ Status check_rules(const Recipe& recipe, const Units& units, const std::vector<i
   for (int i : chain) {
     const Unit& unit = units.all()[static_cast<std::size_t>(i)];
     if (rule_of(recipe, unit) == rule_of(recipe, first)) continue;
-    return error(Code::invalid_argument,
-                 "\"{}\" and \"{}\" are fused into one module, but object_type gives {} and {} different qconfigs: give "
-                 "both the same",
-                 first.name, unit.name, first.keys()[0], unit.keys()[0]);
+    return error(
+        Code::invalid_argument,
+        "\"{}\" and \"{}\" are fused into one module, but object_type gives {} and {} different qconfigs: give "
+        "both the same",
+        first.name, unit.name, first.keys()[0], unit.keys()[0]);
   }
   return {};
 }
@@ -61,7 +62,8 @@ Status fuse_fx(Graph& graph, const Recipe& recipe) {
     for (int last = static_cast<int>(units.all().size()) - 1; last >= 0; --last) {
       for (const BackendPattern* p : by_length(config, Fused::only)) {
         const std::vector<int> chain = chain_ending_at(units, *p, last);
-        const bool is_free = std::none_of(chain.begin(), chain.end(), [&](int i) { return taken[static_cast<std::size_t>(i)]; });
+        const bool is_free =
+            std::none_of(chain.begin(), chain.end(), [&](int i) { return taken[static_cast<std::size_t>(i)]; });
         if (chain.empty() || !is_free) continue;
         AOQ_TRY(check_rules(recipe, units, chain));
         fuse(units, chain);

@@ -9,9 +9,8 @@ namespace {
 bool matches(const Unit& unit, const std::vector<std::string>& names) {
   if (!unit.is_call()) return false;
   const std::vector<std::string> keys = unit.keys();
-  return std::any_of(keys.begin(), keys.end(), [&](const std::string& key) {
-    return std::find(names.begin(), names.end(), key) != names.end();
-  });
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const std::string& key) { return std::find(names.begin(), names.end(), key) != names.end(); });
 }
 
 }  // namespace

@@ -32,9 +32,13 @@ struct Match {
   bool is_dynamic = false, is_shared = false, is_weight_only = false;
 };
 
-bool is_weighted(const Node& n) { return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear}); }
+bool is_weighted(const Node& n) {
+  return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear});
+}
 
-bool is_float(const Value* v) { return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization; }
+bool is_float(const Value* v) {
+  return v != nullptr && v->type().dtype == DType::f32 && !v->type().quantization;
+}
 
 // Whether an operand is data rather than a weight, a bias or a statistic.
 bool is_activation(const Node& n, std::size_t operand) {
@@ -50,7 +54,7 @@ class FxPreparation {
       : graph_(graph), recipe_(recipe), config_(std::move(config)), units_(graph) {}
 
   Status run() {
-    find_qconfigs();
+    AOQ_TRY(find_qconfigs());
     AOQ_TRY(find_matches());
     for (std::size_t i = 0; i < units_.all().size(); ++i) AOQ_TRY(visit(static_cast<int>(i)));
     AOQ_TRY(observe_results());
@@ -64,22 +68,76 @@ class FxPreparation {
 
   // ---- what the recipe wants
 
-  void find_qconfigs() {
+  Status find_qconfigs() {
+    AOQ_TRY(read_standalone());
+    const std::vector<bool> between = between_stubs();
     std::map<std::pair<std::string, std::string>, std::int64_t> counts;
-    for (const Unit& u : units_.all()) {
+    for (std::size_t i = 0; i < units_.all().size(); ++i) {
+      const Unit& u = units_.all()[i];
       QConfigMatch found;
       if (u.is_call()) {
-        found = match_qconfig(recipe_, *u.main());
-        if (const OrderRule* rule = order_rule(u, counts)) {
+        found = match_standalone(u);
+        const OrderRule* rule = order_rule(u, counts);
+        if (rule != nullptr) {
           found = {rule->qconfig ? &*rule->qconfig : nullptr,
                    fmt::format("module_name_object_type_order \"{}\", {}, {}", rule->module, rule->object_type,
                                rule->index)};
         }
+        if (!between.empty() && !between[i]) found = {nullptr, "it is not between QuantStub and DeQuantStub"};
       } else if (u.kind == UnitKind::get_attr) {
         found.qconfig = recipe_.global ? &*recipe_.global : nullptr;
       }
       qconfigs_.push_back(found);
     }
+    return {};
+  }
+
+  Status read_standalone() {
+    for (const auto& [name, text] : recipe_.custom.standalone_module_name) {
+      AOQ_ASSIGN(Recipe inner, parse_recipe(text));
+      standalone_.emplace_back(name, std::make_unique<Recipe>(std::move(inner)));
+      const bool exists = std::any_of(units_.all().begin(), units_.all().end(), [&](const Unit& u) {
+        return u.is_call() && is_below(u.scope().path, standalone_.back().first);
+      });
+      if (!exists)
+        return error(ErrorId::recipe_invalid, "standalone_module_name: the model has no module \"{}\"", name);
+    }
+    return {};
+  }
+
+  static bool is_below(const std::string& path, const std::string& module) {
+    return path == module || (path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.');
+  }
+
+  // By the recipe of the standalone module that a unit lies in, where paths begin at that module.
+  QConfigMatch match_standalone(const Unit& u) const {
+    for (const auto& [name, inner] : standalone_) {
+      if (!is_below(u.scope().path, name)) continue;
+      const std::string& path = u.scope().path;
+      return match_qconfig(*inner, *u.main(),
+                           path.size() == name.size() ? std::string() : path.substr(name.size() + 1));
+    }
+    return match_qconfig(recipe_, *u.main());
+  }
+
+  // In a model with stubs made by hand only what lies between them is quantized. Empty where there are none.
+  std::vector<bool> between_stubs() const {
+    std::vector<bool> inside(units_.all().size());
+    bool has_stubs = false;
+    for (std::size_t i = 0; i < inside.size(); ++i) {
+      const Unit& u = units_.all()[i];
+      if (!u.is_call()) continue;
+      if (u.scope().type == "QuantStub" && u.scope().callee.empty()) {
+        inside[i] = has_stubs = true;
+        continue;
+      }
+      if (u.scope().type == "DeQuantStub" && u.scope().callee.empty()) continue;
+      for (const Value* v : u.inputs) {
+        const int maker = units_.of(v);
+        if (maker >= 0 && inside[static_cast<std::size_t>(maker)]) inside[i] = true;
+      }
+    }
+    return has_stubs ? inside : std::vector<bool>();
   }
 
   const OrderRule* order_rule(const Unit& u, std::map<std::pair<std::string, std::string>, std::int64_t>& counts) {
@@ -171,8 +229,8 @@ class FxPreparation {
   Status match_custom(int i, const CustomModule& custom) {
     const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
     if (qconfig == nullptr) return {};
-    Match m{i, i, qconfig, custom.mode == QuantMode::dynamic_quantization, false,
-            custom.mode == QuantMode::weight_only};
+    Match m{
+        i, i, qconfig, custom.mode == QuantMode::dynamic_quantization, false, custom.mode == QuantMode::weight_only};
     match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
     matches_.push_back(m);
     return {};
@@ -199,7 +257,10 @@ class FxPreparation {
   Status visit_operand(Node* n, std::size_t k, int i, const Match& m) {
     Value* v = n->input(k);
     if (v == nullptr || units_.of(v) == i) return {};
-    if ((is_weighted(*n) && k == 1) || (is_recurrent(*n) && (k == 1 || k == 2))) return observe_weight(n, k, m);
+    // What a stub reads is float by intention.
+    if (n->scope.type == "QuantStub") return {};
+    if ((is_weighted(*n) && k == 1) || (is_embedding(*n) && k == 0) || (is_recurrent(*n) && (k == 1 || k == 2)))
+      return observe_weight(n, k, m);
     if (m.is_weight_only || !is_float(v) || !is_activation(*n, k)) return {};
     // A number beside a tensor is no tensor.
     const bool is_made = v->def()->is(Op::observe) || units_.of(v) >= 0;
@@ -321,7 +382,8 @@ class FxPreparation {
       const QConfig* qconfig = maker >= 0 ? qconfigs_[static_cast<std::size_t>(maker)].qconfig : nullptr;
       if (qconfig == nullptr && recipe_.global) qconfig = &*recipe_.global;
       if (qconfig == nullptr) {
-        return error(ErrorId::recipe_invalid, "quantized_outputs: result {} has no qconfig to be quantized with", index);
+        return error(ErrorId::recipe_invalid, "quantized_outputs: result {} has no qconfig to be quantized with",
+                     index);
       }
       AOQ_ASSIGN(Node * o, observe(v, qconfig->activation));
       graph_.set_input(output, k, o->output());
@@ -382,6 +444,7 @@ class FxPreparation {
   const Recipe& recipe_;
   const BackendConfig config_;
   const Units units_;
+  std::vector<std::pair<std::string, std::unique_ptr<Recipe>>> standalone_;
   std::vector<QConfigMatch> qconfigs_;
   std::vector<int> match_of_;
   std::vector<std::string> reasons_;
@@ -389,6 +452,43 @@ class FxPreparation {
   std::map<std::pair<const Value*, std::string>, Value*> observed_;
   int next_ = 0;
 };
+
+}  // namespace
+
+namespace {
+
+// Modules that the recipe calls non-traceable become one unit each, of an unknown kind: left in float, stubs around.
+Status mark_leaves(Graph& graph, const CustomConfig& custom) {
+  std::vector<std::pair<std::string, std::string>> leaves;  // path, type
+  for (const std::string& name : custom.non_traceable_module_name) leaves.emplace_back(name, "NonTraceable");
+  for (const std::string& type : custom.non_traceable_module_class) {
+    const std::size_t before = leaves.size();
+    for (const Node* n : graph.nodes()) {
+      if (n->scope.type == type && !n->scope.path.empty()) leaves.emplace_back(n->scope.path, type);
+    }
+    if (leaves.size() == before) {
+      return error(ErrorId::recipe_invalid, "non_traceable_module_class: the model has no module of class \"{}\"",
+                   type);
+    }
+  }
+  for (const auto& [path, type] : leaves) {
+    std::string name = path;
+    std::replace(name.begin(), name.end(), '.', '_');
+    bool found = false;
+    for (Node* n : graph.nodes()) {
+      const bool is_below = n->scope.path == path || n->scope.path.starts_with(path + ".");
+      if (!is_below) continue;
+      found = true;
+      n->scope = {path, n->scope.path == path && n->scope.callee != "getattr" ? n->scope.type : type, "leaf"};
+      n->scope.type = type == "NonTraceable" ? n->scope.type : type;
+      if (!n->is(Op::constant)) n->origins.insert(n->origins.begin(), name);
+    }
+    if (!found) {
+      return error(ErrorId::recipe_invalid, "non_traceable_module_name: the model has no module \"{}\"", path);
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -405,6 +505,7 @@ Status prepare_fx(Graph& graph, const Recipe& recipe) {
       return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"", key);
     }
   }
+  AOQ_TRY(mark_leaves(graph, recipe.custom));
   AOQ_TRY(observe_custom_modules(graph, recipe));
   return FxPreparation(graph, recipe, std::move(config)).run();
 }

@@ -31,7 +31,8 @@ class Printer {
   std::string print() {
     // Names that were there before any stub was made.
     for (const Unit& u : units_.all()) {
-      if (!is_stub(u)) names_.create(u.kind == UnitKind::placeholder ? u.nodes[0]->attributes().string("name") : u.name);
+      if (!is_stub(u))
+        names_.create(u.kind == UnitKind::placeholder ? u.nodes[0]->attributes().string("name") : u.name);
     }
     for (const Unit& u : units_.all()) unit(u);
     return std::move(out_);
@@ -98,8 +99,8 @@ class Printer {
     const Value* codes = n->input(0);
     if (codes->def()->is(Op::constant)) {
       const std::string parameters = scales(n->scope);
-      const std::string function = n->attributes().string("granularity") == "axis" ? "quantize_per_channel"
-                                                                                   : "quantize_per_tensor";
+      const std::string function =
+          n->attributes().string("granularity") == "axis" ? "quantize_per_channel" : "quantize_per_tensor";
       const std::string quantized = names_.create(function);
       line("call_function", quantized, function, name_of(codes) + parameters);
       values_[codes] = quantized;
@@ -119,6 +120,8 @@ class Printer {
 
 }  // namespace
 
-std::string print_fx(const Graph& graph) { return Printer(graph).print(); }
+std::string print_fx(const Graph& graph) {
+  return Printer(graph).print();
+}
 
 }  // namespace aoq::fx

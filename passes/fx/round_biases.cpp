@@ -36,8 +36,8 @@ Status round_biases(Graph& graph) {
       const float step = x_scale * w_scale[w_scale.size() == 1 ? 0 : i];
       bias[i] = std::nearbyint(bias[i] / step) * step;
     }
-    Value* rounded = graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias),
-                                    n->input(2)->def(), n->input(2)->def()->label());
+    Value* rounded = graph.constant(float_tensor({static_cast<std::int64_t>(bias.size())}, bias), n->input(2)->def(),
+                                    n->input(2)->def()->label());
     rounded->def()->scope = n->input(2)->def()->scope;
     rounded->def()->origins = n->input(2)->def()->origins;
     Value* replaced = n->input(2);

@@ -8,7 +8,9 @@ namespace aoq::fx {
 
 namespace {
 
-bool is_attribute(const Node& n) { return n.is(Op::constant) && n.scope.callee == "getattr"; }
+bool is_attribute(const Node& n) {
+  return n.is(Op::constant) && n.scope.callee == "getattr";
+}
 
 UnitKind kind_of(const Node& n) {
   if (n.is(Op::input)) return UnitKind::placeholder;
@@ -36,7 +38,9 @@ bool is_boundary(const Node& n) {
 }
 
 // The members of a fused module keep their types.
-bool is_one_place(const Scope& a, const Scope& b) { return a.path == b.path && a.callee == b.callee; }
+bool is_one_place(const Scope& a, const Scope& b) {
+  return a.path == b.path && a.callee == b.callee;
+}
 
 void add_once(std::vector<Value*>& list, Value* v) {
   if (std::find(list.begin(), list.end(), v) == list.end()) list.push_back(v);
@@ -102,11 +106,13 @@ void Units::connect() {
       }
       for (std::size_t k = 0; k < n->output_count(); ++k) {
         const std::vector<Use>& uses = n->output(k)->uses();
-        const bool leaves = std::any_of(uses.begin(), uses.end(), [&](const Use& u) { return of(u.user) != static_cast<int>(i); });
+        const bool leaves =
+            std::any_of(uses.begin(), uses.end(), [&](const Use& u) { return of(u.user) != static_cast<int>(i); });
         if (leaves) unit.results.push_back(n->output(k));
       }
     }
-    if (unit.results.empty() && unit.nodes.back()->output_count() > 0) unit.results.push_back(unit.nodes.back()->output());
+    if (unit.results.empty() && unit.nodes.back()->output_count() > 0)
+      unit.results.push_back(unit.nodes.back()->output());
   }
 }
 
@@ -115,7 +121,9 @@ int Units::of(const Node* node) const {
   return it == index_.end() ? -1 : it->second;
 }
 
-int Units::of(const Value* value) const { return of(value->def()); }
+int Units::of(const Value* value) const {
+  return of(value->def());
+}
 
 std::vector<int> Units::readers(const Value* value) const {
   std::vector<int> out;

@@ -130,19 +130,30 @@ std::vector<float> bias_correction(const Node& n, const IntegerWeight& w, const 
   return correction;
 }
 
-Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
-  QConfigMatch match = match_qconfig(recipe, *n);
-  if (match.qconfig == nullptr)
-    return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
+struct WeightLearnt {
+  const ObserverSpec& spec;
+  const Ranges& ranges;
+};
+
+Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization,
+                      const WeightLearnt& learnt) {
   Value* weight = n->input(1);
-  ObserverSpec spec = match.qconfig->weight;
-  // An observer on the weight says how, and where its stubs belong.
+  const Ranges& ranges = learnt.ranges;
+  // An observer on the weight says where its stubs belong.
   Node* observe = weight->def()->is(Op::observe) ? weight->def() : nullptr;
-  if (observe != nullptr) {
-    AOQ_ASSIGN(spec, parse_observer_spec(observe->attributes().string("spec")));
-    weight = observe->input(0);
+  if (observe != nullptr) weight = observe->input(0);
+  // Training watched the weights themselves; the folded one is the last that it sees, as in PyTorch.
+  const auto trained =
+      observe == nullptr ? ranges.observers.end() : ranges.observers.find(observe->attributes().string("observer"));
+  Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), learnt.spec);
+  if (trained != ranges.observers.end()) {
+    AOQ_ASSIGN(const std::unique_ptr<Observer> last, observer_from_json(observer_to_json(*trained->second)));
+    AOQ_TRY(last->observe(constant_tensor(weight)->view()));
+    AOQ_ASSIGN(const QParams q, last->qparams());
+    made = quantize_weight(*constant_tensor(weight), q);
   }
-  AOQ_ASSIGN(IntegerWeight w, quantize_weight(*constant_tensor(weight), spec));
+  if (!made.ok()) return std::move(made).status();
+  const IntegerWeight w = std::move(*made);
   std::string label = weight->def()->label();
   auto channels = static_cast<std::int64_t>(w.scale.size());
   Node* before = observe != nullptr ? observe : n;
@@ -177,12 +188,20 @@ bool is_dot(const Node& n) {
   return is_one_of(n, {Op::conv, Op::conv_transpose, Op::linear});
 }
 
+std::vector<std::size_t> weight_operands(const Node& n) {
+  if (is_dot(n)) return {1};
+  if (is_recurrent(n)) return {1, 2};
+  if (is_one_of(n, {Op::gather, Op::embedding_bag})) return {0};
+  return {};
+}
+
 // An observer of a constant that its reader turns into codes itself.
 bool is_weight_observer(const Node& observe) {
   if (constant_tensor(observe.input(0)) == nullptr) return false;
   const std::vector<Use>& uses = observe.output()->uses();
   return std::any_of(uses.begin(), uses.end(), [](const Use& use) {
-    return (is_dot(*use.user) && use.operand == 1) || (is_recurrent(*use.user) && (use.operand == 1 || use.operand == 2));
+    const std::vector<std::size_t> weights = weight_operands(*use.user);
+    return std::find(weights.begin(), weights.end(), static_cast<std::size_t>(use.operand)) != weights.end();
   });
 }
 
@@ -192,7 +211,8 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
   for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
     const auto at = static_cast<std::size_t>(q.index);
     if (q.index < 0 || at >= inputs.size()) {
-      return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index, inputs.size());
+      return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index,
+                   inputs.size());
     }
     Value* x = inputs[at]->output();
     inputs[at]->set_attribute("dtype", DType::u8);
@@ -222,34 +242,54 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
   return {};
 }
 
-// Where observers on the weights say how, they are asked and go.
-Status take_weight_observers(Graph& graph, Node* n, ObserverSpec* spec) {
-  for (std::size_t k = 1; k <= 2 && k < n->inputs().size(); ++k) {
-    if (n->input(k) == nullptr || !n->input(k)->def()->is(Op::observe)) continue;
-    Node* observe = n->input(k)->def();
-    AOQ_ASSIGN(*spec, parse_observer_spec(observe->attributes().string("spec")));
+// What the observers on a node's weights say; none where there are none.
+Result<std::optional<ObserverSpec>> observed_weights(const Node& n) {
+  std::optional<ObserverSpec> spec;
+  for (std::size_t k : weight_operands(n)) {
+    const Value* v = n.input(k);
+    if (v == nullptr || !v->def()->is(Op::observe) || constant_tensor(v->def()->input(0)) == nullptr) continue;
+    AOQ_ASSIGN(spec, parse_observer_spec(v->def()->attributes().string("spec")));
+  }
+  return spec;
+}
+
+void take_weight_observers(Graph& graph, Node* n) {
+  for (std::size_t k : weight_operands(*n)) {
+    Node* observe = n->input(k) == nullptr ? nullptr : n->input(k)->def();
+    if (observe == nullptr || !observe->is(Op::observe)) continue;
     graph.set_input(n, k, observe->input(0));
     if (observe->output()->uses().empty()) graph.erase(observe);
   }
-  return {};
+}
+
+// The form that prepare gave a node whose weights are observed: it asked the recipe and the backend.
+WeightForm prepared_form(const Node& n, const ObserverSpec& spec) {
+  if (spec.qscheme == QScheme::per_channel_affine_float_qparams) return WeightForm::rows;
+  if (n.requested != kFloatArithmetic) return is_recurrent(n) ? WeightForm::dynamic_int8 : WeightForm::static_int8;
+  return spec.kind == "placeholder" ? WeightForm::float16 : WeightForm::weight_only;
 }
 
 // The weights of a node that prepare asked for, by the form that its qconfig gives them.
-Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization) {
+Status convert_weights(Graph& graph, Node* n, const Recipe& recipe, const Equalization& equalization,
+                       const Ranges& ranges) {
   const bool is_float = n->requested == kFloatArithmetic;
   if (!is_float && (n->requested.empty() || !n->reason.empty())) return {};
-  if (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)) return {};
+  AOQ_ASSIGN(const std::optional<ObserverSpec> observed, observed_weights(*n));
+  if (!observed && (!recipe.backend.empty() || (!is_dot(*n) && !is_recurrent(*n) && !is_embedding(*n)))) return {};
   QConfigMatch match = match_qconfig(recipe, *n);
-  if (match.qconfig == nullptr) {
+  if (match.qconfig == nullptr && !observed) {
     return error(Code::invalid_argument, "the recipe is not the one the graph was prepared with");
   }
-  ObserverSpec spec = match.qconfig->weight;
-  const WeightForm form = weight_form(*match.qconfig);
-  if (is_recurrent(*n) || form == WeightForm::float16) AOQ_TRY(take_weight_observers(graph, n, &spec));
-  if (form == WeightForm::float16) return round_weights_to_f16(graph, n);
+  const ObserverSpec spec = observed ? *observed : match.qconfig->weight;
+  const WeightForm form = observed ? prepared_form(*n, spec) : weight_form(*match.qconfig);
+  if (is_dot(*n) && form != WeightForm::float16 && form != WeightForm::rows) {
+    return convert_weight(graph, n, recipe, equalization, {spec, ranges});
+  }
+  take_weight_observers(graph, n);
+  // FX's reference graph rounds what such a layer reads instead; lowering turns that into rounded weights.
+  if (form == WeightForm::float16) return recipe.backend.empty() ? round_weights_to_f16(graph, n) : Status();
   if (is_recurrent(*n)) return quantize_recurrent_weights(graph, n, spec);
-  if (form == WeightForm::rows) return is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
-  return is_dot(*n) ? convert_weight(graph, n, recipe, equalization) : Status();
+  return form == WeightForm::rows && is_embedding(*n) ? quantize_table(graph, n, spec) : Status();
 }
 
 Result<bool> run(Graph& graph, PassContext& context) {
@@ -275,7 +315,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
       AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
     }
     Node* next = n->next();
-    Status converted = convert_weights(graph, n, *context.recipe, equalization);
+    Status converted = convert_weights(graph, n, *context.recipe, equalization, *context.ranges);
     if (!converted.ok()) return std::move(converted).with_context(describe(*n));
     if (n->is(Op::observe) && !is_weight_observer(*n)) {
       AOQ_TRY(insert_stubs(graph, n, *context.ranges, equalization));

@@ -20,6 +20,7 @@
 #include "ir/interpreter.h"
 #include "ir/target.h"
 #include "passes/quantize/scalar_qparams.h"
+#include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 #include "passes/rewrite/layout.h"
 
@@ -125,7 +126,7 @@ class Lowering {
 
   Result<bool> run() {
     bool changed = false;
-    drop_half_stubs();
+    AOQ_TRY(drop_half_stubs());
     AOQ_TRY(make_scales_explicit());
     for (Node* n = graph_.first(); n != nullptr;) {
       next_ = n->next();
@@ -159,14 +160,22 @@ class Lowering {
 
   static bool has_scalar(const Node& n) { return is_scalar_constant(n.input(0)) || is_scalar_constant(n.input(1)); }
 
-  // A half precision recipe rounds weights; what its activations go through in the reference graph is left out, as
-  // PyTorch's kernels do.
-  void drop_half_stubs() {
+  // FX's dynamic float16: the reference graph rounds the activations, the kernels round the weights instead.
+  Status drop_half_stubs() {
     for (Node* n : graph_.nodes()) {
       if (!n->is(Op::cast) || n->scope.type != "Observer") continue;
       const Node& half = *n->input(0)->def();
-      if (half.is(Op::cast) && half.scope.type == "Observer") graph_.replace_uses(n->output(), half.input(0));
+      if (!half.is(Op::cast) || half.scope.type != "Observer") continue;
+      const std::vector<Use> uses = n->output()->uses();
+      graph_.replace_uses(n->output(), half.input(0));
+      for (const Use& use : uses) {
+        const bool has_weights = use.user->is(Op::linear) || is_recurrent(*use.user);
+        if (has_weights && constant_tensor(use.user->input(1)) != nullptr) {
+          AOQ_TRY(round_weights_to_f16(graph_, use.user));
+        }
+      }
     }
+    return {};
   }
 
   // The results of integer ops are plain codes: from here on a dequantize states its scale itself.
@@ -376,7 +385,7 @@ class Lowering {
     } else {
       const std::string& mode = n->attributes().string("mode");
       if (mode == "max") {
-        n->reason = "a maximum has no form on quantized rows";
+        if (n->reason.empty()) n->reason = "a maximum has no form on quantized rows";
         return false;
       }
       a.set("mode", mode);

@@ -186,7 +186,11 @@ class Preparation {
   }
 
   void find_embedding(Node* n, const QConfig& config) {
-    if (weight_form(config) == WeightForm::rows) {
+    const bool is_maximum = n->is(Op::embedding_bag) && n->attributes().string("mode") == "max";
+    if (weight_form(config) == WeightForm::rows && is_maximum) {
+      keep_float_arithmetic(n, "a maximum has no form on quantized rows: it reads the dequantized table");
+      tables_.insert(n);
+    } else if (weight_form(config) == WeightForm::rows) {
       n->requested = config.weight.dtype == DType::u4 ? "int4" : "int8";
       tables_.insert(n);
     } else if (weight_form(config) == WeightForm::weight_only) {

@@ -7,6 +7,7 @@
 
 #include "formats/json/json.h"
 #include "ir/error_id.h"
+#include "passes/fx/backend_config.h"
 #include "passes/quantize/check_recipe.h"
 
 namespace aoq {
@@ -45,13 +46,17 @@ bool is_kept_float(const std::string& entry, const Node& n) {
 }  // namespace
 
 QConfigMatch match_qconfig(const Recipe& recipe, const Node& node) {
+  return match_qconfig(recipe, node, node.scope.path);
+}
+
+QConfigMatch match_qconfig(const Recipe& recipe, const Node& node, const std::string& path) {
   for (const std::string& entry : recipe.keep_float) {
     if (is_kept_float(entry, node)) return {nullptr, fmt::format("kept in float by \"{}\"", entry)};
   }
-  if (const QConfigRule* rule = nearest(recipe.module_name, node.scope.path)) return found(*rule, "module_name");
+  if (const QConfigRule* rule = nearest(recipe.module_name, path)) return found(*rule, "module_name");
   for (const QConfigRule& rule : recipe.module_name_regex) {
     // The pattern was compiled once when the recipe was read, so it is valid.
-    if (std::regex_search(node.scope.path, std::regex(rule.first), std::regex_constants::match_continuous)) {
+    if (std::regex_search(path, std::regex(rule.first), std::regex_constants::match_continuous)) {
       return found(rule, "module_name_regex");
     }
   }
@@ -140,7 +145,11 @@ Result<ObserverSpec> observer_of(const Json& json, std::string_view key) {
 
 Result<std::optional<QConfig>> qconfig_from_json(const Json& json) {
   if (json.is_null()) return std::optional<QConfig>();
-  if (!json.is_object()) return error(ErrorId::recipe_invalid, "qconfig: expected an object or null");
+  if (json.is_string()) {
+    AOQ_ASSIGN(QConfig named, fx::named_qconfig(json.get_ref<const std::string&>()));
+    return std::optional<QConfig>(std::move(named));
+  }
+  if (!json.is_object()) return error(ErrorId::recipe_invalid, "qconfig: expected an object, a name or null");
   QConfig config;
   AOQ_ASSIGN(config.activation, observer_of(json, "activation"));
   AOQ_ASSIGN(config.weight, observer_of(json, "weight"));
@@ -182,9 +191,25 @@ Status check_patterns(const std::vector<QConfigRule>& rules) {
 }
 
 Status check_keys(const Json& json) {
-  constexpr std::string_view kKnown[] = {
-      "name",        "mode",       "global",          "object_type", "module_name_regex",
-      "module_name", "keep_float", "bias_correction", "equalization"};
+  constexpr std::string_view kKnown[] = {"name",
+                                         "mode",
+                                         "global",
+                                         "object_type",
+                                         "module_name_regex",
+                                         "module_name",
+                                         "keep_float",
+                                         "bias_correction",
+                                         "equalization",
+                                         "backend",
+                                         "qat",
+                                         "module_name_object_type_order",
+                                         "non_traceable_module_name",
+                                         "non_traceable_module_class",
+                                         "custom_modules",
+                                         "quantized_inputs",
+                                         "quantized_outputs",
+                                         "preserved_attributes",
+                                         "standalone_module_name"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return error(ErrorId::recipe_invalid, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
@@ -200,6 +225,171 @@ Result<QuantMode> mode_from_name(const std::string& name) {
   return error(ErrorId::recipe_invalid, "recipe: mode is \"{}\", expected none, static, dynamic or weight-only", name);
 }
 
+// ---- the FX workflow's part
+
+std::string_view mode_name(QuantMode mode) {
+  for (const auto& [text, m] : kModes) {
+    if (m == mode) return text;
+  }
+  return "none";
+}
+
+Json custom_to_json(const CustomConfig& custom) {
+  Json json = Json::object();
+  if (!custom.non_traceable_module_name.empty()) json["non_traceable_module_name"] = custom.non_traceable_module_name;
+  if (!custom.non_traceable_module_class.empty()) {
+    json["non_traceable_module_class"] = custom.non_traceable_module_class;
+  }
+  for (const CustomModule& m : custom.custom_modules) {
+    json["custom_modules"].push_back(Json{{"mode", std::string(mode_name(m.mode))},
+                                          {"float", m.float_class},
+                                          {"observed", m.observed_class},
+                                          {"quantized", m.quantized_class}});
+  }
+  for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
+    json["quantized_inputs"].push_back(
+        Json{{"index", q.index}, {"scale", hex_float(q.scale)}, {"zero_point", q.zero_point}});
+  }
+  if (!custom.quantized_outputs.empty()) json["quantized_outputs"] = custom.quantized_outputs;
+  if (!custom.preserved_attributes.empty()) json["preserved_attributes"] = custom.preserved_attributes;
+  for (const auto& [name, recipe] : custom.standalone_module_name) {
+    Result<Json> inner = parse_json(recipe);
+    if (inner.ok()) json["standalone_module_name"].push_back(Json::array({name, std::move(*inner)}));
+  }
+  return json;
+}
+
+Result<const Json*> list_of(const Json& json, std::string_view key) {
+  const Json* list = json_find(json, key);
+  if (list != nullptr && !list->is_array()) return error(ErrorId::recipe_invalid, "recipe: \"{}\" is no list", key);
+  return list;
+}
+
+Result<std::vector<std::string>> names_of(const Json& json, std::string_view key) {
+  std::vector<std::string> names;
+  AOQ_ASSIGN(const Json* list, list_of(json, key));
+  if (list == nullptr) return names;
+  for (const Json& entry : *list) {
+    if (!entry.is_string()) return error(ErrorId::recipe_invalid, "recipe: an entry of \"{}\" is no name", key);
+    names.push_back(entry.get<std::string>());
+  }
+  return names;
+}
+
+Status read_custom_modules(const Json& json, CustomConfig& custom) {
+  AOQ_ASSIGN(const Json* list, list_of(json, "custom_modules"));
+  if (list == nullptr) return {};
+  for (const Json& entry : *list) {
+    if (!entry.is_object()) return error(ErrorId::recipe_invalid, "recipe: an entry of custom_modules is no object");
+    CustomModule m;
+    AOQ_ASSIGN(const std::string mode, json_string(entry, "mode"));
+    AOQ_ASSIGN(m.mode, mode_from_name(mode));
+    AOQ_ASSIGN(m.float_class, json_string(entry, "float"));
+    AOQ_ASSIGN(m.observed_class, json_string(entry, "observed"));
+    AOQ_ASSIGN(m.quantized_class, json_string(entry, "quantized"));
+    custom.custom_modules.push_back(std::move(m));
+  }
+  return {};
+}
+
+Status read_quantized_boundaries(const Json& json, CustomConfig& custom) {
+  AOQ_ASSIGN(const Json* inputs, list_of(json, "quantized_inputs"));
+  if (inputs != nullptr) {
+    for (const Json& entry : *inputs) {
+      if (!entry.is_object())
+        return error(ErrorId::recipe_invalid, "recipe: an entry of quantized_inputs is no object");
+      CustomConfig::QuantizedInput q;
+      AOQ_ASSIGN(q.index, json_integer(entry, "index"));
+      AOQ_ASSIGN(const std::string scale, json_string(entry, "scale"));
+      AOQ_ASSIGN(q.scale, parse_hex_float(scale));
+      AOQ_ASSIGN(q.zero_point, json_integer(entry, "zero_point"));
+      if (!(q.scale > 0) || q.zero_point < 0 || q.zero_point > 255) {
+        return error(
+            ErrorId::recipe_invalid,
+            "recipe: quantized input {} has scale {} and zero point {}, expected a positive number and 0 to 255",
+            q.index, q.scale, q.zero_point);
+      }
+      custom.quantized_inputs.push_back(q);
+    }
+  }
+  AOQ_ASSIGN(const Json* outputs, list_of(json, "quantized_outputs"));
+  if (outputs == nullptr) return {};
+  for (const Json& entry : *outputs) {
+    if (!entry.is_number_integer()) return error(ErrorId::recipe_invalid, "recipe: quantized_outputs holds no indexes");
+    custom.quantized_outputs.push_back(entry.get<std::int64_t>());
+  }
+  return {};
+}
+
+Status read_standalone(const Json& json, CustomConfig& custom) {
+  AOQ_ASSIGN(const Json* list, list_of(json, "standalone_module_name"));
+  if (list == nullptr) return {};
+  for (const Json& entry : *list) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object()) {
+      return error(ErrorId::recipe_invalid, "recipe: an entry of standalone_module_name is no [name, recipe]");
+    }
+    const std::string text = dump_json(entry[1]);
+    Result<Recipe> inner = parse_recipe(text);
+    if (!inner.ok()) return std::move(inner).status().with_context("standalone_module_name " + entry[0].dump());
+    custom.standalone_module_name.emplace_back(entry[0].get<std::string>(), print_recipe(*inner));
+  }
+  return {};
+}
+
+Status read_order_rules(const Json& json, Recipe& recipe) {
+  AOQ_ASSIGN(const Json* list, list_of(json, "module_name_object_type_order"));
+  if (list == nullptr) return {};
+  for (const Json& entry : *list) {
+    if (!entry.is_array() || entry.size() != 4 || !entry[0].is_string() || !entry[1].is_string() ||
+        !entry[2].is_number_integer()) {
+      return error(ErrorId::recipe_invalid,
+                   "recipe: an entry of module_name_object_type_order is {}, expected [module, type, index, qconfig]",
+                   entry.dump());
+    }
+    OrderRule rule{entry[0].get<std::string>(), entry[1].get<std::string>(), entry[2].get<std::int64_t>(), {}};
+    AOQ_ASSIGN(rule.qconfig, qconfig_from_json(entry[3]));
+    recipe.module_name_object_type_order.push_back(std::move(rule));
+  }
+  return {};
+}
+
+// The recipe that the keys of a text replace: PyTorch's default mapping where a backend is named.
+Result<Recipe> base_recipe(const Json& json) {
+  const Json* backend = json_find(json, "backend");
+  if (backend == nullptr) return default_recipe();
+  bool qat = false;
+  if (json_find(json, "qat") != nullptr) {
+    AOQ_ASSIGN(qat, json_bool(json, "qat"));
+  }
+  if (backend->is_object()) {
+    AOQ_TRY(fx::backend_config_from_json(*backend).status());
+    AOQ_ASSIGN(Recipe recipe, qat ? fx::fx_qat_recipe("x86") : fx::fx_recipe("x86"));
+    recipe.backend = dump_json(*backend);
+    return recipe;
+  }
+  if (!backend->is_string()) return error(ErrorId::recipe_invalid, "recipe: \"backend\" is no name and no object");
+  const std::string name = backend->get<std::string>();
+  const std::string mapping = name == "native" ? "x86" : name;
+  AOQ_ASSIGN(Recipe recipe, qat ? fx::fx_qat_recipe(mapping) : fx::fx_recipe(mapping));
+  recipe.backend = name;
+  return recipe;
+}
+
+Status read_fx(const Json& json, Recipe& recipe) {
+  AOQ_TRY(read_order_rules(json, recipe));
+  AOQ_ASSIGN(recipe.custom.non_traceable_module_name, names_of(json, "non_traceable_module_name"));
+  AOQ_ASSIGN(recipe.custom.non_traceable_module_class, names_of(json, "non_traceable_module_class"));
+  AOQ_ASSIGN(recipe.custom.preserved_attributes, names_of(json, "preserved_attributes"));
+  AOQ_TRY(read_custom_modules(json, recipe.custom));
+  AOQ_TRY(read_quantized_boundaries(json, recipe.custom));
+  AOQ_TRY(read_standalone(json, recipe.custom));
+  const bool needs_backend = !recipe.custom.is_empty() || !recipe.module_name_object_type_order.empty();
+  if (!recipe.backend.empty() || !needs_backend) return {};
+  return error(ErrorId::recipe_invalid,
+               "recipe: module_name_object_type_order, non_traceable_*, custom_modules, quantized_*, "
+               "preserved_attributes and standalone_module_name belong to the FX workflow: name a \"backend\"");
+}
+
 }  // namespace
 
 std::string print_recipe(const Recipe& recipe) {
@@ -211,9 +401,17 @@ std::string print_recipe(const Recipe& recipe) {
             {"keep_float", recipe.keep_float},
             {"bias_correction", recipe.bias_correction},
             {"equalization", recipe.equalization}};
-  for (const auto& [text, mode] : kModes) {
-    if (mode == recipe.mode) json["mode"] = std::string(text);
+  json["mode"] = std::string(mode_name(recipe.mode));
+  if (recipe.backend.empty()) return dump_json(json);
+  Result<Json> backend =
+      recipe.backend.starts_with('{') ? parse_json(recipe.backend) : Result<Json>(Json(recipe.backend));
+  if (backend.ok()) json["backend"] = std::move(*backend);
+  json["qat"] = recipe.qat;
+  for (const OrderRule& rule : recipe.module_name_object_type_order) {
+    json["module_name_object_type_order"].push_back(
+        Json::array({rule.module, rule.object_type, rule.index, qconfig_to_json(rule.qconfig)}));
   }
+  json.update(custom_to_json(recipe.custom));
   return dump_json(json);
 }
 
@@ -221,7 +419,7 @@ Result<Recipe> parse_recipe(std::string_view text) {
   AOQ_ASSIGN(Json json, parse_json(text));
   if (!json.is_object()) return error(ErrorId::recipe_invalid, "recipe: expected a JSON object");
   AOQ_TRY(check_keys(json));
-  Recipe recipe = default_recipe();
+  AOQ_ASSIGN(Recipe recipe, base_recipe(json));
   if (json_find(json, "name") != nullptr) {
     AOQ_ASSIGN(recipe.name, json_string(json, "name"));
   }
@@ -232,7 +430,9 @@ Result<Recipe> parse_recipe(std::string_view text) {
   if (const Json* global = json_find(json, "global")) {
     AOQ_ASSIGN(recipe.global, qconfig_from_json(*global));
   }
-  AOQ_ASSIGN(recipe.object_type, rules_from_json(json, "object_type"));
+  if (json_find(json, "object_type") != nullptr) {
+    AOQ_ASSIGN(recipe.object_type, rules_from_json(json, "object_type"));
+  }
   AOQ_ASSIGN(recipe.module_name_regex, rules_from_json(json, "module_name_regex"));
   AOQ_TRY(check_patterns(recipe.module_name_regex));
   AOQ_ASSIGN(recipe.module_name, rules_from_json(json, "module_name"));
@@ -249,6 +449,7 @@ Result<Recipe> parse_recipe(std::string_view text) {
   if (json_find(json, "bias_correction") != nullptr) {
     AOQ_ASSIGN(recipe.bias_correction, json_bool(json, "bias_correction"));
   }
+  AOQ_TRY(read_fx(json, recipe));
   AOQ_TRY(check_recipe(recipe));
   return recipe;
 }

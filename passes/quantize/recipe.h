@@ -11,10 +11,10 @@
 //     "equalization": true
 //   }
 //
-// The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block", "Linear",
-// 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules", "quantized_inputs",
-// "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be the name of one of
-// PyTorch's ("default_dynamic_qconfig").
+// The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block",
+// "Linear", 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules",
+// "quantized_inputs", "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be
+// the name of one of PyTorch's ("default_dynamic_qconfig").
 //
 // A qconfig is null for "leave in float". Precedence is FX's, lowest to highest: global, object_type, module_name_regex
 // (anchored at the start, the first that matches), module_name (the nearest ancestor), module_name_object_type_order
@@ -116,5 +116,7 @@ struct QConfigMatch {
   std::string because;               // which rule said so: for reports
 };
 QConfigMatch match_qconfig(const Recipe& recipe, const Node& node);
+// As if the node's module had this path.
+QConfigMatch match_qconfig(const Recipe& recipe, const Node& node, const std::string& path);
 
 }  // namespace aoq

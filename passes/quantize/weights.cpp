@@ -25,6 +25,16 @@ float to_f16_and_back(float v) {
   return back;
 }
 
+// The name of a constant in the source model; empty where it has none.
+std::string origin_of(const Value* constant) {
+  const std::vector<std::string>& origins = constant->def()->origins;
+  return origins.empty() ? std::string() : origins.front();
+}
+
+std::string scale_origin(const std::string& origin) {
+  return origin.empty() ? origin : origin + ".scale";
+}
+
 }  // namespace
 
 WeightForm weight_form(const QConfig& config) {
@@ -51,7 +61,15 @@ bool is_embedding(const Node& n) {
 Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& spec) {
   AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
   AOQ_TRY(observer->observe(weight.view()));
-  AOQ_ASSIGN(QParams q, observer->qparams());
+  AOQ_ASSIGN(const QParams q, observer->qparams());
+  return quantize_weight(weight, q);
+}
+
+Result<IntegerWeight> quantize_weight(const Tensor& weight, const QParams& q) {
+  if (q.scale.empty() || weight.element_count() % static_cast<std::int64_t>(q.scale.size()) != 0) {
+    return error(ErrorId::ranges_mismatch, "{} scales for a weight {}", q.scale.size(),
+                 shape_to_string(weight.shape()));
+  }
   AOQ_TRY(check_weight_qparams(q, weight.shape().empty() ? 1 : weight.shape()[0]));
   IntegerWeight out;
   AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
@@ -101,15 +119,15 @@ Status quantize_recurrent_weight(Graph& graph, Node* n, std::size_t input, const
     scale.insert(scale.end(), one.scale.begin(), one.scale.end());
   }
   const bool per_channel = is_per_channel(spec.qscheme);
-  const std::string label = n->input(input)->def()->label();
+  const std::string origin = origin_of(n->input(input));
   std::vector<std::int64_t> shape{directions};
   if (per_channel) shape = {directions, w.shape()[1], 1};
-  Value* code_value = graph.constant(std::move(codes), n, label);
-  Value* scale_value = graph.constant(float_tensor(shape, scale), n, label + ".scale");
+  Value* code_value = graph.constant(std::move(codes), n, origin);
+  Value* scale_value = graph.constant(float_tensor(shape, scale), n, scale_origin(origin));
   AOQ_ASSIGN(Node * dequantize, graph.create(Op::dequantize, {code_value, scale_value},
                                              {{"granularity", std::string(per_channel ? "token" : "axis")}}, n));
   dequantize->scope = n->scope;
-  dequantize->origins = {label};
+  if (!origin.empty()) dequantize->origins = {origin};
   graph.set_input(n, input, dequantize->output());
   return {};
 }
@@ -207,7 +225,7 @@ Status round_weights_to_f16(Graph& graph, Node* n) {
     const Tensor& w = *constant_tensor(n->input(i));
     AOQ_ASSIGN(Tensor rounded, Tensor::make(DType::f32, w.shape()));
     std::ranges::transform(w.as<float>(), rounded.mutable_as<float>().begin(), to_f16_and_back);
-    graph.set_input(n, i, graph.constant(std::move(rounded), n, n->input(i)->def()->label()));
+    graph.set_input(n, i, graph.constant(std::move(rounded), n, origin_of(n->input(i))));
   }
   return {};
 }

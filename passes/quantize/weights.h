@@ -30,6 +30,8 @@ struct IntegerWeight {
 };
 // i8 codes with one scale, or one for each index of axis 0.
 Result<IntegerWeight> quantize_weight(const Tensor& weight, const ObserverSpec& spec);
+// By qparams that were learnt before, as in training.
+Result<IntegerWeight> quantize_weight(const Tensor& weight, const QParams& q);
 
 // w [d, M, K] and r of a recurrent node become dequantize(codes, scale): each direction is quantized by itself, with
 // scales [d] (axis 0), or [d, M, 1] (token) where the spec is per channel.

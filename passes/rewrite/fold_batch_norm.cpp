@@ -1,8 +1,8 @@
 // conv|conv_transpose|linear -> batch_norm   =>   the same node with scaled weight and bias.
 //
-// With r = 1 / sqrt(variance + epsilon): bn(W x + b) = (W gamma r) x + (b - mean) r gamma + beta, per output channel, in
-// this order (pytorch-semantics B.4). Needs constants everywhere, one reader of the first node, and no activation or residual
-// between the two.
+// With r = 1 / sqrt(variance + epsilon): bn(W x + b) = (W gamma r) x + (b - mean) r gamma + beta, per output channel,
+// in this order (pytorch-semantics B.4). Needs constants everywhere, one reader of the first node, and no activation or
+// residual between the two.
 #include <cmath>
 
 #include "passes/rewrite/common.h"

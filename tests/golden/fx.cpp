@@ -10,6 +10,7 @@
 
 #include "ir/interpreter.h"
 #include "ir/nn/namer.h"
+#include "passes/fx/qat.h"
 #include "passes/fx/units.h"
 #include "passes/fx/workflow.h"
 #include "passes/pipeline.h"
@@ -67,7 +68,7 @@ Result<Clause> parse_clause(std::string text) {
 }
 
 void add_types(Recipe& recipe, std::string subject, const std::optional<QConfig>& qconfig) {
-  for (std::size_t at = subject.find(" and "); ; at = subject.find(" and ")) {
+  for (std::size_t at = subject.find(" and ");; at = subject.find(" and ")) {
     std::string type = trimmed(at == std::string::npos ? subject : subject.substr(0, at));
     if (type.starts_with("nn.")) type = type.substr(3);
     recipe.object_type.emplace_back(type, qconfig);
@@ -150,7 +151,9 @@ std::string first_difference(const std::string& expected, const std::string& fou
       begin = i + 1;
     }
   }
-  auto line_at = [&](const std::string& s) { return s.substr(std::min(begin, s.size()), s.find('\n', std::min(begin, s.size())) - std::min(begin, s.size())); };
+  auto line_at = [&](const std::string& s) {
+    return s.substr(std::min(begin, s.size()), s.find('\n', std::min(begin, s.size())) - std::min(begin, s.size()));
+  };
   return fmt::format("line {}: expected \"{}\", found \"{}\"", line, line_at(expected), line_at(found));
 }
 
@@ -198,12 +201,22 @@ Status compare_observer(Case& c, const ModuleLine& line, const Node& o) {
   return {};
 }
 
+// Fake-quantize modules hold their observer: "a.weight_fake_quant.activation_post_process" is the observer "a.weight".
+std::string observer_name(const std::string& name) {
+  const std::string inner = ".activation_post_process", weight = "_fake_quant" + inner;
+  if (name.ends_with(weight)) return name.substr(0, name.size() - weight.size());
+  const bool is_inner = name.starts_with("activation_post_process") && name.ends_with(inner);
+  return is_inner ? name.substr(0, name.size() - inner.size()) : name;
+}
+
 Status compare_observers(Case& c, const FxCase& fx, const Graph& graph) {
   for (const ModuleLine& line : fx.prepared_modules) {
     if (line.name.find("activation_post_process") == std::string::npos) continue;
+    if (line.type.find("FakeQuantize") != std::string::npos) continue;  // its observer has a line of its own
+    const std::string name = observer_name(line.name);
     const Node* found = nullptr;
     for (const Node* n : graph.nodes()) {
-      if (n->is(Op::observe) && n->attributes().string("observer") == line.name) found = n;
+      if (n->is(Op::observe) && n->attributes().string("observer") == name) found = n;
     }
     if (found == nullptr) {
       c.fail(line.name + ": expected, not found");
@@ -214,34 +227,50 @@ Status compare_observers(Case& c, const FxCase& fx, const Graph& graph) {
   return {};
 }
 
-// [scale, zero_point, min, max]: exact where the values observed are inputs; else within the differences of float sums.
-Status compare_ranges(Case& c, const Ranges& ranges) {
+// [scale, zero_point, min, max], each one number or one per channel: exact where the values observed are inputs; else
+// within the differences of float sums.
+Status compare_range(Case& c, const std::string& name, const Json& info, const Observer& observer, double relative) {
+  AOQ_ASSIGN(const QParams q, observer.qparams());
+  std::vector<std::vector<double>> expected;
+  for (const Json& part : info) {
+    AOQ_ASSIGN(const Tensor t, c.tensor(part));
+    expected.push_back(to_doubles(t));
+  }
+  const ObserverState& state = observer.state();
+  if (expected[0].size() != q.scale.size() || expected[2].size() != state.min.size()) {
+    c.fail(fmt::format("{}: {} scales, found {}", name, expected[0].size(), q.scale.size()));
+    return {};
+  }
+  for (std::size_t i = 0; i < q.scale.size(); ++i) {
+    const double step = expected[0][i], scale = static_cast<double>(q.scale[i]);
+    if (std::fabs(scale - step) > 2.5 * relative * step)
+      c.fail(fmt::format("{}: scale {}, found {}", name, step, scale));
+    if (static_cast<double>(q.zero_point[i]) != expected[1][i]) {
+      c.fail(fmt::format("{}: zero point {}, found {}", name, expected[1][i], q.zero_point[i]));
+    }
+  }
+  for (std::size_t i = 0; i < state.min.size(); ++i) {
+    const double range = std::max(std::fabs(expected[2][i]), std::fabs(expected[3][i]));
+    if (std::fabs(static_cast<double>(state.min[i]) - expected[2][i]) > relative * range ||
+        std::fabs(static_cast<double>(state.max[i]) - expected[3][i]) > relative * range) {
+      c.fail(fmt::format("{}: range [{}, {}], found [{}, {}]", name, expected[2][i], expected[3][i], state.min[i],
+                         state.max[i]));
+    }
+  }
+  return {};
+}
+
+Status compare_ranges(Case& c, const Ranges& ranges, bool is_trained) {
   for (const auto& [key, info] : c.outputs_json().items()) {
     if (!key.starts_with("observer.")) continue;
-    const std::string name = key.substr(9);
+    const std::string name = observer_name(key.substr(9));
     const auto found = ranges.observers.find(name);
-    if (found == ranges.observers.end()) continue;  // a weight's: seen by the weights
-    AOQ_ASSIGN(const QParams q, found->second->qparams());
-    std::vector<std::vector<double>> expected;
-    for (const Json& part : info) {
-      AOQ_ASSIGN(const Tensor t, c.tensor(part));
-      expected.push_back(to_doubles(t));
+    if (found == ranges.observers.end()) {
+      if (is_trained) c.fail(name + ": expected, not found");
+      continue;  // a weight's: compared by its codes
     }
-    const double step = expected[0][0];
-    const double scale = static_cast<double>(q.scale[0]);
-    if (std::fabs(scale - step) > 1e-5 * step) c.fail(fmt::format("{}: scale {}, found {}", name, step, scale));
-    if (static_cast<double>(q.zero_point[0]) != expected[1][0]) {
-      c.fail(fmt::format("{}: zero point {}, found {}", name, expected[1][0], q.zero_point[0]));
-    }
-    const ObserverState& state = found->second->state();
-    const double range = std::max(std::fabs(expected[2][0]), std::fabs(expected[3][0]));
-    const bool is_input = name == "activation_post_process_0";
-    const double tolerance = is_input ? 0.0 : 4e-6 * range;
-    if (!state.min.empty() && (std::fabs(static_cast<double>(state.min[0]) - expected[2][0]) > tolerance ||
-                               std::fabs(static_cast<double>(state.max[0]) - expected[3][0]) > tolerance)) {
-      c.fail(fmt::format("{}: range [{}, {}], found [{}, {}]", name, expected[2][0], expected[3][0], state.min[0],
-                         state.max[0]));
-    }
+    const double relative = name == "activation_post_process_0" ? 0.0 : is_trained ? 1e-5 : 4e-6;
+    AOQ_TRY(compare_range(c, name, info, *found->second, relative));
   }
   return {};
 }
@@ -267,7 +296,8 @@ Status compare_weights(Case& c, const Graph& graph) {
   }
   for (const auto& [key, info] : c.outputs_json().items()) {
     const bool is_integer = info.is_object() && info.contains("dtype") && info["dtype"] == "qint8";
-    if (key.starts_with("module.") && key.ends_with(".weight") && is_integer && key.find("custom.") == std::string::npos) {
+    if (key.starts_with("module.") && key.ends_with(".weight") && is_integer &&
+        key.find("custom.") == std::string::npos) {
       --compared;
     }
   }
@@ -449,7 +479,8 @@ Status compare_values(Case& c, const NodeValues& values, const std::map<std::str
       c.fail(key + ": codes of an unknown scale, expected floats");
     } else {
       // One of the two has rounded to codes already.
-      Step golden{expects_codes ? info["scale"].get<double>() : 1, expects_codes ? info["zero_point"].get<double>() : 0};
+      Step golden{expects_codes ? info["scale"].get<double>() : 1,
+                  expects_codes ? info["zero_point"].get<double>() : 0};
       std::vector<double> expected = expects_codes ? as_floats(tensor, golden) : to_doubles(tensor);
       std::vector<double> ours = as_floats(*found, step == steps.end() ? Step{} : step->second);
       if (found->dtype() != DType::f32) clip(expected, step->second);
@@ -567,7 +598,8 @@ Status compare_layers(Case& c, const Graph& graph) {
     Node* quantize = nullptr;
     AOQ_ASSIGN(const Tensor y, layer_on(*n, *x, &quantize));
     const std::vector<double> found = to_doubles(y), wanted = to_doubles(*expected);
-    const std::vector<bool> may = can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
+    const std::vector<bool> may =
+        can_saturate(*n, *x, *constant_tensor(n->input(1)->def()->input(0)), n->output()->type());
     if (found.size() != wanted.size() || may.size() != found.size()) return error(Code::internal, "sizes differ");
     for (std::size_t i = 0; i < found.size(); ++i) {
       const double d = std::fabs(found[i] - wanted[i]);
@@ -594,8 +626,16 @@ Status compare_results(Case& c, const char* key, const std::vector<Tensor>& foun
       compare_floats(c, key, to_doubles(tensor), to_doubles(found[i]), step);
     }
   }
-  if (expected.size() != found.size()) c.fail(fmt::format("{}: {} results, found {}", key, expected.size(), found.size()));
+  if (expected.size() != found.size())
+    c.fail(fmt::format("{}: {} results, found {}", key, expected.size(), found.size()));
   return {};
+}
+
+// The batches forward in training mode, without gradients.
+Status train(Case& c, Graph& graph, Ranges& ranges, const FxCase& fx) {
+  AOQ_ASSIGN(fx::QatForward forward, fx::QatForward::make(graph, ranges));
+  for (const std::vector<Tensor>& batch : fx.calibration) AOQ_TRY(forward.step(batch).status());
+  return forward.finish();
 }
 
 Result<std::vector<Tensor>> run_reference(const Graph& graph, const std::vector<Tensor>& inputs) {
@@ -611,7 +651,6 @@ Status fx_quantize(Case& c) {
   AOQ_ASSIGN(Graph graph, trace_fx_case(c, fx));
   if (fx.is_whole) AOQ_TRY(compare_graph(c, "graph_float.txt", graph));
   AOQ_ASSIGN(Recipe recipe, recipe_of(c));
-  if (recipe.qat) return c.skip("quantization-aware training is not built yet");
   add_custom(c, fx, recipe);
   if (recipe.custom.quantized_inputs.empty()) {
     AOQ_ASSIGN(const std::vector<Tensor> y, run_reference(graph, fx.test));
@@ -634,10 +673,14 @@ Status fx_quantize(Case& c) {
   AOQ_TRY(compare_graph(c, "graph_prepared.txt", graph));
   AOQ_TRY(compare_observers(c, fx, graph));
 
-  context.data = &data;
+  if (recipe.qat) {
+    AOQ_TRY(train(c, graph, ranges, fx));
+  } else {
+    context.data = &data;
+  }
   options.last = Stage::quantized;
   AOQ_TRY(run_pipeline(graph, context, options));
-  AOQ_TRY(compare_ranges(c, ranges));
+  AOQ_TRY(compare_ranges(c, ranges, recipe.qat));
   AOQ_TRY(compare_graph(c, "graph_reference.txt", graph));
   AOQ_TRY(compare_weights(c, graph));
   AOQ_ASSIGN(const std::vector<Tensor> reference, run_reference(graph, fx.test));

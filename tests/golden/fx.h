@@ -6,5 +6,7 @@
 namespace aoq::golden {
 
 Status fx_quantize(Case& c);
+// torchao's static flow on linear layers one after the other.
+Status torchao_static(Case& c);
 
 }  // namespace aoq::golden

@@ -128,7 +128,9 @@ class TextModel : public nn::Module {
     }
     return m;
   }
-  static Dim dim_of(const Made& m) { return m.kind == Made::Kind::dim ? m.dim : Dim(static_cast<std::int64_t>(m.number)); }
+  static Dim dim_of(const Made& m) {
+    return m.kind == Made::Kind::dim ? m.dim : Dim(static_cast<std::int64_t>(m.number));
+  }
   static nn::Shape shape_of(const Made& m) {
     if (m.kind != Made::Kind::list) return {dim_of(m)};
     nn::Shape out;
@@ -310,7 +312,8 @@ class TextModel : public nn::Module {
     if (type == "Dropout") return std::make_unique<nn::Dropout>(std::move(slot));
     if (type == "Identity") return std::make_unique<nn::Identity>(std::move(slot));
     if (type == "Flatten") return std::make_unique<nn::Flatten>(std::move(slot));
-    if (type == "LeakyReLU") return std::make_unique<nn::LeakyReLU>(std::move(slot), real_of(path, Op::leaky_relu, 0.01));
+    if (type == "LeakyReLU")
+      return std::make_unique<nn::LeakyReLU>(std::move(slot), real_of(path, Op::leaky_relu, 0.01));
     if (type == "ELU") return std::make_unique<nn::ELU>(std::move(slot), real_of(path, Op::elu, 1));
     if (type == "Hardtanh") {
       const Node* n = exported_.find(path, Op::clamp);
@@ -385,25 +388,29 @@ class TextModel : public nn::Module {
 
   Made function(const FxLine& line) {
     const std::string name = line.short_target();
-    const bool is_functional = line.target.starts_with("torch.nn.functional") || line.target.starts_with("torch._C._nn");
+    const bool is_functional =
+        line.target.starts_with("torch.nn.functional") || line.target.starts_with("torch._C._nn");
     const bool is_operator = line.target.starts_with("_operator");
     const Proxy x = proxy(line, 0);
     if (name == "getitem") return item_of(line);
     if (name == "relu") return made(is_functional ? nn::F::relu(x) : nn::relu(x));
     if (name == "sigmoid") return made(is_functional ? nn::F::sigmoid(x) : nn::sigmoid(x));
     if (name == "tanh") return made(is_functional ? nn::F::tanh(x) : nn::tanh(x));
-    if (name == "add" || name == "mul" || name == "sub" || name == "truediv") return arithmetic(line, name, is_operator);
+    if (name == "add" || name == "mul" || name == "sub" || name == "truediv")
+      return arithmetic(line, name, is_operator);
     if (name == "linear") return made(nn::F::linear(x, proxy(line, 1, "weight"), proxy(line, 2, "bias")));
     if (name == "cat") return made(nn::cat(proxies(line, 0, "tensors"), integer(line, 1, "dim", 0)));
     if (name == "stack") return made(nn::stack(proxies(line, 0, "tensors"), integer(line, 1, "dim", 0)));
-    if (name == "flatten") return made(nn::flatten(x, integer(line, 1, "start_dim", 0), integer(line, 2, "end_dim", -1)));
+    if (name == "flatten")
+      return made(nn::flatten(x, integer(line, 1, "start_dim", 0), integer(line, 2, "end_dim", -1)));
     if (name == "matmul") return made(nn::matmul(x, proxy(line, 1, "other")));
     if (name == "bmm") return made(nn::bmm(x, proxy(line, 1, "mat2")));
     if (name == "softmax") {
       const std::int64_t dim = integer(line, 1, "dim", -1);
       return made(is_functional ? nn::F::softmax(x, dim) : nn::softmax(x, dim));
     }
-    if (name == "mean") return made(nn::mean(x, sizes_of(argument(line, 1, "dim")), integer(line, 2, "keepdim", 0) != 0));
+    if (name == "mean")
+      return made(nn::mean(x, sizes_of(argument(line, 1, "dim")), integer(line, 2, "keepdim", 0) != 0));
     if (name.find("pool") != std::string::npos) return pool(line, name);
     if (name == "chunk") return chunks(line);
     if (name == "dropout") return made(nn::F::dropout(x));
@@ -464,10 +471,12 @@ class TextModel : public nn::Module {
   Made pool(const FxLine& line, const std::string& name) {
     const Proxy x = proxy(line, 0);
     const nn::Sizes kernel = sizes_of(argument(line, 1, "kernel_size"));
-    if (name.starts_with("adaptive_avg_pool")) return made(nn::F::adaptive_avg_pool(x, sizes_of(argument(line, 1, "output_size"))));
+    if (name.starts_with("adaptive_avg_pool"))
+      return made(nn::F::adaptive_avg_pool(x, sizes_of(argument(line, 1, "output_size"))));
     nn::PoolOptions o;
     const Made stride = argument(line, 2, "stride"), padding = argument(line, 3, "padding");
-    if (stride.kind != Made::Kind::none && !(stride.kind == Made::Kind::list && stride.list.empty())) o.stride = sizes_of(stride);
+    if (stride.kind != Made::Kind::none && !(stride.kind == Made::Kind::list && stride.list.empty()))
+      o.stride = sizes_of(stride);
     if (padding.kind != Made::Kind::none) o.padding = sizes_of(padding);
     return made(name.starts_with("max") ? nn::F::max_pool(x, kernel, o) : nn::F::avg_pool(x, kernel, o));
   }

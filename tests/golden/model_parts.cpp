@@ -127,7 +127,8 @@ Result<fx::RegionState> quantize_static(const fx::RegionState& form, const fx::Q
   const std::size_t row = w.size() / q.scale.size();
   for (std::size_t i = 0; i < w.size(); ++i) {
     const float inverse = 1.0f / q.scale[i / row];
-    codes.mutable_as<std::int8_t>()[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(w[i] * inverse), -128.0f, 127.0f));
+    codes.mutable_as<std::int8_t>()[i] =
+        static_cast<std::int8_t>(std::clamp(std::nearbyint(w[i] * inverse), -128.0f, 127.0f));
   }
   AOQ_ASSIGN(Tensor scale, Tensor::from_values(DType::f32, {static_cast<std::int64_t>(q.scale.size())},
                                                std::span<const float>(q.scale)));
@@ -144,14 +145,17 @@ Result<fx::RegionState> quantize_static(const fx::RegionState& form, const fx::Q
 Result<fx::ObservedForm::Made> observe_dynamic(const fx::RegionState& form, const QConfig&) {
   return fx::ObservedForm::Made{form, {}};
 }
-Result<fx::RegionState> quantize_dynamic(const fx::RegionState& form, const fx::QuantizedForm::Learnt&) { return form; }
+Result<fx::RegionState> quantize_dynamic(const fx::RegionState& form, const fx::QuantizedForm::Learnt&) {
+  return form;
+}
 
 Status register_all() {
   const std::string prefix = "model_parts.";
   AOQ_TRY(register_region({prefix + "NonTraceable", "tanh(x) * 2", infer_same, non_traceable}));
   AOQ_TRY(register_region({prefix + "CustomLinear", "linear", infer_linear, linear}));
   AOQ_TRY(register_region({prefix + "StaticObservedCustomLinear", "linear", infer_observed_linear, linear}));
-  AOQ_TRY(register_region({prefix + "StaticQuantizedCustomLinear", "linear", infer_quantized_linear, quantized_linear}));
+  AOQ_TRY(
+      register_region({prefix + "StaticQuantizedCustomLinear", "linear", infer_quantized_linear, quantized_linear}));
   AOQ_TRY(register_region({prefix + "ObservedCustomLinear", "linear", infer_linear, linear}));
   AOQ_TRY(register_region({prefix + "DynamicQuantizedCustomLinear", "linear", infer_linear, linear}));
   AOQ_TRY(fx::register_observed_form({prefix + "StaticObservedCustomLinear", observe_static}));

@@ -139,6 +139,10 @@ std::vector<Seed> valid_nodes() {
   Attributes hidden{{"hidden", std::int64_t{2}}};
   Tensor lengths = i32({2}, {3, 1});
   Attributes cut{{"axes", Ints{2}}, {"starts", std::vector<Dim>{1}}, {"ends", std::vector<Dim>{4}}, {"steps", Ints{2}}};
+  Attributes rows{{"columns", std::int64_t{4}}, {"bits", std::int64_t{4}}};
+  auto bytes = [](Shape shape) {
+    return run(Op::cast, {wave(std::move(shape), 0.7f, 100.0f)}, {{"dtype", DType::i8}});
+  };
   return {
       {Op::conv, {image, wave({6, 2, 3, 2}, 0.9f), wave({6}, 1)}, {{"groups", std::int64_t{2}}}},
       {Op::conv_transpose, {image, wave({4, 2, 3, 2}, 0.9f)}, {{"groups", std::int64_t{2}}, {"stride", Ints{2, 3}}}},
@@ -167,6 +171,19 @@ std::vector<Seed> valid_nodes() {
        hidden},
       {Op::gru, {x, wave({1, 6, 4}, 1), wave({1, 6, 2}, 2), wave({1, 12}, 3), lengths, h0}, hidden},
       {Op::rnn, {x, wave({1, 2, 4}, 1), wave({1, 2, 2}, 2), wave({1, 4}, 3), lengths, h0}, hidden},
+      {Op::qlstm,
+       {x, bytes({1, 8, 4}), bytes({1, 8, 2}), f32({1}, {0.1f}), f32({1, 8}, Floats(8, 0.1f)), wave({1, 16}, 3),
+        lengths, h0, h0, wave({1, 6}, 1)},
+       hidden},
+      {Op::qgru,
+       {x, bytes({1, 6, 4}), bytes({1, 6, 2}), f32({1}, {0.1f}), f32({1}, {0.2f}), wave({1, 12}, 3), lengths, h0},
+       hidden},
+      {Op::qrnn,
+       {x, bytes({1, 2, 4}), bytes({1, 2, 2}), f32({1}, {0.1f}), f32({1}, {0.2f}), wave({1, 4}, 3), lengths, h0},
+       hidden},
+      {Op::embedding_bag, {wave({3, 4}, 1), i64({4}, {0, 2, -1, 1}), i64({2}, {0, 3})}, {}},
+      {Op::qembedding, {u8({2, 2}, {1, 2, 3, 4}), wave({2}, 1), wave({2}, 2), i64({2, 1}, {0, -1})}, rows},
+      {Op::dequantize_rows, {u8({2, 2}, {1, 2, 3, 4}), wave({2}, 1), wave({2}, 2)}, rows},
       {Op::lookup, {codes, wave({256}, 1)}, {}},
       {Op::qconv, {codes, weight, scales, scales}, qconv},
       {Op::qlinear, {codes, matrix, scales, scales}, qparams},

@@ -8,7 +8,8 @@
 // The runner reads the input, runs it with the reference interpreter on fixed random data, runs the passes, compares
 // the text, runs the result on the same data and compares numbers (exactly, or within `// TOLERANCE: t` relative to the
 // largest value), and runs the passes again, which must change nothing. Instead of EXPECT, `// UNCHANGED` says that the
-// passes must leave the graph as it is. With AOQ_UPDATE=1 expectations are written anew. Every rewrite must have a case
+// passes must leave the graph as it is. `// RECIPE: dynamic`, `weight-only` or JSON gives stages their recipe; they run
+// once. With AOQ_UPDATE=1 expectations are written anew. Every rewrite must have a case
 // where it fires and one where it must not.
 #include <cmath>
 #include <cstdlib>
@@ -23,6 +24,8 @@
 #include "ir/text.h"
 #include "ir/verifier.h"
 #include "passes/pass.h"
+#include "passes/quantize/calibration.h"
+#include "passes/quantize/recipe.h"
 
 namespace aoq {
 namespace {
@@ -32,6 +35,7 @@ struct Case {
   std::string input, expected;
   bool unchanged = false;
   double tolerance = 0;
+  std::string recipe;
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -50,6 +54,8 @@ Case read_case(const std::string& text) {
       c.passes = split(line.substr(8));
     } else if (line.starts_with("// TOLERANCE: ")) {
       c.tolerance = std::stod(line.substr(14));
+    } else if (line.starts_with("// RECIPE: ")) {
+      c.recipe = line.substr(11);
     } else if (line == "// EXPECT") {
       expect = true;
     } else if (line == "// UNCHANGED") {
@@ -99,12 +105,22 @@ std::string compare(const std::vector<Tensor>& a, const std::vector<Tensor>& b, 
   return {};
 }
 
+Result<Recipe> recipe_of(const std::string& text) {
+  if (text == "dynamic") return default_dynamic_recipe();
+  if (text == "weight-only") return default_weight_only_recipe();
+  return parse_recipe(text.empty() ? "{}" : text);
+}
+
 Result<std::string> run_case(const Case& c, std::string* printed) {
   AOQ_ASSIGN(Graph g, parse_text(c.input, {}));
   AOQ_TRY(verify(g));
   std::string before_text = print_text(g).text;
   AOQ_ASSIGN(std::vector<Tensor> before, interpret(g));
+  AOQ_ASSIGN(const Recipe recipe, recipe_of(c.recipe));
+  Ranges ranges;
   PassContext context;
+  context.recipe = &recipe;
+  context.ranges = &ranges;
   AOQ_ASSIGN(bool changed, run_passes(g, c.passes, context));
   *printed = print_text(g).text;
   if (c.unchanged) {
@@ -115,7 +131,7 @@ Result<std::string> run_case(const Case& c, std::string* printed) {
   if (!changed) return std::string("the passes say that nothing changed");
   AOQ_ASSIGN(std::vector<Tensor> after, interpret(g));
   std::string difference = compare(before, after, c.tolerance);
-  if (!difference.empty()) return difference;
+  if (!difference.empty() || !c.recipe.empty()) return difference;
   AOQ_ASSIGN(bool again, run_passes(g, c.passes, context));
   if (again || print_text(g).text != *printed) return std::string("running the passes again changes the graph");
   return std::string();

@@ -400,6 +400,44 @@ TEST_CASE("a packed constant is used in place, or unpacked for the reference") {
   check_error(none.run(views).status(), Code::unsupported, {"negated"});
 }
 
+// y = x + the sum of `count` dequantized copies of one constant of n codes.
+Graph dequantizing_graph(int count, std::int64_t n) {
+  Graph g;
+  g.stage = Stage::lowered;
+  Value* sum = g.input("x", Type{DType::f32, {Dim(n)}, std::nullopt});
+  Value* codes = g.constant(
+      Tensor::from_values<std::int8_t>(DType::i8, {n}, std::vector<std::int8_t>(static_cast<std::size_t>(n), 3))
+          .value());
+  Value* scale = g.constant(floats({}, 0.5f));
+  for (int i = 0; i < count; ++i) {
+    Value* floats_again = make(g, Op::dequantize, {codes, scale})->output();
+    sum = make(g, Op::add, {sum, floats_again})->output();
+  }
+  REQUIRE(g.output({sum}, {"y"}).ok());
+  return g;
+}
+
+TEST_CASE("weights that lie in the file as codes are computed once, up to a bound") {
+  auto steps_of = [](Session& session) {
+    int dequantizes = 0;
+    for (const StepInfo& step : session.describe({{1000}}).value().steps) dequantizes += step.op == "dequantize";
+    return dequantizes;
+  };
+  for (int count : {1, 40}) {
+    std::shared_ptr<const Model> model =
+        Model::from_graph(dequantizing_graph(count, 1000), options_with({std::make_shared<ReferenceBackend>()}))
+            .value();
+    Session session = Session::create(model).value();
+    const Tensor x = floats({1000}, 1.0f, 0.0f);
+    const TensorView views[] = {x.view()};
+    std::span<const TensorView> y = session.run(views).value();
+    CHECK(reinterpret_cast<const float*>(y[0].data)[999] == 1.0f + 1.5f * static_cast<float>(count));
+    // Codes of a byte allow floats of 16 times their size; what is beyond is computed in every run.
+    CHECK(model->packed_bytes() <= 21000);
+    CHECK((steps_of(session) > 0) == (count == 40));
+  }
+}
+
 TEST_CASE("symbols that meet numbers are checked at their real size") {
   Graph g;
   g.symbols["N"] = {};

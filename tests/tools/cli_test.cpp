@@ -417,6 +417,118 @@ TEST_CASE("dynamic quantization per token does not depend on the batch or the th
   CHECK(w.aoq("compile model.aoqir -o x.aoq --recipe bad.json").says("per token"));
 }
 
+// n numbers of a wave as the IR's text has them.
+std::string wave_text(int n, double frequency) {
+  std::string text = "{";
+  for (int i = 0; i < n; ++i) text += fmt::format("{}{:.4f}", i == 0 ? "" : ", ", 0.5 * std::sin(frequency * (i + 1)));
+  return text + "}";
+}
+
+// The entry of the op named `name`.
+Json listed_op(const Json& listing, std::string_view name) {
+  for (const Json& op : listing["ops"]) {
+    if (op["name"] == name) return op;
+  }
+  FAIL(name << " is not listed");
+  return {};
+}
+
+TEST_CASE("dynamic quantization runs recurrent layers on integers") {
+  Workplace w;
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=f32, name=\"x\", shape=[N, 5, 4]}\n";
+  text += "%1 = permute(%0) {perm=[1, 0, 2]}\n";
+  text += fmt::format("%2 = constant() {{value=f32[2, 24, 4]{}}}\n", wave_text(192, 0.9));
+  text += fmt::format("%3 = constant() {{value=f32[2, 24, 6]{}}}\n", wave_text(288, 1.7));
+  text += "%4, %5, %6 = lstm(%1, %2, %3) {hidden=6, direction=\"bidirectional\"} origins(\"lstm\")\n";
+  text += "%7 = slice(%4) {axes=[1], starts=[0], ends=[1], steps=[1]}\n";
+  text += "%8 = permute(%7) {perm=[0, 2, 3, 1]}\n%9 = reshape(%8) {shape=[5, N, 6]}\n";
+  text += fmt::format("%10 = constant() {{value=f32[1, 9, 6]{}}}\n", wave_text(54, 1.1));
+  text += fmt::format("%11 = constant() {{value=f32[1, 9, 3]{}}}\n", wave_text(27, 2.1));
+  text += "%12, %13 = gru(%9, %10, %11) {hidden=3} origins(\"gru\")\n";
+  text += "%14 = permute(%13) {perm=[1, 0, 2]}\noutput(%14) {names=[\"y\"]}\n";
+  w.write("model.aoqir", text);
+  w.save("data.npz", {{"x", *Workplace::samples(10, 20).reshaped({10, 5, 4})}});
+  Outcome made = w.aoq("compile model.aoqir -o dynamic.aoq --quantize dynamic --strict --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["ops"]["int8"] == 2);
+  const Json listing = w.aoq("inspect dynamic.aoq --json").json();
+  CHECK(listed_op(listing, "lstm")["kernel"] == "qlstm_s8");
+  CHECK(listed_op(listing, "gru")["kernel"] == "qgru_s8");
+  CHECK(listed_op(listing, "gru")["runs"] == "int8");
+  Outcome compared = w.aoq("compare model.aoqir dynamic.aoq --input data.npz --min-sqnr 25");
+  CHECK_MESSAGE(compared.code == 0, compared.err);
+  // What has no kernel stays in float and says why.
+  text.replace(text.find("{hidden=3}"), 10, "{hidden=3, clip=2.0}");
+  w.write("clipped.aoqir", text);
+  REQUIRE(w.aoq("compile clipped.aoqir -o clipped.aoq --quantize dynamic").code == 0);
+  const Json clipped = listed_op(w.aoq("inspect clipped.aoq --json").json(), "gru");
+  CHECK(clipped["op"] == "gru");
+  CHECK(clipped["requested"] == "int8");
+  CHECK(clipped["reason"].get<std::string>().find("clip") != std::string::npos);
+  CHECK(w.aoq("compile clipped.aoqir -o x.aoq --quantize dynamic --strict").code == 1);
+}
+
+// A table of 256 rows and a linear layer on the rows' sum.
+std::string embedding_model() {
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=i64, name=\"ids\", shape=[N, 3]}\n";
+  text += fmt::format("%1 = constant() {{value=f32[256, 32]{}}}\n", wave_text(8192, 0.7));
+  text += "%2 = gather(%1, %0) {axis=0} scope(\"embedding\", \"Embedding\") origins(\"embedding\")\n";
+  text += "%3 = reduce_sum(%2) {axes=[1], keepdims=false}\n";
+  text += fmt::format("%4 = constant() {{value=f32[16, 32]{}}}\n", wave_text(512, 0.7));
+  text += "%5 = linear(%3, %4) origins(\"fc\")\noutput(%5) {names=[\"y\"]}\n";
+  return text;
+}
+
+TEST_CASE("weight-only quantization makes tables rows of codes and keeps activations in float") {
+  Workplace w;
+  w.write("model.aoqir", embedding_model());
+  std::vector<std::int64_t> ids;
+  for (std::int64_t i = 0; i < 30; ++i) ids.push_back(i * 7 % 256);
+  w.save("data.npz", {{"ids", *Workplace::labels(ids).reshaped({10, 3})}});
+  Outcome real = w.aoq("compile model.aoqir -o float.aoq --json");
+  Outcome made = w.aoq("compile model.aoqir -o narrow.aoq --quantize weight-only --strict --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["output_bytes"].get<int>() < real.json()["output_bytes"].get<int>() / 2);
+  const Json listing = w.aoq("inspect narrow.aoq --json").json();
+  const Json embedding = listed_op(listing, "embedding"), fc = listed_op(listing, "fc");
+  CHECK(embedding["op"] == "qembedding");
+  CHECK(embedding["runs"] == "int8");
+  CHECK(embedding["kernel"] == "qembedding_u8");
+  // The weight is computed once; the arithmetic is that of float and says so.
+  CHECK(fc["op"] == "linear");
+  CHECK(fc["runs"] == "float32");
+  CHECK(fc["kernel"].get<std::string>().starts_with("linear_f32"));
+  CHECK(fc["reason"].get<std::string>().find("weight-only") != std::string::npos);
+  for (const Json& op : listing["ops"]) {
+    if (op["op"] == "dequantize") CHECK(op["kernel"] == "at load");
+  }
+  Outcome compared = w.aoq("compare float.aoq narrow.aoq --input data.npz --min-sqnr 35");
+  CHECK_MESSAGE(compared.code == 0, compared.err);
+  CHECK(w.aoq("compile model.aoqir -o x.aoq --quantize weight-only --calibrate data.npz").code == 2);
+  // Four bits for the table alone.
+  w.write("recipe.json", R"({"mode": "weight-only", "global": null, "object_type": [["Embedding", {
+      "activation": {"kind": "placeholder", "dtype": "f32"},
+      "weight": {"kind": "per_channel_min_max", "dtype": "u4", "qscheme": "per_channel_affine_float_qparams"}}]]})");
+  Outcome own = w.aoq("compile model.aoqir -o own.aoq --recipe recipe.json --strict --json");
+  REQUIRE_MESSAGE(own.code == 0, own.err);
+  CHECK(own.json()["ops"]["int4"] == 1);
+  CHECK(w.aoq("compare float.aoq own.aoq --input data.npz --min-sqnr 15").code == 0);
+}
+
+TEST_CASE("a float16 recipe rounds weights and computes in float") {
+  Workplace w;
+  w.write("recipe.json", R"({"mode": "dynamic", "global": {"activation": {"kind": "placeholder", "dtype": "f16"},
+      "weight": {"kind": "placeholder", "dtype": "f16"}}})");
+  Outcome made = w.aoq("compile model.aoqir -o half.aoq --recipe recipe.json --strict --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["ops"]["int8"] == 0);
+  const Json fc = listed_op(w.aoq("inspect half.aoq --json").json(), "fc1");
+  CHECK(fc["runs"] == "float32");
+  CHECK(fc["reason"].get<std::string>().find("float16") != std::string::npos);
+  // The weights of this model are f16 numbers already.
+  CHECK(w.aoq("compare model.aoqir half.aoq --input data.npz --min-sqnr 140").code == 0);
+}
+
 TEST_CASE("ranges replace calibration data") {
   Workplace w;
   w.make_int8();

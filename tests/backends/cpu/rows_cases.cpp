@@ -644,31 +644,86 @@ void one_hot_case(Draw& draw, Case* c) {
   c->input(random_tensor(draw, draw.one_of({DType::i32, DType::i64}), shape));
 }
 
+std::int64_t gates_of(Op op) {
+  if (is_any(op, {Op::lstm, Op::qlstm})) return 4;
+  return is_any(op, {Op::gru, Op::qgru}) ? 3 : 1;
+}
+
+Tensor positive_scales(Draw& draw, const Shape& shape) {
+  Tensor t = random_tensor(draw, DType::f32, shape);
+  for (float& v : t.mutable_as<float>()) v = 0.001f + std::fabs(v) * 0.01f;
+  return t;
+}
+
 void recurrent_case(Draw& draw, Op op, Case* c) {
-  std::int64_t gates = op == Op::lstm ? 4 : 3;
+  const bool is_quantized = is_any(op, {Op::qlstm, Op::qgru, Op::qrnn});
+  std::int64_t gates = gates_of(op);
   std::int64_t steps = draw.between(1, 5), batch = draw.between(1, 3), input = draw.between(1, 20);
   std::int64_t hidden = draw.one_of<std::int64_t>({1, 5, 8, 16, 19});
   std::string direction = draw.one_of<const char*>({"forward", "reverse", "bidirectional"});
   std::int64_t d = direction == "bidirectional" ? 2 : 1;
   c->attributes.set("hidden", hidden);
   c->attributes.set("direction", direction);
-  if (op == Op::gru) c->attributes.set("linear_before_reset", draw.chance(50));
+  if (gates == 3) c->attributes.set("linear_before_reset", draw.chance(50));
+  if (is_quantized) c->attributes.set("reduce_range", draw.chance(50));
   c->input(random_tensor(draw, DType::f32, {steps, batch, input}));
-  c->constant(random_tensor(draw, DType::f32, {d, gates * hidden, input}));
-  c->constant(random_tensor(draw, DType::f32, {d, gates * hidden, hidden}));
+  DType weight = is_quantized ? DType::i8 : DType::f32;
+  c->constant(random_tensor(draw, weight, {d, gates * hidden, input}));
+  c->constant(random_tensor(draw, weight, {d, gates * hidden, hidden}));
+  for (int i = 0; is_quantized && i < 2; ++i) {
+    c->constant(positive_scales(draw, draw.chance(50) ? Shape{d} : Shape{d, gates * hidden}));
+  }
   if (draw.chance(70)) {
     c->constant(random_tensor(draw, DType::f32, {d, 2 * gates * hidden}));
   } else {
     c->absent();
   }
   c->absent();
-  for (int i = 0; i < (op == Op::lstm ? 2 : 1); ++i) {
+  for (int i = 0; i < (gates == 4 ? 2 : 1); ++i) {
     if (draw.chance(50)) {
       c->input(random_tensor(draw, DType::f32, {d, batch, hidden}));
     } else {
       c->absent();
     }
   }
+}
+
+// Bags by offsets or by rows; now and then an index or offset that is out of range.
+void embedding_case(Draw& draw, Op op, Case* c) {
+  const bool is_quantized = op == Op::qembedding;
+  std::int64_t rows = draw.between(1, 9), columns = draw.one_of<std::int64_t>({1, 3, 8, 17, 32}),
+               bags = draw.between(0, 4);
+  std::string mode = is_quantized ? draw.one_of<const char*>({"none", "sum", "mean"})
+                                  : draw.one_of<const char*>({"sum", "mean", "max"});
+  c->attributes.set("mode", mode);
+  if (is_quantized) {
+    std::int64_t bits = draw.one_of<std::int64_t>({8, 4});
+    c->attributes.set("bits", bits);
+    c->attributes.set("columns", columns);
+    c->constant(random_tensor(draw, DType::u8, {rows, (columns * bits + 7) / 8}));
+    c->constant(positive_scales(draw, {rows}));
+    c->constant(random_tensor(draw, DType::f32, {rows}));
+  } else {
+    c->input(random_tensor(draw, DType::f32, {rows, columns}));
+  }
+  bool has_offsets = mode != "none" && draw.chance(60);
+  std::int64_t count = draw.between(0, 9);
+  DType type = draw.one_of({DType::i32, DType::i64});
+  Tensor indices = Tensor::make(type, has_offsets ? Shape{count} : Shape{bags, draw.between(0, 3)}).value();
+  for (std::int64_t i = 0; i < indices.element_count(); ++i) {
+    store_integer(type, indices.mutable_bytes().data(), i, draw.between(-rows, rows - (draw.chance(98) ? 1 : 0)));
+  }
+  c->input(std::move(indices));
+  if (!has_offsets) return;
+  bool last = draw.chance(50);
+  c->attributes.set("include_last_offset", last);
+  Tensor offsets = Tensor::make(DType::i64, {bags + last}).value();
+  std::int64_t at = 0;
+  for (std::int64_t b = 0; b < offsets.element_count(); ++b) {
+    store_integer(DType::i64, offsets.mutable_bytes().data(), b, at);
+    at = draw.between(at, count + (draw.chance(95) ? 0 : 1));
+  }
+  c->input(std::move(offsets));
 }
 
 }  // namespace
@@ -703,7 +758,10 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::concat) return concat_case(draw, c), true;
   if (op == Op::gather) return gather_case(draw, c), true;
   if (op == Op::one_hot) return one_hot_case(draw, c), true;
-  if (is_any(op, {Op::lstm, Op::gru})) return recurrent_case(draw, op, c), true;
+  if (is_any(op, {Op::lstm, Op::gru, Op::rnn, Op::qlstm, Op::qgru, Op::qrnn})) {
+    return recurrent_case(draw, op, c), true;
+  }
+  if (is_any(op, {Op::embedding_bag, Op::qembedding})) return embedding_case(draw, op, c), true;
   if (op == Op::dims) return c->attributes.set("values", std::vector<Dim>{3, 5, draw.between(0, 9)}), true;
   if (op == Op::iota) return c->attributes.set("length", std::vector<Dim>{draw.between(0, 40)}), true;
   if (!op_def(op).has_trait(kElementwise)) return false;
