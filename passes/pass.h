@@ -29,6 +29,8 @@ struct PassContext {
   Executor* executor = nullptr;
   CalibrationData* data = nullptr;
   Ranges* ranges = nullptr;
+  std::vector<std::string>* warnings = nullptr;  // where stages put what may be a mistake and is none for sure
+  bool has_checked_names = false;                // of the recipe, against the graph before rewrites
 };
 
 enum class PassKind : std::uint8_t { rewrite, stage };

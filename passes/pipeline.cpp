@@ -3,6 +3,7 @@
 #include <array>
 
 #include "passes/fx/workflow.h"
+#include "passes/quantize/check_recipe.h"
 
 namespace aoq {
 
@@ -35,6 +36,10 @@ Status quantize(Graph& graph, PassContext& context, const PipelineOptions& optio
 Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& options) {
   if (graph.stage == Stage::lowered) return {};
   if (graph.stage == Stage::traced) {
+    if (options.mode != QuantMode::none && context.recipe != nullptr) {
+      AOQ_TRY(check_names(graph, *context.recipe, context.warnings));
+      context.has_checked_names = true;
+    }
     // The FX workflow fuses by its backend configuration; what came from the module API is as FX would see it.
     const bool is_fx = options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->backend.empty();
     if (!is_fx || !graph.metadata.contains("symbolic_trace")) {

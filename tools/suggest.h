@@ -1,15 +1,11 @@
-// "Did you mean": the known name that is closest to a mistyped one.
+// "Did you mean", for the tool.
 #pragma once
 
-#include <span>
-#include <string>
-#include <string_view>
+#include "ir/nearest_name.h"
 
 namespace aoq::tools {
 
-// Empty when nothing is close enough to be what was meant.
-std::string nearest_name(std::string_view name, std::span<const std::string> known);
-// "; did you mean X?", or nothing.
-std::string did_you_mean(std::string_view name, std::span<const std::string> known);
+using aoq::did_you_mean;
+using aoq::nearest_name;
 
 }  // namespace aoq::tools

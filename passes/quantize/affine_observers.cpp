@@ -15,6 +15,7 @@ Result<AffineFormula> affine_formula_of(const ObserverSpec& spec) {
   f.mapping = spec.mapping;
   f.dtype = spec.dtype;
   f.eps = static_cast<float>(spec.eps);
+  f.power_of_two_scale = spec.power_of_two_scale;
   QRangeRequest request{spec.dtype, spec.quant_min, spec.quant_max, ReduceRange::no, false};
   AOQ_ASSIGN(f.range, observer_qrange(request));
   if (f.mapping == MappingType::symmetric_no_clipping_error && (f.range.min == 0 || f.range.max == 0)) {

@@ -5,6 +5,7 @@
 
 #include "formats/json/json.h"
 #include "ir/type.h"
+#include "passes/quantize/check_recipe.h"
 
 namespace aoq {
 
@@ -95,6 +96,8 @@ Result<Ranges> Ranges::from_json(std::string_view text) {
   for (const auto& [name, entry] : observers->items()) {
     Result<std::unique_ptr<Observer>> observer = observer_from_json(entry);
     if (!observer.ok()) return std::move(observer).status().with_context(name);
+    Status finite = check_finite_state((*observer)->state());
+    if (!finite.ok()) return std::move(finite).with_context(fmt::format("observer \"{}\"", name));
     ranges.observers[name] = std::move(*observer);
   }
   if (const Json* listed = json_find(json, "channels"); listed != nullptr && listed->is_object()) {

@@ -17,6 +17,7 @@
 #include "passes/fx/custom_module.h"
 #include "passes/fx/workflow.h"
 #include "passes/quantize/calibration.h"
+#include "passes/quantize/check_recipe.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
 #include "passes/quantize/weights.h"
@@ -90,6 +91,8 @@ Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equ
   Result<QParams> qparams =
       range == equalization.ranges.end() ? it->second->qparams() : qparams_of_range(it->second->spec(), range->second);
   if (!qparams.ok()) return std::move(qparams).status().with_context(fmt::format("observer \"{}\"", name));
+  Status fits = check_activation_qparams(*qparams);
+  if (!fits.ok()) return std::move(fits).with_context(fmt::format("observer \"{}\"", name));
   float scale = qparams->scale[0];
   if (!(scale > 0.0f) || !std::isfinite(scale)) {
     return error(Code::invalid_data, "observer \"{}\" gives the scale {}, expected a positive number", name, scale);
@@ -295,6 +298,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (graph.stage != Stage::prepared) {
     return error(Code::invalid_argument, "the graph is {}, expected prepared", stage_name(graph.stage));
   }
+  AOQ_TRY(check_ranges(graph, *context.ranges));
   Equalization equalization{.ranges = {}, .channels = context.ranges->channels};
   if (context.recipe->equalization && !context.ranges->observers.empty()) {
     AOQ_ASSIGN(equalization, equalize(graph, *context.recipe, *context.ranges));

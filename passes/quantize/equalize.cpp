@@ -117,7 +117,7 @@ class Equalizer {
       member.observer = use.user->attributes().string("observer");
       for (const Use& behind : use.user->output()->uses()) is_fine = add_reader(behind, group, member) && is_fine;
     }
-    is_fine = is_fine && observer_uses_[member.observer] == 1;
+    is_fine = is_fine && observer_uses_[member.observer] == 1 && scale_follows_range(*v);
     group.is_usable = group.is_usable && is_fine;
     group.members.push_back(std::move(member));
   }
@@ -138,6 +138,18 @@ class Equalizer {
   bool has_scale_per_channel(const Node& n) const {
     QConfigMatch match = match_qconfig(recipe_, n);
     return match.qconfig != nullptr && is_per_channel(match.qconfig->weight.qscheme);
+  }
+
+  // Where another rule gives the scale, a range says nothing about it.
+  static bool scale_follows_range(const Value& v) {
+    constexpr std::string_view kKinds[] = {"min_max",    "moving_average_min_max", "histogram", "affine_min_max",
+                                           "affine_mse", "percentile",             "entropy",   "mse"};
+    for (const Use& use : v.uses()) {
+      if (!use.user->is(Op::observe)) continue;
+      Result<ObserverSpec> spec = parse_observer_spec(use.user->attributes().string("spec"));
+      if (!spec.ok() || std::find(std::begin(kKinds), std::end(kKinds), spec->kind) == std::end(kKinds)) return false;
+    }
+    return true;
   }
 
   static bool is_clamp(const Node& n) { return n.attributes().string("activation") == "clamp"; }

@@ -11,10 +11,4 @@ namespace aoq::observers {
 #include "passes/quantize/observers.def"
 #undef AOQ_OBSERVER
 
-// The codes and the formula that a spec of torch.ao's observers asks for.
-Result<ObserverFormula> formula_of(const ObserverSpec& spec);
-
-// The f32 elements of a batch; invalid_argument for another type.
-Result<std::span<const float>> f32_elements(const TensorView& x);
-
 }  // namespace aoq::observers

@@ -25,7 +25,7 @@ Json floats_to_json(const std::vector<float>& values) {
   return array;
 }
 
-Result<std::vector<float>> floats_from_json(const Json& state, const char* key) {
+Result<std::vector<float>> floats_from_json(const Json& state, std::string_view key) {
   const Json* array = json_find(state, key);
   std::vector<float> values;
   if (array == nullptr) return values;
@@ -56,9 +56,24 @@ Result<int> int_option(const Json& json, std::string_view key) {
   return static_cast<int>(value);
 }
 
+// Ours, or one of PyTorch's.
+std::optional<DType> dtype_by_any_name(std::string_view name) {
+  constexpr std::pair<std::string_view, DType> kPyTorch[] = {
+      {"quint8", DType::u8},   {"qint8", DType::i8},    {"qint32", DType::i32},  {"quint4x2", DType::u4},
+      {"uint8", DType::u8},    {"int8", DType::i8},     {"int16", DType::i16},   {"uint16", DType::u16},
+      {"int32", DType::i32},   {"float16", DType::f16}, {"half", DType::f16},    {"bfloat16", DType::bf16},
+      {"float32", DType::f32}, {"float", DType::f32},
+  };
+  if (name.starts_with("torch.")) name.remove_prefix(6);
+  for (const auto& [known, dtype] : kPyTorch) {
+    if (known == name) return dtype;
+  }
+  return dtype_from_name(name);
+}
+
 Status read_dtype(const Json& json, ObserverSpec& spec) {
   AOQ_ASSIGN(const std::string name, json_string(json, "dtype"));
-  const std::optional<DType> dtype = dtype_from_name(name);
+  const std::optional<DType> dtype = dtype_by_any_name(name);
   if (!dtype) return error(Code::invalid_data, "observer spec: \"{}\" is no dtype", name);
   spec.dtype = *dtype;
   return {};
@@ -79,8 +94,18 @@ Status read_names(const Json& json, std::string_view key, ObserverSpec& spec) {
   return {};
 }
 
+Status read_own_options(const Json& json, ObserverSpec& spec) {
+  const Json& options = *json_find(json, "options");
+  if (!options.is_object()) return error(Code::invalid_data, "observer spec: \"options\" is no object of strings");
+  for (const auto& [key, value] : options.items()) {
+    AOQ_ASSIGN(spec.options[key], json_string(options, key));
+  }
+  return {};
+}
+
 Status read_option(const Json& json, const std::string& key, ObserverSpec& spec) {
   if (key == "dtype") return read_dtype(json, spec);
+  if (key == "options") return read_own_options(json, spec);
   if (key == "kind" || key == "qscheme" || key == "mapping" || key == "granularity") return read_names(json, key, spec);
   struct FloatOption {
     std::string_view key;
@@ -108,6 +133,10 @@ Status read_option(const Json& json, const std::string& key, ObserverSpec& spec)
   }
   if (key == "reduce_range") {
     AOQ_ASSIGN(spec.reduce_range, json_bool(json, key));
+    return {};
+  }
+  if (key == "power_of_two_scale") {
+    AOQ_ASSIGN(spec.power_of_two_scale, json_bool(json, key));
     return {};
   }
   std::int64_t value = 0;
@@ -144,6 +173,8 @@ Json spec_to_json(const ObserverSpec& spec) {
   json["mapping"] = kMappings[static_cast<std::size_t>(spec.mapping)];
   json["granularity"] = to_string(spec.granularity);
   json["steps"] = spec.steps;
+  if (spec.power_of_two_scale) json["power_of_two_scale"] = true;
+  if (!spec.options.empty()) json["options"] = spec.options;
   return json;
 }
 
@@ -155,12 +186,54 @@ Result<ObserverSpec> spec_from_json(const Json& json) {
 }
 
 Json observer_to_json(const Observer& observer) {
+  const ObserverState& from = observer.state();
   Json state = Json::object();
-  state["min"] = floats_to_json(observer.state().min);
-  state["max"] = floats_to_json(observer.state().max);
-  if (!observer.state().histogram.empty()) state["histogram"] = floats_to_json(observer.state().histogram);
+  state["min"] = floats_to_json(from.min);
+  state["max"] = floats_to_json(from.max);
+  if (!from.histogram.empty()) state["histogram"] = floats_to_json(from.histogram);
+  for (const ObserverState::Batch& b : from.batches) {
+    state["batches"].push_back({{"shape", b.shape}, {"values", floats_to_json(b.values)}});
+  }
+  for (const auto& [name, values] : from.values) state["values"][name] = floats_to_json(values);
   return Json{{"spec", spec_to_json(observer.spec())}, {"state", std::move(state)}};
 }
+
+namespace {
+
+Result<ObserverState::Batch> batch_from_json(const Json& json) {
+  ObserverState::Batch batch;
+  const Json* shape = json_find(json, "shape");
+  if (shape == nullptr || !shape->is_array()) return error(Code::invalid_data, "observer state: a batch has no shape");
+  for (const Json& d : *shape) {
+    if (!d.is_number_integer()) return error(Code::invalid_data, "observer state: a dimension is {}", dump_json(d));
+    batch.shape.push_back(d.get<std::int64_t>());
+  }
+  AOQ_ASSIGN(batch.values, floats_from_json(json, "values"));
+  return batch;
+}
+
+Result<ObserverState> state_from_json(const Json& json) {
+  ObserverState state;
+  AOQ_ASSIGN(state.min, floats_from_json(json, "min"));
+  AOQ_ASSIGN(state.max, floats_from_json(json, "max"));
+  AOQ_ASSIGN(state.histogram, floats_from_json(json, "histogram"));
+  if (const Json* batches = json_find(json, "batches")) {
+    if (!batches->is_array()) return error(Code::invalid_data, "observer state: \"batches\" is no array");
+    for (const Json& b : *batches) {
+      AOQ_ASSIGN(ObserverState::Batch batch, batch_from_json(b));
+      state.batches.push_back(std::move(batch));
+    }
+  }
+  if (const Json* values = json_find(json, "values")) {
+    if (!values->is_object()) return error(Code::invalid_data, "observer state: \"values\" is no object");
+    for (const auto& [name, list] : values->items()) {
+      AOQ_ASSIGN(state.values[name], floats_from_json(*values, name));
+    }
+  }
+  return state;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Observer>> observer_from_json(const Json& json) {
   const Json* spec_json = json_find(json, "spec");
@@ -168,10 +241,7 @@ Result<std::unique_ptr<Observer>> observer_from_json(const Json& json) {
   if (spec_json == nullptr || state_json == nullptr) return error(Code::invalid_data, "observer: no spec or no state");
   AOQ_ASSIGN(const ObserverSpec spec, spec_from_json(*spec_json));
   AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(spec));
-  ObserverState state;
-  AOQ_ASSIGN(state.min, floats_from_json(*state_json, "min"));
-  AOQ_ASSIGN(state.max, floats_from_json(*state_json, "max"));
-  AOQ_ASSIGN(state.histogram, floats_from_json(*state_json, "histogram"));
+  AOQ_ASSIGN(ObserverState state, state_from_json(*state_json));
   AOQ_TRY(observer->restore(std::move(state)));
   return observer;
 }

@@ -25,7 +25,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "ir/error_id.h"
 #include "passes/fx/workflow.h"
+#include "passes/quantize/check_recipe.h"
 #include "passes/quantize/recipe.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
@@ -62,6 +64,7 @@ class Preparation {
     find_anchors();
     grow();
     share();
+    AOQ_TRY(share_reused());
     for (Node* n : graph_.nodes()) {
       if (tables_.contains(n)) continue;
       if (is_integer_node(n) || is_dynamic_node(n)) {
@@ -320,12 +323,30 @@ class Preparation {
     }
   }
 
+  // The results of ops whose qconfig says that they reuse their input's observer.
+  Status share_reused() {
+    for (const Node* n : graph_.nodes()) {
+      if (n->output_count() != 1 || !wanted_.contains(n->output()) || n->def().has_trait(kStructural)) continue;
+      const QConfigMatch match = match_qconfig(recipe_, *n);
+      if (match.qconfig == nullptr || match.qconfig->activation.kind != "reuse_input") continue;
+      if (!wanted_.contains(n->input(0))) return nothing_to_reuse(*n);
+      unite(n->input(0), n->output());
+    }
+    return {};
+  }
+
+  static Status nothing_to_reuse(const Node& n) {
+    return error(ErrorId::qconfig_unsupported,
+                 "{}{}: reuse_input shares the observer of the first input, which has none; give it an observer of its own",
+                 n.scope.path.empty() ? "" : "module \"" + n.scope.path + "\", ", describe(n));
+  }
+
   // ---- observers
 
   const QConfig* config_of(const Value* v) const {
     for (const Use& use : v->uses()) {
       auto it = anchors_.find(use.user);
-      if (it != anchors_.end()) return it->second;
+      if (it != anchors_.end() && it->second->activation.kind != "reuse_input") return it->second;
     }
     auto it = anchors_.find(v->def());
     if (it != anchors_.end()) return it->second;
@@ -357,6 +378,8 @@ class Preparation {
 
   Status observe(Value* v, Node* before) {
     const QConfig* config = config_of(v);
+    if (config != nullptr && config->activation.kind == "reuse_input") config = config_of(root(v));
+    if (config != nullptr && config->activation.kind == "reuse_input") return nothing_to_reuse(*v->def());
     if (config == nullptr) return error(Code::internal, "no qconfig for the value of {}", describe(*v->def()));
     ObserverSpec spec = config->activation;
     Attributes attributes{{"observer", observer_name(v)}, {"spec", print_observer_spec(spec)}};
@@ -417,6 +440,8 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (graph.stage != Stage::traced) {
     return error(Code::invalid_argument, "the graph is {}, expected traced", stage_name(graph.stage));
   }
+  if (!context.has_checked_names) AOQ_TRY(check_names(graph, *context.recipe, context.warnings));
+  AOQ_TRY(check_qconfigs(graph, *context.recipe));
   if (!context.recipe->backend.empty()) {
     AOQ_TRY(fx::prepare_fx(graph, *context.recipe));
   } else {

@@ -28,10 +28,14 @@ struct FloatQParams {
   std::int64_t zero_point;
 };
 
+float rounded_scale(const ObserverFormula& f, float scale) {
+  return f.power_of_two_scale ? power_of_two_not_below(scale) : scale;
+}
+
 FloatQParams symmetric_qparams(const ObserverFormula& f, float lo, float hi) {
   const float magnitude = torch_math::max(-lo, hi);
   const float half_range = static_cast<float>(static_cast<double>(f.range.max - f.range.min) / 2);
-  return {torch_math::max(magnitude / half_range, f.eps), symmetric_zero_point(f)};
+  return {rounded_scale(f, torch_math::max(magnitude / half_range, f.eps)), symmetric_zero_point(f)};
 }
 
 // The zero point is int32 arithmetic, which wraps around for 32-bit types.
@@ -41,9 +45,10 @@ std::int64_t wrapped_zero_point(QRange range, float quotient) {
   return std::clamp<std::int64_t>(static_cast<std::int32_t>(difference), range.min, range.max);
 }
 
-FloatQParams affine_qparams(QRange range, float eps, float lo, float hi) {
-  const float scale = torch_math::max((hi - lo) / static_cast<float>(range.max - range.min), eps);
-  return {scale, wrapped_zero_point(range, lo / scale)};
+FloatQParams affine_qparams(const ObserverFormula& f, float lo, float hi) {
+  const float scale =
+      rounded_scale(f, torch_math::max((hi - lo) / static_cast<float>(f.range.max - f.range.min), f.eps));
+  return {scale, wrapped_zero_point(f.range, lo / scale)};
 }
 
 Status check_ranges(std::span<const float> min, std::span<const float> max) {
@@ -62,9 +67,19 @@ bool is_unseen(std::span<const float> min, std::span<const float> max) {
 
 }  // namespace
 
+float power_of_two_not_below(float scale) {
+  int exponent = 0;
+  const float fraction = std::frexp(scale, &exponent);
+  return fraction == 0.5f || !(scale > 0) || std::isinf(scale) ? scale : std::ldexp(1.0f, exponent);
+}
+
 Result<QRange> observer_qrange(const QRangeRequest& request) {
   const DTypeInfo& info = dtype_info(request.dtype);
   const bool is_reduced = request.reduce == ReduceRange::yes;
+  if (is_float(request.dtype) && info.bits >= 16) {
+    return error(Code::invalid_argument, "{} is no type to quantize to: it has no codes; placeholder and noop carry it",
+                 info.name);
+  }
   if (!request.min && !request.max) {
     if (!is_integer(request.dtype) || info.bits > 32) {
       return error(Code::invalid_argument, "{} is no type to quantize to", info.name);
@@ -97,14 +112,14 @@ Result<QParams> observer_qparams(const ObserverFormula& f, std::span<const float
   for (std::size_t i = 0; i < min.size(); ++i) {
     if (has_float_zero_point) {
       const float width = (max[i] - min[i]) / static_cast<float>(f.range.max - f.range.min);
-      const float scale = width > f.eps ? width : 1.0f;
+      const float scale = rounded_scale(f, width > f.eps ? width : 1.0f);
       q.scale.push_back(scale);
       q.float_zero_point.push_back(-min[i] / scale);
       continue;
     }
     const float lo = torch_math::min(min[i], 0.0f), hi = torch_math::max(max[i], 0.0f);
     const FloatQParams one =
-        is_symmetric(f.qscheme) ? symmetric_qparams(f, lo, hi) : affine_qparams(f.range, f.eps, lo, hi);
+        is_symmetric(f.qscheme) ? symmetric_qparams(f, lo, hi) : affine_qparams(f, lo, hi);
     q.scale.push_back(one.scale);
     q.zero_point.push_back(one.zero_point);
   }
@@ -117,7 +132,8 @@ Result<TensorQParams> decomposed_choose_qparams(TensorView x, QRange range, doub
   const float* data = reinterpret_cast<const float*>(x.data);
   const torch_math::Range r = torch_math::aminmax({data, static_cast<std::size_t>(x.element_count())});
   if (std::isnan(r.min)) return error(Code::invalid_data, "choose_qparams: NaN");
-  const FloatQParams q = affine_qparams(range, static_cast<float>(eps), std::min(r.min, 0.0f), std::max(r.max, 0.0f));
+  const ObserverFormula f{.range = range, .eps = static_cast<float>(eps)};
+  const FloatQParams q = affine_qparams(f, std::min(r.min, 0.0f), std::max(r.max, 0.0f));
   return TensorQParams{q.scale, q.zero_point};
 }
 
@@ -127,7 +143,8 @@ Result<TensorQParams> decomposed_choose_qparams_symmetric(TensorView x, DType dt
   const float* data = reinterpret_cast<const float*>(x.data);
   const torch_math::Range r = torch_math::aminmax({data, static_cast<std::size_t>(x.element_count())});
   if (std::isnan(r.min)) return error(Code::invalid_data, "choose_qparams: NaN");
-  const ObserverFormula f{QScheme::per_tensor_symmetric, dtype, range, false, static_cast<float>(eps)};
+  const ObserverFormula f{
+      .qscheme = QScheme::per_tensor_symmetric, .dtype = dtype, .range = range, .eps = static_cast<float>(eps)};
   const FloatQParams q = symmetric_qparams(f, std::min(r.min, 0.0f), std::max(r.max, 0.0f));
   return TensorQParams{q.scale, q.zero_point};
 }

@@ -39,7 +39,7 @@ inline bool is_per_channel(QScheme s) {
 }
 
 // C.1: the codes an observer may use. A custom range is taken as it is, halved (rounding down) when reduced; types
-// other than 8-bit ones are not reduced. invalid_argument for a range that is empty or, when `must_hold_zero`, leaves
+// other than 8-bit ones are not reduced. invalid_argument for f16, bf16 and wider floats, which have no codes, for a range that is empty or, when `must_hold_zero`, leaves
 // out 0.
 struct QRangeRequest {
   DType dtype = DType::u8;
@@ -58,9 +58,13 @@ struct ObserverFormula {
   QRange range;
   bool has_custom_range = false;
   float eps = 0x1p-23f;
+  bool power_of_two_scale = false;
 };
 Result<QParams> observer_qparams(const ObserverFormula& formula, std::span<const float> min,
                                  std::span<const float> max);
+
+// The smallest power of two that is not below a positive scale (C.4, step 5).
+float power_of_two_not_below(float scale);
 
 // Family 2, C.4: choose_quantization_params of ir/dynamic_qparams.h.
 
@@ -86,6 +90,7 @@ struct AffineFormula {
   float eps = 0x1p-23f;
   DType arithmetic = DType::f32;
   bool preserve_zero = true;  // false: choose_qparams_affine_dont_preserve_zero, which may clamp the zero point
+  bool power_of_two_scale = false;
 };
 Result<QParams> choose_qparams_affine_with_min_max(const AffineFormula& formula, std::span<const float> min,
                                                    std::span<const float> max);

@@ -29,13 +29,19 @@ struct Affine {
     return from_min > from_max ? from_min : from_max;
   }
 
+  // A power of two is a number of every arithmetic.
+  float at_least_eps(float scale) const {
+    const float s = torch_math::max(scale, eps);
+    return f.power_of_two_scale ? power_of_two_not_below(s) : s;
+  }
+
   void add_symmetric(float lo, float hi, QParams& q) const {
-    q.scale.push_back(torch_math::max(symmetric_scale(lo, hi), eps));
+    q.scale.push_back(at_least_eps(symmetric_scale(lo, hi)));
     q.zero_point.push_back((f.range.max + f.range.min + 1) / 2);
   }
 
   void add_asymmetric(float lo, float hi, QParams& q) const {
-    const float scale = torch_math::max(round(round(hi - lo) / steps), eps);
+    const float scale = at_least_eps(round(round(hi - lo) / steps));
     const float quotient = std::nearbyintf(round(lo / scale));
     const float zero_point = round(static_cast<float>(f.range.min) - quotient);
     const float clamped = std::clamp(zero_point, static_cast<float>(f.range.min), static_cast<float>(f.range.max));
@@ -44,7 +50,7 @@ struct Affine {
   }
 
   void add_tinygemm(float lo, float hi, QParams& q) const {
-    const float scale = torch_math::max(round(round(hi - lo) / steps), eps);
+    const float scale = at_least_eps(round(round(hi - lo) / steps));
     const float middle = static_cast<float>(static_cast<double>(f.range.max + f.range.min + 1) / 2);
     q.scale.push_back(scale);
     q.float_zero_point.push_back(round(lo + round(scale * middle)));

@@ -8,6 +8,7 @@
 #include "formats/json/json.h"
 #include "ir/error_id.h"
 #include "passes/fx/backend_config.h"
+#include "passes/quantize/check_recipe.h"
 
 namespace aoq {
 
@@ -449,6 +450,7 @@ Result<Recipe> parse_recipe(std::string_view text) {
     AOQ_ASSIGN(recipe.bias_correction, json_bool(json, "bias_correction"));
   }
   AOQ_TRY(read_fx(json, recipe));
+  AOQ_TRY(check_recipe(recipe));
   return recipe;
 }
 

@@ -9,6 +9,7 @@ class StatelessObserver : public Observer {
   using Observer::Observer;
 
   Status observe(const TensorView&) override { return {}; }
+  bool has_data() const override { return true; }
 
   Result<QParams> qparams() const override {
     return error(Code::invalid_argument, "observer {} gathers no statistics and has no scale", spec_.kind);
@@ -41,12 +42,31 @@ class FixedQParamsObserver final : public StatelessObserver {
   const QRange range_;
 };
 
+class ReuseInputObserver final : public StatelessObserver {
+ public:
+  using StatelessObserver::StatelessObserver;
+
+  Status observe(const TensorView&) override {
+    return error(Code::invalid_argument,
+                 "reuse_input observes nothing: it says that a value shares the observer of its producer's first input, "
+                 "which prepare puts in its place");
+  }
+};
+
+Status check_chooses_no_scale(const ObserverSpec& spec) {
+  if (!spec.power_of_two_scale) return {};
+  return error(Code::invalid_argument, "it chooses no scale that power_of_two_scale could round; leave that out");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Observer>> make_fixed_qparams(const ObserverSpec& spec) {
   AOQ_ASSIGN(const ObserverFormula formula, formula_of(spec));
   const float scale = static_cast<float>(spec.scale);
   if (!(scale > 0) || !(scale <= 3.4028235e38f)) return error(Code::invalid_argument, "scale {}", spec.scale);
+  if (spec.power_of_two_scale && scale != power_of_two_not_below(scale)) {
+    return error(Code::invalid_argument, "scale {} is no power of two, which power_of_two_scale asks for", spec.scale);
+  }
   if (spec.zero_point < formula.range.min || spec.zero_point > formula.range.max) {
     return error(Code::invalid_argument, "zero point {} outside [{}, {}]", spec.zero_point, formula.range.min,
                  formula.range.max);
@@ -55,11 +75,18 @@ Result<std::unique_ptr<Observer>> make_fixed_qparams(const ObserverSpec& spec) {
 }
 
 Result<std::unique_ptr<Observer>> make_placeholder(const ObserverSpec& spec) {
+  AOQ_TRY(check_chooses_no_scale(spec));
   return std::unique_ptr<Observer>(new StatelessObserver(spec));
 }
 
 Result<std::unique_ptr<Observer>> make_noop(const ObserverSpec& spec) {
+  AOQ_TRY(check_chooses_no_scale(spec));
   return std::unique_ptr<Observer>(new StatelessObserver(spec));
+}
+
+Result<std::unique_ptr<Observer>> make_reuse_input(const ObserverSpec& spec) {
+  AOQ_TRY(check_chooses_no_scale(spec));
+  return std::unique_ptr<Observer>(new ReuseInputObserver(spec));
 }
 
 }  // namespace aoq::observers

@@ -5,6 +5,7 @@
 
 #include "ir/epilogue.h"
 #include "ir/error_id.h"
+#include "passes/quantize/check_recipe.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq {
@@ -69,6 +70,7 @@ Result<IntegerWeight> quantize_weight(const Tensor& weight, const QParams& q) {
     return error(ErrorId::ranges_mismatch, "{} scales for a weight {}", q.scale.size(),
                  shape_to_string(weight.shape()));
   }
+  AOQ_TRY(check_weight_qparams(q, weight.shape().empty() ? 1 : weight.shape()[0]));
   IntegerWeight out;
   AOQ_ASSIGN(out.codes, Tensor::make(DType::i8, weight.shape()));
   out.scale = q.scale;

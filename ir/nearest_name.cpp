@@ -1,10 +1,10 @@
-#include "tools/suggest.h"
+#include "ir/nearest_name.h"
 
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
-namespace aoq::tools {
+namespace aoq {
 
 namespace {
 
@@ -47,4 +47,4 @@ std::string did_you_mean(std::string_view name, std::span<const std::string> kno
   return best.empty() ? std::string() : "; did you mean \"" + best + "\"?";
 }
 
-}  // namespace aoq::tools
+}  // namespace aoq
