@@ -44,8 +44,12 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
 }
 
 // Recipes of PyTorch's backends: "fx-x86", "fx-qnnpack", ...
-bool is_recipe_name(const std::string& name) { return name.starts_with("fx-") && !name.ends_with(".json"); }
-Result<Recipe> named_recipe(const std::string& name) { return fx::fx_recipe(name.substr(3)); }
+bool is_recipe_name(const std::string& name) {
+  return name.starts_with("fx-") && !name.ends_with(".json");
+}
+Result<Recipe> named_recipe(const std::string& name) {
+  return fx::fx_recipe(name.substr(3));
+}
 
 Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
@@ -66,7 +70,9 @@ void QuantizeFlags::declare(Flags& flags) {
                "How (default: static with --calibrate or --ranges, else none)");
   flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
   flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
-  flags.text("--recipe", "FILE.json", recipe, "What to quantize, and how: a file, or fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn (default: the built-in recipe)");
+  flags.text(
+      "--recipe", "FILE.json", recipe,
+      "What to quantize, and how: a file, or fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn (default: the built-in recipe)");
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");

@@ -41,7 +41,9 @@ void take_back(const ChannelScale& scale, std::span<const std::int64_t> shape, s
   for (std::size_t i = 0; i < values.size(); ++i) values[i] /= scale.factors[i / inner % scale.factors.size()];
 }
 
-bool is_plain_float(const Value* v) { return v->type().dtype == DType::f32 && !v->type().quantization; }
+bool is_plain_float(const Value* v) {
+  return v->type().dtype == DType::f32 && !v->type().quantization;
+}
 
 std::string name_of(const Node& n) {
   return n.is(Op::input) ? n.attributes().string("name") : n.label();
@@ -148,7 +150,8 @@ struct Simulation::Impl {
       const Value* own = simulated.input(i);
       const Tensor* w = real.input(i) != nullptr ? constant_tensor(real.input(i)) : nullptr;
       if (own == nullptr || w == nullptr || w->dtype() != DType::f32 || real.input(i)->def() == nullptr) continue;
-      const bool is_rounded = simulated.requested == kFloatArithmetic && constant_tensor(own) != nullptr && i > 0 && i < 3;
+      const bool is_rounded =
+          simulated.requested == kFloatArithmetic && constant_tensor(own) != nullptr && i > 0 && i < 3;
       const bool is_coded = is_one_of(*own->def(), {Op::dequantize, Op::dequantize_rows});
       if (is_coded || (is_rounded && weight_is_half(*w, *constant_tensor(own)))) {
         AOQ_TRY(add_weight(*w, simulated, i));
@@ -166,7 +169,8 @@ struct Simulation::Impl {
     const Value* own = n.input(operand);
     AOQ_ASSIGN(const std::optional<Tensor> back, fixed_value(own));
     if (!back || back->shape() != w.shape() || back->dtype() != DType::f32) return {};
-    std::vector<float> x(w.as<float>().begin(), w.as<float>().end()), y(back->as<float>().begin(), back->as<float>().end());
+    std::vector<float> x(w.as<float>().begin(), w.as<float>().end()),
+        y(back->as<float>().begin(), back->as<float>().end());
     take_back_weight(n, operand, w.shape(), y);
     const Tensor* codes = own->def()->is(Op::dequantize) ? constant_tensor(own->def()->input(0)) : nullptr;
     ErrorFigures figures;
@@ -180,9 +184,9 @@ struct Simulation::Impl {
       figures.add(x, y);
     }
     const bool is_rows = own->def()->is(Op::dequantize_rows);
-    const std::string dtype = is_rows        ? "u" + std::to_string(own->def()->attributes().integer("bits"))
+    const std::string dtype = is_rows            ? "u" + std::to_string(own->def()->attributes().integer("bits"))
                               : codes == nullptr ? "f16"
-                                               : std::string(dtype_name(codes->dtype()));
+                                                 : std::string(dtype_name(codes->dtype()));
     weights.push_back({own->def()->label(), std::string(n.def().name), n.scope.path, dtype, figures.relative_error(),
                        figures.sqnr_db(), figures.saturation()});
     return {};
