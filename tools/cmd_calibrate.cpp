@@ -56,7 +56,10 @@ class Calibrate : public Command {
     flags.run = run_;
     CompileOptions options;
     options.last = Stage::quantized;
+    // Ranges are all that is wanted; some observers, as recording, have no scale.
+    options.passes.skip = {"convert"};
     AOQ_ASSIGN(Compiled compiled, compile_with_flags(std::move(loaded.graph), flags, std::move(options), console));
+    for (const std::string& warning : compiled.warnings) console.note("warning: " + warning);
     return std::move(compiled.ranges);
   }
 

@@ -1,4 +1,5 @@
 // aoq compare: how far a model is from a reference.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -10,6 +11,7 @@
 #include "tools/metrics.h"
 #include "tools/op_error.h"
 #include "tools/runner.h"
+#include "tools/simulated_pair.h"
 
 namespace aoq::tools {
 
@@ -64,11 +66,17 @@ class Compare : public Command {
  public:
   void declare(Flags& flags) override {
     flags.positional("A", a_, "The reference: .aoq, .onnx or .aoqir");
-    flags.positional("B", b_, "The model to compare with it");
+    flags.positional("B", b_, "The model to compare with it; with --simulate A by default", Flags::Need::optional);
     tools::declare(flags, data_);
     flags.text("--labels", "Y.npy", labels_, "Integer labels, one per sample: gives the metric of both");
     flags.choice("--metric", metric_, metric_names(), "With --labels (default top1)");
-    flags.flag("--per-op", per_op_, "Also the error that each op of B introduces by itself, worst first");
+    flags.flag("--per-op", per_op_, "Also the error that each op of B introduces by itself, and its weights; worst first");
+    flags.flag("--simulate", simulate_, "Run B in float with quantize and dequantize at every stub of a recipe");
+    flags.choice("--quantize", quantize_.quantize, {"static", "dynamic", "weight-only"}, "With --simulate: how");
+    flags.text("--recipe", "FILE.json", quantize_.recipe, "With --simulate: what to quantize, and how");
+    flags.text("--calibrate", "DATA", quantize_.calibrate, "With --simulate: calibration data");
+    flags.list("--ranges", "FILE.json", quantize_.ranges, "With --simulate: ranges in place of data; repeatable");
+    flags.list("--keep-float", "NAME_OR_TYPE", quantize_.keep_float, "With --simulate: what to leave in float; repeatable");
     flags.real("--min-sqnr", "DB", min_sqnr_, "Exit 1 when an output is below");
     flags.real("--min-agreement", "SHARE", min_agreement_, "Exit 1 when an output is below");
     flags.real("--max-abs", "ERROR", max_abs_, "Exit 1 when an output has a larger error");
@@ -83,34 +91,106 @@ class Compare : public Command {
       return error(Code::invalid_argument, "--metric needs --labels Y.npy");
     }
     if (metric_.empty()) metric_ = "top1";
+    AOQ_TRY(check_simulation_flags());
+    if (simulate_) {
+      AOQ_TRY(run_simulated(labels, console));
+      report(console);
+      return check_thresholds();
+    }
     ModelOptions options = to_model_options(run_);
     AOQ_ASSIGN(OpenModel a, open_model(a_, options, load_options(a_, run_)));
     AOQ_ASSIGN(OpenModel b, open_model(b_, options, load_options(b_, run_)));
     AOQ_ASSIGN(pairs_, pair_outputs(a.model(), b.model()));
     AOQ_ASSIGN(order_, match_inputs(a.model(), b.model()));
     AOQ_ASSIGN(DataSet data, DataSet::open(input_ports(a.graph()), data_));
-    if (labels) {
-      for (std::optional<Metric>* metric : {&metric_a_, &metric_b_}) {
-        Result<Metric> made = Metric::make(metric_, *labels, data.total_samples());
-        if (!made.ok()) return std::move(made).status().with_context(labels_);
-        *metric = std::move(*made);
-      }
-    }
+    AOQ_TRY(make_metrics(labels, data));
     if (!per_op_) {
       AOQ_TRY(run_both(a.session, b.session, data, console, nullptr));
     } else {
       GraphExecutor executor(options);
       Graph reference = a.graph().clone();
       AOQ_TRY(unpack_constants(reference, *options.backends[0]));
-      AOQ_ASSIGN(OpErrors errors, OpErrors::make(reference, b.graph(), executor));
+      AOQ_ASSIGN(OpErrors errors, OpErrors::make(reference, b.graph(), executor, *options.backends[0]));
       AOQ_TRY(run_both(a.session, b.session, data, console, &errors));
-      op_errors_ = errors.entries();
+      ops_ = figures_of(errors.entries());
+      weights_ = figures_of(errors.weights());
     }
     report(console);
     return check_thresholds();
   }
 
  private:
+  // A line of the error report.
+  struct Figures {
+    std::string name, op;
+    double sqnr_db = 0, relative_error = 0;
+    std::optional<double> saturation;
+  };
+
+  template <class Entry>
+  static std::vector<Figures> figures_of(const std::vector<Entry>& entries) {
+    std::vector<Figures> figures;
+    for (const Entry& e : entries) figures.push_back({e.name, e.op, e.sqnr_db, e.relative_error, e.saturation});
+    std::stable_sort(figures.begin(), figures.end(),
+                     [](const Figures& a, const Figures& b) { return a.sqnr_db < b.sqnr_db; });
+    return figures;
+  }
+
+  Status check_simulation_flags() const {
+    const bool has_any = !quantize_.quantize.empty() || !quantize_.recipe.empty() || !quantize_.calibrate.empty() ||
+                         !quantize_.ranges.empty() || !quantize_.keep_float.empty();
+    if (has_any && !simulate_) {
+      return error(Code::invalid_argument,
+                   "--quantize, --recipe, --calibrate, --ranges and --keep-float say what to simulate: add --simulate");
+    }
+    return b_.empty() && !simulate_ ? error(Code::invalid_argument, "B is missing: expected a second model, or --simulate")
+                                    : Status();
+  }
+
+  Status make_metrics(const std::optional<Tensor>& labels, const DataSet& data) {
+    if (!labels) return {};
+    for (std::optional<Metric>* metric : {&metric_a_, &metric_b_}) {
+      Result<Metric> made = Metric::make(metric_, *labels, data.total_samples());
+      if (!made.ok()) return std::move(made).status().with_context(labels_);
+      *metric = std::move(*made);
+    }
+    return {};
+  }
+
+  Status run_simulated(const std::optional<Tensor>& labels, Console& console) {
+    quantize_.run = run_;
+    AOQ_ASSIGN(SimulatedPair pair, simulated_pair(a_, b_.empty() ? a_ : b_, quantize_, console));
+    for (const std::string& warning : pair.warnings) console.note("warning: " + warning);
+    for (std::size_t i = 0; i < pair.outputs.size(); ++i) pairs_.push_back({pair.outputs[i], i, i, {}});
+    AOQ_ASSIGN(DataSet data, DataSet::open(pair.inputs, data_));
+    AOQ_TRY(make_metrics(labels, data));
+    Progress progress(console, "comparing", data.samples());
+    for (std::int64_t i = 0; i < data.batch_count(); ++i) {
+      AOQ_ASSIGN(std::vector<Tensor> inputs, data.batch(i));
+      Result<Simulation::Outputs> outputs = pair.simulation.run(inputs);
+      if (!outputs.ok()) {
+        return std::move(outputs).status().with_context(fmt::format("sample {}", data.first_sample(i)));
+      }
+      AOQ_TRY(add_outputs(views_of(outputs->reference), views_of(outputs->simulated), data.batch_samples(i)));
+      progress.advance(data.batch_samples(i));
+    }
+    if (!per_op_) return {};
+    ops_ = figures_of(pair.simulation.activations());
+    weights_ = figures_of(pair.simulation.weights());
+    values_ = figures_of(pair.simulation.values());
+    return {};
+  }
+
+  Status add_outputs(std::span<const TensorView> x, std::span<const TensorView> y, std::int64_t samples) {
+    for (OutputPair& pair : pairs_) {
+      Status status = pair.error.add(x[pair.a], y[pair.b]);
+      if (!status.ok()) return std::move(status).with_context(fmt::format("output \"{}\"", pair.name));
+    }
+    if (metric_a_) AOQ_TRY(metric_a_->add(x[0], samples));
+    if (metric_b_) AOQ_TRY(metric_b_->add(y[0], samples));
+    return {};
+  }
+
   Status run_both(Session& a, Session& b, const DataSet& data, const Console& console, OpErrors* errors) {
     Progress progress(console, "comparing", data.samples());
     for (std::int64_t i = 0; i < data.batch_count(); ++i) {
@@ -129,12 +209,7 @@ class Compare : public Command {
     if (!x.ok()) return std::move(x).status().with_context(a_);
     Result<std::span<const TensorView>> y = errors != nullptr ? b.run(views_b, errors->tap()) : b.run(views_b);
     if (!y.ok()) return std::move(y).status().with_context(b_);
-    for (OutputPair& pair : pairs_) {
-      Status status = pair.error.add((*x)[pair.a], (*y)[pair.b]);
-      if (!status.ok()) return std::move(status).with_context(fmt::format("output \"{}\"", pair.name));
-    }
-    if (metric_a_) AOQ_TRY(metric_a_->add((*x)[0], samples));
-    if (metric_b_) AOQ_TRY(metric_b_->add((*y)[0], samples));
+    AOQ_TRY(add_outputs(*x, *y, samples));
     return errors != nullptr ? errors->finish_batch() : Status();
   }
 
@@ -149,12 +224,31 @@ class Compare : public Command {
     }
     std::string text = format_table(rows);
     if (metric_a_) text += fmt::format("{}: {:.4f} and {:.4f}\n", metric_, metric_a_->value(), metric_b_->value());
-    if (per_op_) {
-      std::vector<std::vector<std::string>> ops{{"error of each op", "op", "SQNR dB"}};
-      for (const OpErrors::Entry& e : op_errors_) ops.push_back({e.name, e.op, fmt::format("{:.2f}", e.sqnr_db)});
-      text += "\n" + format_table(ops);
-    }
+    if (per_op_) text += table_of(simulate_ ? "error of each quantized activation" : "error of each op", ops_);
+    if (per_op_ && !weights_.empty()) text += table_of("error of each weight", weights_);
+    if (!values_.empty()) text += table_of("error up to each value", values_);
     console.print(text);
+  }
+
+  static std::string table_of(const char* title, const std::vector<Figures>& list) {
+    std::vector<std::vector<std::string>> rows{{title, "op", "SQNR dB", "relative", "saturated"}};
+    for (const Figures& f : list) {
+      rows.push_back({f.name, f.op, fmt::format("{:.2f}", f.sqnr_db), fmt::format("{:.3g}", f.relative_error),
+                      f.saturation ? fmt::format("{:.4f}", *f.saturation) : "-"});
+    }
+    return "\n" + format_table(rows);
+  }
+
+  static Json list_to_json(const std::vector<Figures>& list) {
+    Json json = Json::array();
+    for (const Figures& f : list) {
+      json.push_back({{"name", f.name},
+                      {"op", f.op},
+                      {"sqnr_db", f.sqnr_db},
+                      {"relative_error", f.relative_error},
+                      {"saturation", number_or_null(f.saturation)}});
+    }
+    return json;
   }
 
   Json to_json() const {
@@ -170,10 +264,9 @@ class Compare : public Command {
     }
     if (metric_a_) document["metric"] = {{"name", metric_}, {"a", metric_a_->value()}, {"b", metric_b_->value()}};
     if (!per_op_) return document;
-    document["ops"] = Json::array();
-    for (const OpErrors::Entry& e : op_errors_) {
-      document["ops"].push_back({{"name", e.name}, {"op", e.op}, {"sqnr_db", e.sqnr_db}});
-    }
+    document["ops"] = list_to_json(ops_);
+    document["weights"] = list_to_json(weights_);
+    if (simulate_) document["values"] = list_to_json(values_);
     return document;
   }
 
@@ -204,7 +297,9 @@ class Compare : public Command {
   std::vector<OutputPair> pairs_;
   std::vector<std::size_t> order_;
   std::optional<Metric> metric_a_, metric_b_;
-  std::vector<OpErrors::Entry> op_errors_;
+  bool simulate_ = false;
+  QuantizeFlags quantize_;  // with simulate_; not declared as a whole, as data flags are those of the comparison
+  std::vector<Figures> ops_, weights_, values_;
 };
 
 }  // namespace
@@ -214,7 +309,9 @@ const CommandDef kCommand_compare = {.name = "compare",
                                      .summary = "Measure how far a model is from a reference",
                                      .examples = {"compare float.aoq int8.aoq --input data.npz --per-op",
                                                   "compare model.onnx int8.aoq --input data.npz --labels labels.npy "
-                                                  "--metric top1 --min-sqnr 20"},
+                                                  "--metric top1 --min-sqnr 20",
+                                                  "compare model.onnx --simulate --recipe recipe.json --ranges "
+                                                  "ranges.json --input data.npz --per-op"},
                                      .make = make_command<Compare>};
 
 }  // namespace aoq::tools

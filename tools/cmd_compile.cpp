@@ -51,10 +51,12 @@ class Compile : public Command {
       bool is_usage = compiled.status().code() == Code::invalid_argument;
       return is_usage ? std::move(compiled).status() : std::move(compiled).status().with_context("compile " + model_);
     }
+    for (const std::string& warning : compiled->warnings) console.note("warning: " + warning);
     std::vector<OpEntry> ops = list_ops(compiled->graph, steps_of(compiled->graph));
     std::vector<const OpEntry*> missed = not_as_requested(ops);
     Json document{{"ops", count_by_precision(ops)},
                   {"float_because", float_because(ops)},
+                  {"warnings", compiled->warnings},
                   {"input_bytes", loaded.file_bytes},
                   {"output_bytes", 0},
                   {"seconds", 0}};

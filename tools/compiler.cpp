@@ -105,6 +105,8 @@ static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   context.executor = &executor;
   context.data = options.data;
   context.ranges = &options.ranges;
+  std::vector<std::string> warnings;
+  context.warnings = &warnings;
   PipelineOptions pipeline;
   pipeline.mode = options.recipe.mode;
   pipeline.last = options.last;
@@ -119,6 +121,7 @@ static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   AOQ_ASSIGN(compiled.provenance, describe_origin(options));
   compiled.graph = std::move(graph);
   compiled.ranges = std::move(options.ranges);
+  compiled.warnings = std::move(warnings);
   return compiled;
 }
 

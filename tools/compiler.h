@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "formats/aoq/aoq.h"
 #include "passes/pipeline.h"
@@ -26,6 +27,7 @@ struct Compiled {
   Graph graph;
   AoqProvenance provenance;
   Ranges ranges;  // what the quantized graph was made from
+  std::vector<std::string> warnings;  // what may be a mistake in the recipe
 };
 
 // A pure function of its arguments. Errors name the pass and the node.

@@ -85,7 +85,8 @@ bool OpErrors::is_readable(const Value* value) const {
   return value->type().dtype == DType::f32 || scales_.contains(value);
 }
 
-Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Executor& executor) {
+Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Executor& executor,
+                                const Backend& backend) {
   OpErrors errors;
   errors.find_scales(graph);
   std::multimap<std::string, const Node*> by_label;
@@ -99,8 +100,12 @@ Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Exec
     }
     if (!n->def().has_trait(kLoweredOnly) || n->output_count() != 1 || !errors.is_readable(n->output())) continue;
     const Node* counterpart = find_counterpart(by_label, *n);
-    if (counterpart != nullptr) AOQ_TRY(errors.add(*n, *counterpart, executor));
+    if (counterpart == nullptr) continue;
+    AOQ_TRY(errors.add(*n, *counterpart, executor));
+    AOQ_TRY(errors.add_weight(graph, *n, *counterpart, backend));
   }
+  std::stable_sort(errors.weights_.begin(), errors.weights_.end(),
+                   [](const Entry& a, const Entry& b) { return a.sqnr_db < b.sqnr_db; });
   return errors;
 }
 
@@ -144,6 +149,64 @@ Status OpErrors::add(const Node& node, const Node& reference, Executor& executor
   return {};
 }
 
+namespace {
+
+// Constant codes as a plain tensor; none for other values.
+Result<std::optional<Tensor>> plain_codes(const Value* v, const Backend& backend) {
+  if (const Tensor* t = constant_tensor(v)) return std::optional<Tensor>(*t);
+  if (v == nullptr || !v->def()->is(Op::packed_constant)) return std::optional<Tensor>();
+  const Attributes& a = v->def()->attributes();
+  AOQ_ASSIGN(Tensor t,
+             backend.unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout")));
+  return std::optional<Tensor>(std::move(t));
+}
+
+}  // namespace
+
+// Codes [out, in, ...] with one scale, or one for each output channel, and the float weight.
+Status OpErrors::add_weight(const Graph& graph, const Node& node, const Node& reference, const Backend& backend) {
+  if (!node.is(Op::qconv) && !node.is(Op::qlinear)) return {};
+  AOQ_ASSIGN(const std::optional<Tensor> codes, plain_codes(node.input(1), backend));
+  const Tensor *real = constant_tensor(reference.input(1)), *scale = constant_tensor(node.input(2));
+  if (real == nullptr || !codes || scale == nullptr || codes->dtype() != DType::i8) return {};
+  if (real->dtype() != DType::f32 || real->shape() != codes->shape() || real->element_count() == 0) return {};
+  const std::span<const float> w = real->as<float>(), scales = scale->as<float>();
+  const std::span<const std::int8_t> c = codes->as<std::int8_t>();
+  const std::size_t outs = static_cast<std::size_t>(codes->shape()[0]), row = w.size() / outs;
+  if (scales.size() != 1 && scales.size() != outs) return {};
+  std::vector<float> y(w.size());
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    y[i] = static_cast<float>(c[i]) * scales[scales.size() == 1 ? 0 : i / row];
+  }
+  take_back_weight(graph, node, codes->shape(), y);
+  ErrorFigures::Codes range = whole_range(codes->view());
+  // Symmetric weights rarely use -128: then the range ends at -127.
+  if (std::find(c.begin(), c.end(), std::int8_t{-128}) == c.end()) range.lowest = -127;
+  ErrorFigures figures;
+  figures.add(w, y, range);
+  const Node& constant = *reference.input(1)->def();
+  const std::string name = constant.origins.empty() ? node.label() + ".weight" : constant.label();
+  weights_.push_back({name, node.def().name, figures.sqnr_db(), figures.relative_error(),
+                      figures.saturation()});
+  return {};
+}
+
+// w' = w * f(output channel) / f(input channel).
+void OpErrors::take_back_weight(const Graph& graph, const Node& n, const std::vector<std::int64_t>& shape,
+                                std::span<float> values) const {
+  const std::vector<float> out = channel_factors(graph, n);
+  const auto read = scales_.find(n.input(0));
+  const std::vector<float> in = read != scales_.end() ? read->second.factors : std::vector<float>();
+  const auto outs = static_cast<std::size_t>(shape[0]), ins = static_cast<std::size_t>(shape[1]);
+  const std::size_t inner = values.size() / (outs * ins);
+  const std::size_t groups = n.is(Op::qconv) ? static_cast<std::size_t>(n.attributes().integer("groups")) : 1;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t o = i / (ins * inner), channel = o / (outs / groups) * ins + i / inner % ins;
+    if (out.size() == outs) values[i] /= out[o];
+    if (in.size() == ins * groups) values[i] *= in[channel];
+  }
+}
+
 const Tap& OpErrors::tap() {
   if (!tap_.values.empty() || comparisons_.empty()) return tap_;
   for (const Comparison& c : comparisons_) {
@@ -154,6 +217,10 @@ const Tap& OpErrors::tap() {
   tap_.values.erase(std::unique(tap_.values.begin(), tap_.values.end()), tap_.values.end());
   tap_.callback = [this](const Value& value, TensorView view) -> Status {
     AOQ_ASSIGN(seen_[&value], to_reals(value, view));
+    if (!is_integer(view.dtype)) return {};
+    AOQ_ASSIGN(Tensor codes, Tensor::make(view.dtype, {view.shape.begin(), view.shape.end()}));
+    std::copy_n(view.data, codes.bytes().size(), codes.mutable_bytes().data());
+    codes_[&value] = std::move(codes);
     return {};
   };
   return tap_;
@@ -186,7 +253,14 @@ Status OpErrors::finish_batch() {
     if (!status.ok()) return std::move(status).with_context(describe(*c.node));
   }
   seen_.clear();
+  codes_.clear();
   return {};
+}
+
+void OpErrors::add_figures(Comparison& c, std::span<const float> expected, std::span<const float> found) const {
+  const auto codes = codes_.find(c.node->output());
+  if (codes == codes_.end()) return c.error.add(expected, found);
+  c.error.add(expected, found, whole_range(codes->second.view()));
 }
 
 Status OpErrors::compare(Comparison& c) {
@@ -198,13 +272,16 @@ Status OpErrors::compare(Comparison& c) {
     if (it == seen_.end()) return {};
     inputs.push_back(it->second);
   }
-  if (c.single == nullptr) return c.error.add(inputs[0].view(), found->second.view());
+  if (c.single == nullptr) {
+    add_figures(c, inputs[0].as<float>(), found->second.as<float>());
+    return {};
+  }
   AOQ_ASSIGN(std::vector<Tensor> expected, c.executable->run(inputs, Tap{}));
   bool same_size = expected[0].element_count() == found->second.element_count() && expected[0].dtype() == DType::f32;
   if (!same_size)
     return error(Code::internal, "the float op gives {}, the integer op {}", shape_to_string(expected[0].shape()),
                  shape_to_string(found->second.shape()));
-  c.error.add(expected[0].as<float>(), found->second.as<float>());
+  add_figures(c, expected[0].as<float>(), found->second.as<float>());
   return {};
 }
 
@@ -212,7 +289,8 @@ std::vector<OpErrors::Entry> OpErrors::entries() const {
   std::multimap<double, Entry> worst_first;  // equal ones stay in the graph's order
   for (const Comparison& c : comparisons_) {
     double sqnr_db = c.error.sqnr_db();
-    worst_first.insert({sqnr_db, {c.node->label(), c.node->def().name, sqnr_db}});
+    worst_first.insert({sqnr_db,
+                        {c.node->label(), c.node->def().name, sqnr_db, c.error.relative_error(), c.error.saturation()}});
   }
   std::vector<Entry> list;
   for (auto& [sqnr_db, entry] : worst_first) list.push_back(std::move(entry));

@@ -57,16 +57,19 @@ std::string html_report(const std::string& model, const std::vector<OpEntry>& op
     counts += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escaped(precision), count);
   }
   for (const OpEntry& e : ops) rows += op_row(e);
+  std::string warnings;
+  for (const Json& w : summary["warnings"]) warnings += "<li>" + escaped(w.get<std::string>()) + "</li>\n";
+  if (!warnings.empty()) warnings = "<h2>Warnings</h2>\n<ul>" + warnings + "</ul>\n";
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aoq: "
       "{0}</title><style>{1}</style></head>\n"
-      "<body><h1>{0}</h1>\n<p>Compiled from {2} to {3}.</p>\n"
+      "<body><h1>{0}</h1>\n<p>Compiled from {2} to {3}.</p>\n{7}"
       "<h2>Ops by precision</h2>\n<table><tr><th>precision</th><th>ops</th></tr>\n{4}</table>\n"
       "<h2>Every op</h2>\n<table><tr><th>name</th><th>op</th><th>asked for</th><th>runs "
       "in</th><th>kernel</th><th>why</th></tr>\n"
       "{5}</table>\n<h2>Where it came from</h2>\n<pre>{6}</pre>\n</body></html>\n",
       escaped(model), kStyle, format_bytes(summary["input_bytes"].get<std::uint64_t>()),
-      format_bytes(summary["output_bytes"].get<std::uint64_t>()), counts, rows, escaped(provenance));
+      format_bytes(summary["output_bytes"].get<std::uint64_t>()), counts, rows, escaped(provenance), warnings);
 }
 
 }  // namespace aoq::tools

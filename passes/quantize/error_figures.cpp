@@ -15,7 +15,10 @@ constexpr float kRounding = 1e-5f;
 
 void ErrorFigures::add(std::span<const float> x, std::span<const float> y) {
   for (std::size_t i = 0; i < x.size(); ++i) {
-    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) continue;
+    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) {
+      mismatches_ += std::isfinite(x[i]) != std::isfinite(y[i]);
+      continue;
+    }
     const double real = static_cast<double>(x[i]), difference = real - static_cast<double>(y[i]);
     signal_ += real * real;
     noise_ += difference * difference;
@@ -34,11 +37,13 @@ void ErrorFigures::add(std::span<const float> x, std::span<const float> y, const
 }
 
 double ErrorFigures::relative_error() const {
+  if (mismatches_ > 0) return std::numeric_limits<double>::infinity();
   if (noise_ == 0) return 0;
   return signal_ == 0 ? std::numeric_limits<double>::infinity() : std::sqrt(noise_ / signal_);
 }
 
 double ErrorFigures::sqnr_db() const {
+  if (mismatches_ > 0) return -kMaxDecibels;
   if (noise_ == 0) return kMaxDecibels;
   if (signal_ == 0) return -kMaxDecibels;
   return std::clamp(10 * std::log10(signal_ / noise_), -kMaxDecibels, kMaxDecibels);
