@@ -186,7 +186,7 @@ struct Simulation::Impl {
     const bool is_rows = own->def()->is(Op::dequantize_rows);
     const std::string dtype = is_rows            ? "u" + std::to_string(own->def()->attributes().integer("bits"))
                               : codes == nullptr ? "f16"
-                                               : std::string(dtype_name(codes->dtype()));
+                                                 : std::string(dtype_name(codes->dtype()));
     const std::string name = own->def()->origins.empty() ? n.label() + ".weight" : own->def()->label();
     weights.push_back({name, std::string(n.def().name), n.scope.path, dtype, figures.relative_error(),
                        figures.sqnr_db(), figures.saturation()});
