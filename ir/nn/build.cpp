@@ -136,6 +136,30 @@ Proxy select(const Proxy& x, std::int64_t dim, std::int64_t index) {
   return reshape(one, std::move(shape));
 }
 
+Proxies chunk(std::string_view callee, const Proxy& x, std::int64_t parts, std::int64_t dim) {
+  const Proxies none(static_cast<std::size_t>(std::max<std::int64_t>(parts, 1)), Proxy(x.tracer(), nullptr));
+  if (!is_ready(x)) return Proxies(none.size(), nothing(x));
+  const std::int64_t axis = axis_of(x, dim);
+  const Dim length = x.size(axis);
+  if (parts < 1 || !length.is_constant()) {
+    fail(x, error(Code::unsupported, "chunk: {} parts of a dimension of {}: expected a number to divide", parts,
+                  length.to_string()));
+    return none;
+  }
+  Proxy whole;
+  {
+    Tracer::Unit unit(x.tracer(), callee);
+    whole = same(x);
+  }
+  const std::int64_t each = std::max<std::int64_t>((length.constant() + parts - 1) / parts, 1);
+  Proxies out;
+  for (std::int64_t start = 0; start < length.constant(); start += each) {
+    Tracer::Unit unit(x.tracer(), "operator.getitem");
+    out.push_back(slice(whole, axis, start, std::min(start + each, length.constant())));
+  }
+  return out;
+}
+
 Proxy clamp(const Proxy& x, double min, double max) {
   if (!is_ready(x)) return nothing(x);
   return x.tracer()->emit(Op::clamp, {x}, {{"min", min}, {"max", max}});

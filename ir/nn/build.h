@@ -11,6 +11,9 @@ Proxy unary(std::string_view callee, const Proxy& x, Op op, Attributes attribute
 Proxy binary(std::string_view callee, const Proxy& a, const Proxy& b, Op op);
 Proxy with_scalar(std::string_view callee, const Proxy& a, double b, Op op);
 
+// A unit for the whole and one for each part that is taken.
+Proxies chunk(std::string_view callee, const Proxy& x, std::int64_t parts, std::int64_t dim);
+
 // What follows emits without opening a unit.
 // x under another shape; a dimension of -1 is what is left over.
 Proxy reshape(const Proxy& x, Shape shape);

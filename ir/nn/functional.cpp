@@ -63,6 +63,9 @@ Proxy stack(const Proxies& xs, std::int64_t dim) {
   }
   return build::cat(raised, dim < 0 && !xs.empty() ? dim + xs[0].rank() + 1 : dim);
 }
+Proxies chunk(const Proxy& x, std::int64_t parts, std::int64_t dim) {
+  return build::chunk("torch.chunk", x, parts, dim);
+}
 Proxy matmul(const Proxy& a, const Proxy& b) {
   return build::binary("torch.matmul", a, b, Op::matmul);
 }
@@ -194,6 +197,11 @@ Proxy embedding(const Proxy& indices, const Proxy& weight) {
   Unit unit(indices.tracer(), "F.embedding");
   if (indices.tracer() == nullptr) return {};
   return indices.tracer()->emit(Op::gather, {weight, indices}, {{"axis", std::int64_t{0}}});
+}
+Proxy embedding_bag(const Proxy& indices, const Proxy& weight, const Proxy& offsets, const std::string& mode) {
+  Unit unit(indices.tracer(), "F.embedding_bag");
+  if (indices.tracer() == nullptr) return {};
+  return indices.tracer()->emit(Op::embedding_bag, {weight, indices, offsets}, {{"mode", mode}});
 }
 Proxy interpolate(const Proxy& x, double scale_factor, const std::string& mode) {
   Unit unit(x.tracer(), "F.interpolate");

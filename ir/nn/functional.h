@@ -26,6 +26,7 @@ Proxy softmax(const Proxy& x, std::int64_t dim);
 Proxy flatten(const Proxy& x, std::int64_t start = 0, std::int64_t end = -1);
 Proxy cat(const Proxies& xs, std::int64_t dim = 0);
 Proxy stack(const Proxies& xs, std::int64_t dim = 0);
+Proxies chunk(const Proxy& x, std::int64_t parts, std::int64_t dim = 0);
 Proxy matmul(const Proxy& a, const Proxy& b);
 Proxy bmm(const Proxy& a, const Proxy& b);
 Proxy add(const Proxy& a, const Proxy& b);
@@ -85,6 +86,9 @@ Proxy group_norm(const Proxy& x, std::int64_t groups, const Proxy& weight = {}, 
                  double eps = 1e-5);
 Proxy instance_norm(const Proxy& x, const Proxy& weight = {}, const Proxy& bias = {}, double eps = 1e-5);
 Proxy embedding(const Proxy& indices, const Proxy& weight);
+// Bags of indices [B, L], or indices [n] that begin at `offsets`; mode sum, mean or max.
+Proxy embedding_bag(const Proxy& indices, const Proxy& weight, const Proxy& offsets = {},
+                    const std::string& mode = "mean");
 // By a factor for all spatial dimensions: "nearest" or "bilinear".
 Proxy interpolate(const Proxy& x, double scale_factor, const std::string& mode = "nearest");
 

@@ -112,6 +112,18 @@ Proxy Embedding::forward(const Proxy& indices) {
   return F::embedding(indices, weight(indices));
 }
 
+EmbeddingBag::EmbeddingBag(Slot slot, std::int64_t count, std::int64_t width, std::string bag_mode)
+    : Layer(std::move(slot)), mode(std::move(bag_mode)), weight(*this, "weight", {count, width}) {}
+
+Proxy EmbeddingBag::forward(const Proxy& indices) {
+  return F::embedding_bag(indices, weight(indices), {}, mode);
+}
+
+Proxy EmbeddingBag::operator()(const Proxy& indices, const Proxy& offsets) {
+  Tracer::Entered entered(indices.tracer(), *this);
+  return F::embedding_bag(indices, weight(indices), offsets, mode);
+}
+
 PReLU::PReLU(Slot slot, std::int64_t parameters) : Layer(std::move(slot)), weight(*this, "weight", {parameters}) {
   weight.fill(0.25f);
 }

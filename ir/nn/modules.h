@@ -133,6 +133,19 @@ class Embedding : public Layer {
   Parameter weight;
 };
 
+// weight [count, width]; bags of indices [B, L], or indices [n] with offsets.
+class EmbeddingBag : public Layer {
+ public:
+  EmbeddingBag(Slot slot, std::int64_t count, std::int64_t width, std::string bag_mode = "mean");
+  const char* type_name() const override { return "EmbeddingBag"; }
+  Proxy forward(const Proxy& indices) override;
+  using Module::operator();
+  Proxy operator()(const Proxy& indices, const Proxy& offsets);
+
+  std::string mode;
+  Parameter weight;
+};
+
 // Modules without parameters that are one function of one value.
 class FunctionLayer : public Layer {
  public:

@@ -120,22 +120,7 @@ Proxy Proxy::operator[](std::initializer_list<Index> index) const {
 }
 
 Proxies Proxy::chunk(std::int64_t parts, std::int64_t dim) const {
-  Unit unit(tracer_, ".chunk");
-  const std::int64_t axis = build::axis_of(*this, dim);
-  const Dim length = size(axis);
-  if (tracer_ == nullptr || value_ == nullptr)
-    return Proxies(static_cast<std::size_t>(std::max<std::int64_t>(parts, 1)));
-  if (parts < 1 || !length.is_constant()) {
-    tracer_->fail(error(Code::unsupported, "chunk: {} parts of a dimension of {}: expected a number to divide", parts,
-                        length.to_string()));
-    return Proxies(static_cast<std::size_t>(std::max<std::int64_t>(parts, 1)), Proxy(tracer_, nullptr));
-  }
-  const std::int64_t each = std::max<std::int64_t>((length.constant() + parts - 1) / parts, 1);
-  Proxies out;
-  for (std::int64_t start = 0; start < length.constant(); start += each) {
-    out.push_back(build::slice(*this, axis, start, std::min(start + each, length.constant())));
-  }
-  return out;
+  return build::chunk(".chunk", *this, parts, dim);
 }
 
 Proxy Proxy::relu() const {

@@ -280,7 +280,7 @@ Status compare_weights(Case& c, const Graph& graph) {
   int compared = 0;
   for (const Node* n : graph.nodes()) {
     const std::string name = "module." + n->scope.path + ".weight";
-    const bool is_weighted = n->is(Op::conv) || n->is(Op::linear);
+    const bool is_weighted = n->is(Op::conv) || n->is(Op::conv_transpose) || n->is(Op::linear);
     if (!is_weighted || !n->input(1)->def()->is(Op::dequantize) || !c.has_output(name.c_str())) continue;
     const std::vector<double> found = to_doubles(*constant_tensor(n->input(1)->def()->input(0)));
     AOQ_ASSIGN(const Tensor tensor, c.output(name.c_str()));
@@ -309,6 +309,7 @@ Status compare_weights(Case& c, const Graph& graph) {
 
 struct Counts {
   std::size_t elements = 0, differing = 0;
+  std::string where;  // the nodes that differ, with how much
 };
 
 void compare_codes(Case& c, const std::string& name, std::span<const double> expected, std::span<const double> found,
@@ -317,11 +318,14 @@ void compare_codes(Case& c, const std::string& name, std::span<const double> exp
     return c.fail(fmt::format("{}: {} elements, found {}", name, expected.size(), found.size()));
   }
   double worst = 0;
+  std::size_t differing = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const double d = std::fabs(expected[i] - found[i]);
     worst = std::max(worst, d);
-    counts.differing += d > 0;
+    differing += d > 0;
   }
+  counts.differing += differing;
+  if (differing > 0) counts.where += fmt::format(" {} ({} of {})", name, differing, expected.size());
   counts.elements += expected.size();
   if (worst > 1) c.fail(fmt::format("{}: codes differ by {}", name, worst));
 }
@@ -490,7 +494,7 @@ Status compare_values(Case& c, const NodeValues& values, const std::map<std::str
   }
   if (compared == 0) c.fail("no node was compared");
   if (counts.differing * 200 > counts.elements) {
-    c.fail(fmt::format("{} of {} codes differ", counts.differing, counts.elements));
+    c.fail(fmt::format("{} of {} codes differ:{}", counts.differing, counts.elements, counts.where));
   }
   return {};
 }

@@ -241,6 +241,9 @@ class TextModel : public nn::Module {
     const std::vector<std::int64_t>& s = weight.shape();
     const nn::Bias bias = state(path + ".bias") != nullptr ? nn::Bias::with : nn::Bias::without;
     if (type == "Embedding") return std::make_unique<nn::Embedding>(std::move(slot), s[0], s[1]);
+    if (type == "EmbeddingBag") {
+      return std::make_unique<nn::EmbeddingBag>(std::move(slot), s[0], s[1], bag_mode_of(path));
+    }
     if (type == "LayerNorm") return std::make_unique<nn::LayerNorm>(std::move(slot), s);
     if (type == "GroupNorm") return std::make_unique<nn::GroupNorm>(std::move(slot), groups_of(path), s[0]);
     if (type == "PReLU") return std::make_unique<nn::PReLU>(std::move(slot), s[0]);
@@ -257,6 +260,12 @@ class TextModel : public nn::Module {
     if (s.size() == 3) return std::make_unique<nn::Conv1d>(std::move(slot), in, out, kernel, options, bias);
     if (s.size() == 4) return std::make_unique<nn::Conv2d>(std::move(slot), in, out, kernel, options, bias);
     return std::make_unique<nn::Conv3d>(std::move(slot), in, out, kernel, options, bias);
+  }
+
+  // The reduction behind the gather of the export.
+  std::string bag_mode_of(const std::string& path) const {
+    if (exported_.find(path, Op::reduce_sum) != nullptr) return "sum";
+    return exported_.find(path, Op::reduce_max) != nullptr ? "max" : "mean";
   }
 
   std::int64_t groups_of(const std::string& path) const {
@@ -484,8 +493,27 @@ class TextModel : public nn::Module {
   Made chunks(const FxLine& line) {
     Made m;
     m.kind = Made::Kind::list;
-    for (Proxy& p : proxy(line, 0).chunk(integer(line, 1, "chunks", 1), integer(line, 2, "dim", 0))) {
+    const std::int64_t parts = integer(line, 1, "chunks", 1), dim = integer(line, 2, "dim", 0);
+    for (Proxy& p : line.op == "call_method" ? proxy(line, 0).chunk(parts, dim) : nn::chunk(proxy(line, 0), parts, dim)) {
       m.list.push_back(made(std::move(p)));
+    }
+    return m;
+  }
+
+  Made size_of(const FxLine& line) {
+    const Proxy x = proxy(line, 0);
+    Made m;
+    if (line.args.size() > 1) {
+      m.kind = Made::Kind::dim;
+      m.dim = x.size(integer(line, 1, "dim", 0));
+      return m;
+    }
+    m.kind = Made::Kind::list;
+    for (const Dim& d : x.sizes()) {
+      Made one;
+      one.kind = Made::Kind::dim;
+      one.dim = d;
+      m.list.push_back(std::move(one));
     }
     return m;
   }
@@ -560,6 +588,7 @@ class TextModel : public nn::Module {
     if (name == "clamp") return made(x.clamp(real(line, 1, "min", -INFINITY), real(line, 2, "max", INFINITY)));
     if (name == "matmul") return made(x.matmul(proxy(line, 1, "other")));
     if (name == "chunk") return chunks(line);
+    if (name == "size") return size_of(line);
     fail(x, "method " + name + " is not known to the golden program");
     return made({x.tracer(), nullptr});
   }

@@ -1,6 +1,7 @@
 #include "tests/golden/fx_text.h"
 
 #include <cstdlib>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -158,9 +159,18 @@ Result<std::vector<FxLine>> parse_fx(std::string_view text) {
 
 std::string structure_of(const std::vector<FxLine>& lines) {
   std::string out;
+  // Shapes are no nodes here: they are known while tracing.
+  std::set<std::string> sizes;
   for (const FxLine& line : lines) {
+    std::vector<std::string> nodes = line.nodes();
+    const bool of_size = !nodes.empty() && line.short_target() == "getitem" && sizes.contains(nodes[0]);
+    if ((line.op == "call_method" && line.target == "size") || of_size) {
+      sizes.insert(line.name);
+      continue;
+    }
+    std::erase_if(nodes, [&](const std::string& n) { return sizes.contains(n); });
     out += fmt::format("{} | {} | {} | ({})\n", line.op, line.name,
-                       line.op == "call_function" ? line.short_target() : line.target, fmt::join(line.nodes(), ", "));
+                       line.op == "call_function" ? line.short_target() : line.target, fmt::join(nodes, ", "));
   }
   return out;
 }
