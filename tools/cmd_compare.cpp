@@ -70,13 +70,15 @@ class Compare : public Command {
     tools::declare(flags, data_);
     flags.text("--labels", "Y.npy", labels_, "Integer labels, one per sample: gives the metric of both");
     flags.choice("--metric", metric_, metric_names(), "With --labels (default top1)");
-    flags.flag("--per-op", per_op_, "Also the error that each op of B introduces by itself, and its weights; worst first");
+    flags.flag("--per-op", per_op_,
+               "Also the error that each op of B introduces by itself, and its weights; worst first");
     flags.flag("--simulate", simulate_, "Run B in float with quantize and dequantize at every stub of a recipe");
     flags.choice("--quantize", quantize_.quantize, {"static", "dynamic", "weight-only"}, "With --simulate: how");
     flags.text("--recipe", "FILE.json", quantize_.recipe, "With --simulate: what to quantize, and how");
     flags.text("--calibrate", "DATA", quantize_.calibrate, "With --simulate: calibration data");
     flags.list("--ranges", "FILE.json", quantize_.ranges, "With --simulate: ranges in place of data; repeatable");
-    flags.list("--keep-float", "NAME_OR_TYPE", quantize_.keep_float, "With --simulate: what to leave in float; repeatable");
+    flags.list("--keep-float", "NAME_OR_TYPE", quantize_.keep_float,
+               "With --simulate: what to leave in float; repeatable");
     flags.real("--min-sqnr", "DB", min_sqnr_, "Exit 1 when an output is below");
     flags.real("--min-agreement", "SHARE", min_agreement_, "Exit 1 when an output is below");
     flags.real("--max-abs", "ERROR", max_abs_, "Exit 1 when an output has a larger error");
@@ -143,8 +145,9 @@ class Compare : public Command {
       return error(Code::invalid_argument,
                    "--quantize, --recipe, --calibrate, --ranges and --keep-float say what to simulate: add --simulate");
     }
-    return b_.empty() && !simulate_ ? error(Code::invalid_argument, "B is missing: expected a second model, or --simulate")
-                                    : Status();
+    return b_.empty() && !simulate_
+               ? error(Code::invalid_argument, "B is missing: expected a second model, or --simulate")
+               : Status();
   }
 
   Status make_metrics(const std::optional<Tensor>& labels, const DataSet& data) {

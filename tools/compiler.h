@@ -26,7 +26,7 @@ struct CompileOptions {
 struct Compiled {
   Graph graph;
   AoqProvenance provenance;
-  Ranges ranges;  // what the quantized graph was made from
+  Ranges ranges;                      // what the quantized graph was made from
   std::vector<std::string> warnings;  // what may be a mistake in the recipe
 };
 

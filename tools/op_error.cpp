@@ -186,8 +186,7 @@ Status OpErrors::add_weight(const Graph& graph, const Node& node, const Node& re
   figures.add(w, y, range);
   const Node& constant = *reference.input(1)->def();
   const std::string name = constant.origins.empty() ? node.label() + ".weight" : constant.label();
-  weights_.push_back({name, node.def().name, figures.sqnr_db(), figures.relative_error(),
-                      figures.saturation()});
+  weights_.push_back({name, node.def().name, figures.sqnr_db(), figures.relative_error(), figures.saturation()});
   return {};
 }
 
@@ -289,8 +288,8 @@ std::vector<OpErrors::Entry> OpErrors::entries() const {
   std::multimap<double, Entry> worst_first;  // equal ones stay in the graph's order
   for (const Comparison& c : comparisons_) {
     double sqnr_db = c.error.sqnr_db();
-    worst_first.insert({sqnr_db,
-                        {c.node->label(), c.node->def().name, sqnr_db, c.error.relative_error(), c.error.saturation()}});
+    worst_first.insert(
+        {sqnr_db, {c.node->label(), c.node->def().name, sqnr_db, c.error.relative_error(), c.error.saturation()}});
   }
   std::vector<Entry> list;
   for (auto& [sqnr_db, entry] : worst_first) list.push_back(std::move(entry));

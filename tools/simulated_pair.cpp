@@ -8,8 +8,8 @@ namespace {
 Result<Graph> load_reference(const std::string& path, const RunOptions& run) {
   AOQ_ASSIGN(LoadedModel loaded, load_model(path, load_options(path, run)));
   if (loaded.graph.stage != Stage::traced) {
-    return error(Code::invalid_argument, "{}: the graph is {}, expected a float model (.onnx or .aoqir) to simulate", path,
-                 stage_name(loaded.graph.stage));
+    return error(Code::invalid_argument, "{}: the graph is {}, expected a float model (.onnx or .aoqir) to simulate",
+                 path, stage_name(loaded.graph.stage));
   }
   CompileOptions options;
   options.recipe.mode = QuantMode::none;
@@ -22,16 +22,18 @@ Result<Compiled> load_quantized(const std::string& path, const QuantizeFlags& fl
   AOQ_ASSIGN(LoadedModel loaded, load_model(path, load_options(path, flags.run)));
   if (loaded.graph.stage == Stage::quantized) return Compiled{std::move(loaded.graph), {}, {}, {}};
   if (loaded.graph.stage == Stage::lowered) {
-    return error(Code::invalid_argument,
-                 "{}: the graph is lowered, expected one before that: --simulate runs float models with a recipe; compare "
-                 "lowered ones without it",
-                 path);
+    return error(
+        Code::invalid_argument,
+        "{}: the graph is lowered, expected one before that: --simulate runs float models with a recipe; compare "
+        "lowered ones without it",
+        path);
   }
   AOQ_ASSIGN(const Recipe recipe, read_recipe(flags));
   if (recipe.mode == QuantMode::none) {
-    return error(Code::invalid_argument,
-                 "--simulate needs what to simulate: --quantize MODE or --recipe FILE.json, static ones with --calibrate "
-                 "DATA or --ranges FILE.json");
+    return error(
+        Code::invalid_argument,
+        "--simulate needs what to simulate: --quantize MODE or --recipe FILE.json, static ones with --calibrate "
+        "DATA or --ranges FILE.json");
   }
   CompileOptions options;
   options.last = Stage::quantized;

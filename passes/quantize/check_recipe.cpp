@@ -23,9 +23,13 @@ Status unsupported(std::string_view what, const ObserverSpec& spec, std::string_
                expected);
 }
 
-bool holds_codes(DType d) { return is_integer(d) && dtype_info(d).bits <= 16; }
+bool holds_codes(DType d) {
+  return is_integer(d) && dtype_info(d).bits <= 16;
+}
 
-bool is_symmetric(QScheme s) { return s == QScheme::per_tensor_symmetric || s == QScheme::per_channel_symmetric; }
+bool is_symmetric(QScheme s) {
+  return s == QScheme::per_tensor_symmetric || s == QScheme::per_channel_symmetric;
+}
 
 Status check_dynamic_activation(const ObserverSpec& spec) {
   if (spec.dtype != DType::u8 && spec.dtype != DType::i8) {
@@ -44,7 +48,8 @@ Status check_dynamic_activation(const ObserverSpec& spec) {
 Status check_activation(const ObserverSpec& spec) {
   if (spec.kind == "reuse_input" || spec.kind == "recording") return {};
   if (is_per_channel(spec.qscheme)) {
-    return unsupported("asks for an activation per channel", spec, "one scale for all of it: per_tensor_affine or "
+    return unsupported("asks for an activation per channel", spec,
+                       "one scale for all of it: per_tensor_affine or "
                        "per_tensor_symmetric");
   }
   if (is_dynamic(spec)) return check_dynamic_activation(spec);
@@ -84,7 +89,8 @@ Status check_weight(const QConfig& config, std::int64_t rank) {
   if (form == WeightForm::float16) return {};
   if (form == WeightForm::rows) return check_row_weight(spec);
   for (const char* kind : {"placeholder", "noop", "reuse_input", "recording"}) {
-    if (spec.kind == kind) return unsupported("gives a weight no scale", spec, "an observer such as per_channel_min_max");
+    if (spec.kind == kind)
+      return unsupported("gives a weight no scale", spec, "an observer such as per_channel_min_max");
   }
   const bool is_affine_kind = spec.kind.starts_with("affine_");
   const bool is_even = is_affine_kind ? spec.mapping != MappingType::asymmetric : is_symmetric(spec.qscheme);
@@ -170,9 +176,10 @@ Status check_module_names(const Names& names, const Recipe& recipe) {
   for (const auto& [name, config] : recipe.module_name) {
     if (names.modules.contains(name)) continue;
     const bool has_any = std::any_of(names.modules.begin(), names.modules.end(), [](auto& m) { return !m.empty(); });
-    return error(ErrorId::recipe_unmatched, "module_name: the model has no module \"{}\"{}{}", name,
-                 suggestion(name, {&names.modules}),
-                 has_any ? "" : "; its nodes belong to no modules: name them in keep_float, or their type in object_type");
+    return error(
+        ErrorId::recipe_unmatched, "module_name: the model has no module \"{}\"{}{}", name,
+        suggestion(name, {&names.modules}),
+        has_any ? "" : "; its nodes belong to no modules: name them in keep_float, or their type in object_type");
   }
   return {};
 }
@@ -298,8 +305,9 @@ Status check_ranges(const Graph& graph, const Ranges& ranges) {
 
 Status check_activation_qparams(const QParams& q) {
   if (q.scale.size() != 1 || q.zero_point.size() != 1) {
-    return error(ErrorId::qconfig_unsupported, "an activation has {} scales and {} integer zero points, expected one each",
-                 q.scale.size(), q.zero_point.size());
+    return error(ErrorId::qconfig_unsupported,
+                 "an activation has {} scales and {} integer zero points, expected one each", q.scale.size(),
+                 q.zero_point.size());
   }
   if (!holds_codes(q.dtype)) {
     return error(ErrorId::qconfig_unsupported, "an activation has codes of {}, expected integers of at most 16 bits",
@@ -319,9 +327,10 @@ Status check_weight_qparams(const QParams& q, std::int64_t output_channels) {
   }
   const bool is_per_output = static_cast<std::int64_t>(q.scale.size()) == output_channels && q.axis <= 0;
   if (q.scale.size() != 1 && !is_per_output) {
-    return error(ErrorId::qconfig_unsupported,
-                 "a weight has {} scales along axis {}, expected one, or one for each of its {} output channels (axis 0)",
-                 q.scale.size(), q.axis, output_channels);
+    return error(
+        ErrorId::qconfig_unsupported,
+        "a weight has {} scales along axis {}, expected one, or one for each of its {} output channels (axis 0)",
+        q.scale.size(), q.axis, output_channels);
   }
   if (q.range.min >= -128 && q.range.max <= 127) return {};
   return error(ErrorId::qconfig_unsupported, "a weight has codes from {} to {}, expected -128 to 127", q.range.min,

@@ -6,10 +6,10 @@
 //   from_json        ranges that are not finite (the observer is named)
 //   convert          observers that saw nothing, scales that do not fit (module and observer are named)
 //
-// What matches nothing is an error in module_name and keep_float, where a typing error would quietly quantize what was to
-// stay in float or the reverse. It is a warning in module_name_regex, object_type and module_name_object_type_order, and
-// for a keep_float that is the name of an op: recipes are shared between models, and not every model has every type. An FX
-// recipe's object types are not looked at: the default mappings name all that a model might have.
+// What matches nothing is an error in module_name and keep_float, where a typing error would quietly quantize what was
+// to stay in float or the reverse. It is a warning in module_name_regex, object_type and module_name_object_type_order,
+// and for a keep_float that is the name of an op: recipes are shared between models, and not every model has every
+// type. An FX recipe's object types are not looked at: the default mappings name all that a model might have.
 #pragma once
 
 #include <string>

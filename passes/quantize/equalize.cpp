@@ -142,8 +142,9 @@ class Equalizer {
 
   // Where another rule gives the scale, a range says nothing about it.
   static bool scale_follows_range(const Value& v) {
-    constexpr std::string_view kKinds[] = {"min_max",    "moving_average_min_max", "histogram", "affine_min_max",
-                                           "affine_mse", "percentile",             "entropy",   "mse"};
+    constexpr std::string_view kKinds[] = {
+        "min_max", "moving_average_min_max", "histogram", "affine_min_max", "affine_mse", "percentile", "entropy",
+        "mse"};
     for (const Use& use : v.uses()) {
       if (!use.user->is(Op::observe)) continue;
       Result<ObserverSpec> spec = parse_observer_spec(use.user->attributes().string("spec"));

@@ -1,8 +1,8 @@
 // Observers watch the values of one tensor over many samples and say how to quantize it.
 //
-// They keep state of constant size, all but `recording`. What they do with NaN, infinity and no data is what PyTorch's observers do (spec
-// C.3): min-max observers let NaN through into their state and then fail in qparams(); histogram observers drop
-// infinities; empty tensors are ignored; without data the scale is 1 and the zero point 0.
+// They keep state of constant size, all but `recording`. What they do with NaN, infinity and no data is what PyTorch's
+// observers do (spec C.3): min-max observers let NaN through into their state and then fail in qparams(); histogram
+// observers drop infinities; empty tensors are ignored; without data the scale is 1 and the zero point 0.
 #pragma once
 
 #include <cstdint>

@@ -59,9 +59,9 @@ Result<int> int_option(const Json& json, std::string_view key) {
 // Ours, or one of PyTorch's.
 std::optional<DType> dtype_by_any_name(std::string_view name) {
   constexpr std::pair<std::string_view, DType> kPyTorch[] = {
-      {"quint8", DType::u8},   {"qint8", DType::i8},    {"qint32", DType::i32},  {"quint4x2", DType::u4},
-      {"uint8", DType::u8},    {"int8", DType::i8},     {"int16", DType::i16},   {"uint16", DType::u16},
-      {"int32", DType::i32},   {"float16", DType::f16}, {"half", DType::f16},    {"bfloat16", DType::bf16},
+      {"quint8", DType::u8},   {"qint8", DType::i8},    {"qint32", DType::i32}, {"quint4x2", DType::u4},
+      {"uint8", DType::u8},    {"int8", DType::i8},     {"int16", DType::i16},  {"uint16", DType::u16},
+      {"int32", DType::i32},   {"float16", DType::f16}, {"half", DType::f16},   {"bfloat16", DType::bf16},
       {"float32", DType::f32}, {"float", DType::f32},
   };
   if (name.starts_with("torch.")) name.remove_prefix(6);

@@ -336,9 +336,10 @@ class Preparation {
   }
 
   static Status nothing_to_reuse(const Node& n) {
-    return error(ErrorId::qconfig_unsupported,
-                 "{}{}: reuse_input shares the observer of the first input, which has none; give it an observer of its own",
-                 n.scope.path.empty() ? "" : "module \"" + n.scope.path + "\", ", describe(n));
+    return error(
+        ErrorId::qconfig_unsupported,
+        "{}{}: reuse_input shares the observer of the first input, which has none; give it an observer of its own",
+        n.scope.path.empty() ? "" : "module \"" + n.scope.path + "\", ", describe(n));
   }
 
   // ---- observers

@@ -118,8 +118,7 @@ Result<QParams> observer_qparams(const ObserverFormula& f, std::span<const float
       continue;
     }
     const float lo = torch_math::min(min[i], 0.0f), hi = torch_math::max(max[i], 0.0f);
-    const FloatQParams one =
-        is_symmetric(f.qscheme) ? symmetric_qparams(f, lo, hi) : affine_qparams(f, lo, hi);
+    const FloatQParams one = is_symmetric(f.qscheme) ? symmetric_qparams(f, lo, hi) : affine_qparams(f, lo, hi);
     q.scale.push_back(one.scale);
     q.zero_point.push_back(one.zero_point);
   }

@@ -39,8 +39,8 @@ inline bool is_per_channel(QScheme s) {
 }
 
 // C.1: the codes an observer may use. A custom range is taken as it is, halved (rounding down) when reduced; types
-// other than 8-bit ones are not reduced. invalid_argument for f16, bf16 and wider floats, which have no codes, for a range that is empty or, when `must_hold_zero`, leaves
-// out 0.
+// other than 8-bit ones are not reduced. invalid_argument for f16, bf16 and wider floats, which have no codes, for a
+// range that is empty or, when `must_hold_zero`, leaves out 0.
 struct QRangeRequest {
   DType dtype = DType::u8;
   std::optional<std::int64_t> min;

@@ -47,9 +47,10 @@ class ReuseInputObserver final : public StatelessObserver {
   using StatelessObserver::StatelessObserver;
 
   Status observe(const TensorView&) override {
-    return error(Code::invalid_argument,
-                 "reuse_input observes nothing: it says that a value shares the observer of its producer's first input, "
-                 "which prepare puts in its place");
+    return error(
+        Code::invalid_argument,
+        "reuse_input observes nothing: it says that a value shares the observer of its producer's first input, "
+        "which prepare puts in its place");
   }
 };
 

@@ -9,7 +9,9 @@
 namespace aoq {
 namespace {
 
-bool is(const Status& status, ErrorId id) { return status.id() == id; }
+bool is(const Status& status, ErrorId id) {
+  return status.id() == id;
+}
 
 std::string global_with(const std::string& activation, const std::string& weight) {
   return R"({"global": {"activation": )" + activation + R"(, "weight": )" + weight + "}}";
@@ -70,14 +72,15 @@ TEST_CASE("activations that no stub can hold fail where the recipe is read, by t
     CHECK(is(status, ErrorId::qconfig_unsupported));
     CHECK(says(status, "recipe: global: activation"));
   }
-  CHECK(parse_recipe(global_with(R"({"kind": "placeholder", "dtype": "u8", "quant_min": 0, "quant_max": 255})", kWeight))
-            .ok());
+  CHECK(
+      parse_recipe(global_with(R"({"kind": "placeholder", "dtype": "u8", "quant_min": 0, "quant_max": 255})", kWeight))
+          .ok());
   CHECK(parse_recipe(global_with(R"({"kind": "recording"})", kWeight)).ok());
 }
 
 TEST_CASE("an unknown or impossible observer fails where the recipe is read") {
-  const std::string rule = R"({"module_name": [["net.fc1", {"activation": {"kind": "histgram"}, "weight": )" +
-                           std::string(kWeight) + "}]]}";
+  const std::string rule =
+      R"({"module_name": [["net.fc1", {"activation": {"kind": "histgram"}, "weight": )" + std::string(kWeight) + "}]]}";
   const Status status = parse_recipe(rule).status();
   CHECK(is(status, ErrorId::observer_unknown));
   CHECK(says(status, "module_name \"net.fc1\""));

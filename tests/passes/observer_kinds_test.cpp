@@ -68,8 +68,7 @@ TEST_CASE("recordings whose shape and values disagree are refused") {
                              R"(,"values":["0x1p0","0x1p1"]}]}})";
     CHECK(observer_from_json(*parse_json(text)).status().code() == Code::invalid_data);
   }
-  const char* elsewhere =
-      R"({"spec":{"kind":"min_max"},"state":{"batches":[{"shape":[1],"values":["0x1p0"]}]}})";
+  const char* elsewhere = R"({"spec":{"kind":"min_max"},"state":{"batches":[{"shape":[1],"values":["0x1p0"]}]}})";
   CHECK(says(observer_from_json(*parse_json(elsewhere)).status(), "keeps no batches"));
 }
 

@@ -102,7 +102,8 @@ TEST_CASE("what a registered observer gives must fit an activation") {
     }
     Status merge_state(const ObserverState&) override { return {}; }
   };
-  REQUIRE(register_observer({"acme_odd", "two scales", [](const ObserverSpec& spec) {
+  REQUIRE(register_observer({"acme_odd", "two scales",
+                             [](const ObserverSpec& spec) {
                                return Result<std::unique_ptr<Observer>>(std::unique_ptr<Observer>(new Odd(spec)));
                              }})
               .ok());
