@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "ir/error_id.h"
+#include "passes/fx/backend_config.h"
 #include "tools/output_file.h"
 #include "tools/suggest.h"
 
@@ -42,6 +43,14 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
   return {};
 }
 
+// Recipes of PyTorch's backends: "fx-x86", "fx-qnnpack", ...
+bool is_recipe_name(const std::string& name) {
+  return name.starts_with("fx-") && !name.ends_with(".json");
+}
+Result<Recipe> named_recipe(const std::string& name) {
+  return fx::fx_recipe(name.substr(3));
+}
+
 Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
   if (flags.quantize.empty()) {
@@ -61,7 +70,9 @@ void QuantizeFlags::declare(Flags& flags) {
                "How (default: static with --calibrate or --ranges, else none)");
   flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
   flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
-  flags.text("--recipe", "FILE.json", recipe, "What to quantize, and how (default: the built-in recipe)");
+  flags.text(
+      "--recipe", "FILE.json", recipe,
+      "What to quantize, and how: a file, or fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn (default: the built-in recipe)");
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");
@@ -73,7 +84,9 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
   Recipe recipe = flags.quantize == "dynamic"       ? default_dynamic_recipe()
                   : flags.quantize == "weight-only" ? default_weight_only_recipe()
                                                     : default_recipe();
-  if (!flags.recipe.empty()) {
+  if (is_recipe_name(flags.recipe)) {
+    AOQ_ASSIGN(recipe, named_recipe(flags.recipe));
+  } else if (!flags.recipe.empty()) {
     AOQ_ASSIGN(std::string text, read_text_file(flags.recipe));
     Result<Recipe> parsed = parse_recipe(text);
     if (!parsed.ok()) return error(Code::invalid_data, "{}: {}", flags.recipe, parsed.status().message());

@@ -4,7 +4,8 @@
 //   Proxy scores = matmul(q, k.transpose(-1, -2)) / std::sqrt(width);
 //
 // Shapes are known while tracing (numbers, or expressions over named symbols), so control flow over them is plain C++.
-// Values are not: a Proxy does not convert to bool. What goes wrong (shapes that do not fit, ...) is remembered, and
+// Values are not: a Proxy does not convert to bool. C++ may evaluate either operand of `a(x) + b(x)` first: give values
+// names where the order of nodes matters. What goes wrong (shapes that do not fit, ...) is remembered, and
 // symbolic_trace returns the first error; calls on a Proxy after an error do nothing. Used by the tracing thread only.
 #pragma once
 

@@ -219,6 +219,7 @@ class Builder {
                    "permute",
                    "max_pool",
                    "avg_pool",
+                   "reduce_mean",
                    "depth_to_space"};
     for (const char* d : {"1d", "2d", "3d"}) {
       for (const char* pool : {"AdaptiveAvgPool", "AvgPool", "MaxPool"}) names.push_back(std::string(pool) + d);

@@ -12,7 +12,9 @@ namespace aoq::fx {
 namespace {
 
 std::string rule_of(const Recipe& recipe, const Unit& unit) {
-  const std::vector<std::string> keys = unit.keys();
+  std::vector<std::string> keys = unit.keys();
+  // In a fused module a functional relu is a relu module.
+  if (keys[0] == "F.relu") keys = {"ReLU", "relu"};
   for (const QConfigRule& rule : recipe.object_type) {
     if (std::find(keys.begin(), keys.end(), rule.first) == keys.end()) continue;
     if (!rule.second) return "null";

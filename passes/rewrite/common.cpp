@@ -1,6 +1,7 @@
 #include "passes/rewrite/common.h"
 
 #include <algorithm>
+#include <new>
 
 namespace aoq::rewrite {
 
@@ -39,6 +40,8 @@ void merge_origins(Node* to, const Node* from) {
 
 Tensor float_tensor(std::vector<std::int64_t> shape, std::span<const float> values) {
   Result<Tensor> t = Tensor::from_values<float>(DType::f32, std::move(shape), values);
+  // Where memory ends this ends like a vector; whoever runs passes turns that into resource_limit.
+  if (!t.ok() && t.status().code() == Code::resource_limit) throw std::bad_alloc();
   AOQ_CHECK(t.ok());
   return std::move(t).value();
 }

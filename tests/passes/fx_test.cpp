@@ -130,8 +130,8 @@ TEST_CASE("precedence: order, module name, regex, object type, global") {
   };
   const Case cases[] = {
       {R"({"backend": "x86"})", "histogram"},
-      {R"({"backend": "x86", "object_type": [["Linear", "default_qconfig"]]})", "min_max"},
-      {R"({"backend": "x86", "object_type": [["Linear", null]], "module_name_regex": [["a.*", "default_qconfig"]]})",
+      {R"({"backend": "x86", "object_type": [["Linear", "default_qconfig"], ["ReLU", "default_qconfig"]]})", "min_max"},
+      {R"({"backend": "x86", "object_type": [["Linear", null], ["ReLU", null]], "module_name_regex": [["a.*", "default_qconfig"]]})",
        "min_max"},
       {R"({"backend": "x86", "module_name_regex": [["a", null]], "module_name": [["a", "default_qconfig"]]})",
        "min_max"},

@@ -52,7 +52,10 @@ struct Model : Module {
   Block first{at("first")}, second{at("second")};
   Parameter offset{*this, "offset", {4}};
   const char* type_name() const override { return "Model"; }
-  Proxy forward(const Proxy& x) override { return second(first(x)) + offset(x); }
+  Proxy forward(const Proxy& x) override {
+    const Proxy y = second(first(x));
+    return y + offset(x);
+  }
 };
 
 TEST_CASE("nodes carry module paths, types, callees and FX's names") {

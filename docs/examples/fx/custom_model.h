@@ -21,9 +21,10 @@ struct CustomModel : aoq::nn::Module {
 
 // The graph written to .aoq bytes and read again: the file holds the class's name and state, the program its code.
 inline aoq::Graph saved_and_reloaded(const aoq::Graph& graph) {
-  const std::vector<std::byte> file = check(aoq::write_aoq(graph));
+  // The weights of the graph that is read lie in these bytes, which it keeps alive.
+  const auto file = std::make_shared<const std::vector<std::byte>>(check(aoq::write_aoq(graph)));
   fmt::print("saved and reloaded\n");
-  return check(aoq::read_aoq(file, nullptr));
+  return check(aoq::read_aoq(*file, file));
 }
 
 }  // namespace example
