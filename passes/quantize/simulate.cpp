@@ -122,9 +122,7 @@ struct Simulation::Impl {
     for (const Node* n : graph.nodes()) {
       if (n->def().has_trait(kStructural)) continue;
       auto [begin, end] = by_name.equal_range(name_of(*n));
-      const auto same = std::find_if(begin, end, [&](const auto& e) {
-        return e.second->op() == n->op() && e.second->inputs().size() <= n->inputs().size();
-      });
+      const auto same = std::find_if(begin, end, [&](const auto& e) { return e.second->op() == n->op(); });
       if (same == end) continue;
       add_pairs(*same->second, *n);
       AOQ_TRY(add_weights(*same->second, *n));
@@ -149,12 +147,12 @@ struct Simulation::Impl {
     for (std::size_t i = 0; i < real.inputs().size(); ++i) {
       const Value* own = simulated.input(i);
       const Tensor* w = real.input(i) != nullptr ? constant_tensor(real.input(i)) : nullptr;
-      if (own == nullptr || w == nullptr || w->dtype() != DType::f32 || real.input(i)->def() == nullptr) continue;
+      if (own == nullptr || w == nullptr || w->dtype() != DType::f32) continue;
       const bool is_rounded =
           simulated.requested == kFloatArithmetic && constant_tensor(own) != nullptr && i > 0 && i < 3;
       const bool is_coded = is_one_of(*own->def(), {Op::dequantize, Op::dequantize_rows});
       if (is_coded || (is_rounded && weight_is_half(*w, *constant_tensor(own)))) {
-        AOQ_TRY(add_weight(*w, simulated, i));
+        AOQ_TRY(add_weight(*real.input(i)->def(), simulated, i));
       }
     }
     return {};
@@ -165,7 +163,8 @@ struct Simulation::Impl {
     return own.dtype() == DType::f32 && own.shape() == w.shape() && !std::ranges::equal(w.bytes(), own.bytes());
   }
 
-  Status add_weight(const Tensor& w, const Node& n, std::size_t operand) {
+  Status add_weight(const Node& constant, const Node& n, std::size_t operand) {
+    const Tensor& w = constant.attributes().tensor("value");
     const Value* own = n.input(operand);
     AOQ_ASSIGN(const std::optional<Tensor> back, fixed_value(own));
     if (!back || back->shape() != w.shape() || back->dtype() != DType::f32) return {};
@@ -187,7 +186,7 @@ struct Simulation::Impl {
     const std::string dtype = is_rows            ? "u" + std::to_string(own->def()->attributes().integer("bits"))
                               : codes == nullptr ? "f16"
                                                  : std::string(dtype_name(codes->dtype()));
-    const std::string name = own->def()->origins.empty() ? n.label() + ".weight" : own->def()->label();
+    const std::string name = constant.origins.empty() ? n.label() + ".weight" : constant.label();
     weights.push_back({name, std::string(n.def().name), n.scope.path, dtype, figures.relative_error(),
                        figures.sqnr_db(), figures.saturation()});
     return {};

@@ -696,6 +696,118 @@ TEST_CASE("compare reports the error of outputs and of ops") {
   CHECK(w.aoq("compare model.aoqir int8.aoq --input data.npz --metric top1").code == 2);
 }
 
+// The named entry of an error report.
+Json entry_of(const Json& list, const std::string& name) {
+  for (const Json& e : list) {
+    if (e["name"] == name) return e;
+  }
+  FAIL("no entry " << name);
+  return {};
+}
+
+TEST_CASE("compare --per-op has relative errors and saturation, of weights too, packed or not") {
+  Workplace w;
+  w.make_int8();
+  Json ops = w.aoq("compare model.aoqir int8.aoq --input data.npz --per-op --json").json();
+  for (const char* list : {"ops", "weights"}) {
+    REQUIRE(ops[list].size() >= 2);
+    CHECK(has_keys(ops[list][0], {"name", "op", "sqnr_db", "relative_error", "saturation"}));
+  }
+  // 20 log10 of one over the other.
+  const Json fc1 = entry_of(ops["ops"], "fc1");
+  CHECK(fc1["sqnr_db"].get<double>() == doctest::Approx(-20 * std::log10(fc1["relative_error"].get<double>())));
+  CHECK(fc1["saturation"].get<double>() <= 0.1);
+  CHECK(entry_of(ops["ops"], "fc2")["saturation"].is_null());  // its result is float
+  // Rows of fc1 with the scale of their largest weight over 127 (or 127.5): at most half a step off.
+  const double error = entry_of(ops["weights"], "fc1.weight")["relative_error"].get<double>();
+  CHECK(error > 1e-4);
+  CHECK(error < 0.5 / 127 * std::sqrt(12.0) / 1.9);
+  CHECK(entry_of(ops["weights"], "fc1.weight")["saturation"] == 0.0);
+  REQUIRE(w.aoq("compile model.aoqir -o native.aoq --calibrate data.npz --cpu native").code == 0);
+  Json native = w.aoq("compare model.aoqir native.aoq --input data.npz --per-op --json").json();
+  CHECK(native["weights"] == ops["weights"]);
+}
+
+TEST_CASE("compare --simulate runs a recipe in float: static, dynamic and weight-only") {
+  Workplace w;
+  w.make_int8();
+  Json lowered = w.aoq("compare model.aoqir int8.aoq --input data.npz --per-op --json").json();
+  Outcome made = w.aoq("compare model.aoqir --simulate --calibrate data.npz --input data.npz --per-op --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  Json simulated = made.json();
+  REQUIRE(has_keys(simulated, {"outputs", "metric", "ops", "weights", "values"}));
+  // Integers compute what the stubs say, so that the figures are nearly those of the lowered model.
+  CHECK(simulated["outputs"][1]["sqnr_db"].get<double>() ==
+        doctest::Approx(lowered["outputs"][1]["sqnr_db"].get<double>()).epsilon(0.01));
+  for (const char* name : {"fc1.weight", "fc2.weight"}) {
+    CHECK(entry_of(simulated["weights"], name)["relative_error"].get<double>() ==
+          doctest::Approx(entry_of(lowered["weights"], name)["relative_error"].get<double>()).epsilon(1e-4));
+  }
+  CHECK(entry_of(simulated["ops"], "x")["op"] == "input");
+  CHECK(entry_of(simulated["values"], "fc2")["sqnr_db"].get<double>() ==
+        doctest::Approx(simulated["outputs"][1]["sqnr_db"].get<double>()));
+  // The same from ranges, from a prepared and from a quantized graph.
+  REQUIRE(w.aoq("calibrate model.aoqir --input data.npz -o r.json").code == 0);
+  CHECK(w.aoq("compare model.aoqir --simulate --ranges r.json --input data.npz --per-op --json").json() == simulated);
+  REQUIRE(w.aoq("import model.aoqir -o p.aoqir --stage prepared --quantize dynamic").code == 0);
+  REQUIRE(w.aoq("import model.aoqir -o q.aoqir --stage quantized --ranges r.json").code == 0);
+  CHECK(w.aoq("compare model.aoqir q.aoqir --simulate --input data.npz --json").json()["outputs"] ==
+        simulated["outputs"]);
+
+  Json dynamic = w.aoq("compare model.aoqir --simulate --quantize dynamic --input data.npz --per-op --json").json();
+  CHECK(dynamic["ops"].size() == 2);
+  CHECK(dynamic["outputs"][1]["sqnr_db"].get<double>() > 25);
+  Json again =
+      w.aoq("compare model.aoqir p.aoqir --simulate --quantize dynamic --input data.npz --per-op --json").json();
+  CHECK(again["outputs"] == dynamic["outputs"]);
+  Json weights = w.aoq("compare model.aoqir --simulate --quantize weight-only --input data.npz --per-op --json").json();
+  CHECK(weights["ops"].empty());
+  CHECK(weights["weights"].size() == 2);
+  CHECK(weights["outputs"][1]["sqnr_db"].get<double>() < 90);
+}
+
+TEST_CASE("compare --simulate says what is missing") {
+  Workplace w;
+  w.make_int8();
+  CHECK(w.aoq("compare model.aoqir --input data.npz").says("B is missing"));
+  CHECK(w.aoq("compare model.aoqir --simulate --input data.npz").says("--simulate needs what to simulate"));
+  CHECK(w.aoq("compare model.aoqir model.aoqir --recipe r.json --input data.npz").says("add --simulate"));
+  CHECK(w.aoq("compare model.aoqir int8.aoq --simulate --input data.npz").says("lowered"));
+  CHECK(w.aoq("compare int8.aoq --simulate --quantize dynamic --input data.npz").says("expected a float model"));
+}
+
+TEST_CASE("names in a recipe that match nothing are errors or warnings") {
+  Workplace w;
+  w.write("bad.json", R"({"module_name": [["fc3", null]]})");
+  Outcome bad = w.aoq("compile model.aoqir -o x.aoq --recipe bad.json --calibrate data.npz");
+  CHECK(bad.code == 2);
+  CHECK(bad.says("AOQ-0706"));
+  CHECK(bad.says("did you mean \"fc1\"?"));
+  CHECK(!w.has("x.aoq"));
+  w.write("odd.json", R"({"object_type": [["Conv2d", null]]})");
+  Outcome odd = w.aoq("compile model.aoqir -o x.aoq --recipe odd.json --calibrate data.npz --report r.html --json");
+  REQUIRE_MESSAGE(odd.code == 0, odd.err);
+  CHECK(odd.says("warning: object_type \"Conv2d\""));
+  CHECK(odd.json()["warnings"].size() == 1);
+  CHECK(w.read("r.html").find("object_type &quot;Conv2d&quot;") != std::string::npos);
+  CHECK(w.aoq("calibrate model.aoqir --input data.npz -o r.json --recipe odd.json").says("warning: "));
+  CHECK(w.aoq("compile model.aoqir -o y.aoq --quantize weight-only --json").json()["warnings"].empty());
+}
+
+TEST_CASE("calibrate records with a recipe of recordings; compile refuses them by name") {
+  Workplace w;
+  w.write("record.json", R"({"global": {"activation": {"kind": "recording"}, "weight": {
+    "kind": "per_channel_min_max", "dtype": "i8", "qscheme": "per_channel_symmetric"}}})");
+  Outcome made = w.aoq("calibrate model.aoqir --input data.npz --recipe record.json -o r.json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  const Json ranges = *parse_json(w.read("r.json"));
+  CHECK(ranges["observers"]["x"]["state"]["batches"].size() == 10);
+  CHECK(ranges["observers"]["x"]["state"]["batches"][9]["shape"] == Json({1, 4}));
+  Outcome refused = w.aoq("compile model.aoqir -o x.aoq --recipe record.json --ranges r.json");
+  CHECK(refused.code == 2);
+  CHECK(refused.says("observer \"x\""));
+}
+
 TEST_CASE("bench has all its keys and takes turns") {
   Workplace w;
   w.make_int8();
