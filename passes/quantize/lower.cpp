@@ -127,6 +127,7 @@ class Lowering {
   Result<bool> run() {
     bool changed = false;
     AOQ_TRY(drop_half_stubs());
+    AOQ_TRY(take_derived_scales());
     AOQ_TRY(make_scales_explicit());
     for (Node* n = graph_.first(); n != nullptr;) {
       next_ = n->next();
@@ -176,6 +177,47 @@ class Lowering {
       }
     }
     return {};
+  }
+
+  // PyTorch's integer kernels of some functions do not take the observer's scale: sigmoid and tanh have theirs,
+  // arithmetic with a number derives it from the operand's (pytorch-semantics C.5). In the FX workflow so do ours.
+  Status take_derived_scales() {
+    for (Node* n : graph_.nodes()) {
+      Target out;
+      if (n->inputs().empty() || !target_of(*n, &out) || out.dtype != DType::u8) continue;
+      if (out.quantize->scope.type != "Observer" || !is_read_as_numbers(*out.quantize)) continue;
+      const std::optional<TensorQParams> derived = derived_scale(*n);
+      if (!derived) continue;
+      out.quantize->set_attribute("scale", static_cast<double>(static_cast<float>(derived->scale)));
+      out.quantize->set_attribute("zero_point", derived->zero_point);
+      AOQ_TRY(graph_.infer(out.quantize));
+    }
+    return {};
+  }
+
+  static bool is_read_as_numbers(const Node& quantize) {
+    const std::vector<Use>& uses = quantize.output()->uses();
+    return std::all_of(uses.begin(), uses.end(), [](const Use& use) {
+      return use.user->is(Op::dequantize) && use.user->inputs().size() == 1 && !use.user->attributes().has("scale");
+    });
+  }
+
+  std::optional<TensorQParams> derived_scale(const Node& n) {
+    Codes x;
+    if (is_one_of(n, {Op::sigmoid, Op::hardsigmoid, Op::tanh})) {
+      // The Sigmoid module alone is exchanged for one that has the observer's scale.
+      if (n.is(Op::sigmoid) && n.scope.callee.empty()) return std::nullopt;
+      if (!codes_of(n.input(0), &x) || x.dtype != DType::u8) return std::nullopt;
+      return n.is(Op::tanh) ? TensorQParams{2.0 / 256.0, 128} : TensorQParams{1.0 / 256.0, 0};
+    }
+    if (!is_one_of(n, {Op::add, Op::mul}) || !has_scalar(n)) return std::nullopt;
+    const std::size_t varying = is_scalar_constant(n.input(0)) ? 1 : 0;
+    double scalar = 0;
+    if (!codes_of(n.input(varying), &x) || x.dtype != DType::u8 || !scalar_constant(n.input(1 - varying), &scalar)) {
+      return std::nullopt;
+    }
+    const TensorQParams from{static_cast<double>(x.scale), x.zero_point};
+    return n.is(Op::add) ? add_scalar_qparams(from, scalar, {0, 255}) : mul_scalar_qparams(from, scalar, {0, 255});
   }
 
   // The results of integer ops are plain codes: from here on a dequantize states its scale itself.

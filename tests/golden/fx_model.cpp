@@ -81,7 +81,8 @@ class Exported {
 // The float model of a case: a forward that follows the lines of its graph.
 class TextModel : public nn::Module {
  public:
-  TextModel(const Case& c, const FxCase& fx) : case_(c), fx_(fx), exported_(Exported::of(c)) {
+  TextModel(const Case& c, const FxCase& fx, std::string bag_mode)
+      : case_(c), fx_(fx), exported_(Exported::of(c)), bag_mode_(std::move(bag_mode)) {
     for (const ModuleLine& m : fx.prepared_modules) types_[m.name] = m.type;
   }
   const char* type_name() const override { return "Model"; }
@@ -242,7 +243,7 @@ class TextModel : public nn::Module {
     const nn::Bias bias = state(path + ".bias") != nullptr ? nn::Bias::with : nn::Bias::without;
     if (type == "Embedding") return std::make_unique<nn::Embedding>(std::move(slot), s[0], s[1]);
     if (type == "EmbeddingBag") {
-      return std::make_unique<nn::EmbeddingBag>(std::move(slot), s[0], s[1], bag_mode_of(path));
+      return std::make_unique<nn::EmbeddingBag>(std::move(slot), s[0], s[1], bag_mode_);
     }
     if (type == "LayerNorm") return std::make_unique<nn::LayerNorm>(std::move(slot), s);
     if (type == "GroupNorm") return std::make_unique<nn::GroupNorm>(std::move(slot), groups_of(path), s[0]);
@@ -260,12 +261,6 @@ class TextModel : public nn::Module {
     if (s.size() == 3) return std::make_unique<nn::Conv1d>(std::move(slot), in, out, kernel, options, bias);
     if (s.size() == 4) return std::make_unique<nn::Conv2d>(std::move(slot), in, out, kernel, options, bias);
     return std::make_unique<nn::Conv3d>(std::move(slot), in, out, kernel, options, bias);
-  }
-
-  // The reduction behind the gather of the export.
-  std::string bag_mode_of(const std::string& path) const {
-    if (exported_.find(path, Op::reduce_sum) != nullptr) return "sum";
-    return exported_.find(path, Op::reduce_max) != nullptr ? "max" : "mean";
   }
 
   std::int64_t groups_of(const std::string& path) const {
@@ -494,7 +489,8 @@ class TextModel : public nn::Module {
     Made m;
     m.kind = Made::Kind::list;
     const std::int64_t parts = integer(line, 1, "chunks", 1), dim = integer(line, 2, "dim", 0);
-    for (Proxy& p : line.op == "call_method" ? proxy(line, 0).chunk(parts, dim) : nn::chunk(proxy(line, 0), parts, dim)) {
+    for (Proxy& p :
+         line.op == "call_method" ? proxy(line, 0).chunk(parts, dim) : nn::chunk(proxy(line, 0), parts, dim)) {
       m.list.push_back(made(std::move(p)));
     }
     return m;
@@ -596,6 +592,7 @@ class TextModel : public nn::Module {
   const Case& case_;
   const FxCase& fx_;
   const Exported exported_;
+  const std::string bag_mode_;
   std::map<std::string, std::string> types_;
   std::map<std::string, Made> values_;
   std::map<std::string, std::unique_ptr<nn::Module>> containers_, modules_;
@@ -657,9 +654,9 @@ Result<FxCase> read_fx_case(const Case& c) {
   return fx;
 }
 
-Result<Graph> trace_fx_case(const Case& c, const FxCase& fx) {
+Result<Graph> trace_fx_case(const Case& c, const FxCase& fx, const std::string& bag_mode) {
   AOQ_TRY(register_model_parts());
-  TextModel model(c, fx);
+  TextModel model(c, fx, bag_mode);
   std::vector<nn::TraceInput> inputs;
   for (const FxLine& line : fx.graph) {
     if (line.op != "placeholder") continue;

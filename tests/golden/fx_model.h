@@ -21,8 +21,8 @@ struct FxCase {
 
 Result<std::string> golden_text(const Case& c, const std::string& name);
 Result<FxCase> read_fx_case(const Case& c);
-// The traced graph.
-Result<Graph> trace_fx_case(const Case& c, const FxCase& fx);
+// The traced graph. `bag_mode` is what embedding bags do: a case does not tell.
+Result<Graph> trace_fx_case(const Case& c, const FxCase& fx, const std::string& bag_mode = "mean");
 // The region classes of the custom modules that the cases use, and their forms. Once a process.
 Status register_model_parts();
 
