@@ -7,7 +7,7 @@ const OpDef kOpDef_qavg_pool = {
     .op = Op::qavg_pool,
     .name = "qavg_pool",
     .doc =
-        "avg_pool on codes: the exact int32 sum of (x - x_zero_point), times x_scale / (out_scale * count); for an f32 "
+        "avg_pool on codes: the exact int32 sum of (x - x_zero_point), times (x_scale / out_scale) / count; for an f32 "
         "result x_scale / count. Padding adds 0.",
     .inputs = {{{"x"}}},
     .attributes = {{ops::kKernel,
@@ -43,7 +43,7 @@ const OpDef kOpDef_qavg_pool = {
         const std::vector<ops::Tap>& taps = finder.at(pixel);
         bool with_padding = c.attributes.boolean("count_include_pad");
         std::int64_t n = with_padding ? finder.padded_count(pixel) : static_cast<std::int64_t>(taps.size());
-        float multiplier = n == 0 ? 0.0f : x.scale / (out.scale * static_cast<float>(n));
+        float multiplier = n == 0 ? 0.0f : x.scale / out.scale / static_cast<float>(n);
         for (std::int64_t i = 0; i < to.batch * to.channels; ++i) {
           std::uint32_t sum = 0;
           for (const ops::Tap& tap : taps) {

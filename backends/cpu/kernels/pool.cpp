@@ -43,7 +43,7 @@ void pool_codes(const PoolParams& p, const PoolArgs& args, std::int64_t pixel, s
   std::int32_t sum = 0;
   std::int64_t count = for_each_tap(
       p, pixel, [&](std::int64_t tap) { sum += load_code(args.x, p.type, tap + channel) - p.x_zero_point; });
-  float multiplier = p.x_scale / (p.out_scale * static_cast<float>(std::max<std::int64_t>(count, 1)));
+  float multiplier = p.x_scale / p.out_scale / static_cast<float>(std::max<std::int64_t>(count, 1));
   store_code(args.out, p.type, at, round_and_clamp(static_cast<float>(sum) * multiplier, p.bounds));
 }
 

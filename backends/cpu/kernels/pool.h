@@ -1,7 +1,7 @@
 // Maximum and average pooling over NHWC, 8-bit codes and f32. A global pool has the kernel of the image's size.
 //
 // Maximum: over the taps inside the image (math::maximum from -infinity for f32). Average of codes: S = exact int32 sum
-// of the taps inside the image minus their zero points; round_and_clamp(float(S) * (x_scale / (out_scale * count))).
+// of the taps inside the image minus their zero points; round_and_clamp(float(S) * ((x_scale / out_scale) / count)).
 // Average of f32: acc = +0; acc = acc + x over the taps inside, kernel rows and columns in order; acc / count.
 #pragma once
 

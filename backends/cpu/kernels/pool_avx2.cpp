@@ -47,7 +47,7 @@ void max_of_codes(const PoolParams& p, const TapList<std::uint8_t>& taps, std::u
 
 void average_of_codes(const PoolParams& p, const TapList<std::uint8_t>& taps, std::uint8_t* out) {
   bool is_signed = p.type == DType::i8;
-  F32x8 multiplier(p.x_scale / (p.out_scale * static_cast<float>(taps.count)));
+  F32x8 multiplier(p.x_scale / p.out_scale / static_cast<float>(taps.count));
   ByteRounder rounder = rounder_of(p.bounds, p.type);
   __m256i zero_points = _mm256_set1_epi32(static_cast<int>(taps.inside) * p.x_zero_point);
   for (std::int64_t c = 0; c < p.dims.in_c; c += 16) {
