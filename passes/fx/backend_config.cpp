@@ -106,6 +106,8 @@ class Builder {
     if (type != "Linear") add({module, norm, kRelu}, Observation::different, dtypes, fused_relu);
     add({module, norm}, Observation::different, dtypes, type);
     add({module, kRelu}, Observation::different, dtypes, fused_relu);
+    // Where a batch norm was folded the relu behind it is left.
+    add({module, kRelu}, Observation::different, dtypes);
     add({module}, Observation::different, dtypes);
     add({function, kRelu}, Observation::different, dtypes);
     add({function}, Observation::different, dtypes);

@@ -59,6 +59,7 @@ std::vector<std::string> Unit::keys() const {
   const Node* n = main();
   if (n->scope.callee == "leaf") return {n->scope.type};
   if (!n->scope.callee.empty()) return {n->scope.callee};
+  if (is_traced) return {n->scope.type};
   return {n->scope.type, n->def().name};
 }
 
@@ -84,6 +85,7 @@ void Units::collect(const Graph& graph) {
     index_[n] = static_cast<int>(units_.size());
     Unit unit;
     unit.kind = kind_of(*n);
+    unit.is_traced = graph.metadata.contains("symbolic_trace");
     unit.name = n->is(Op::output) ? "output" : name;
     unit.nodes.push_back(n);
     units_.push_back(std::move(unit));

@@ -25,7 +25,10 @@ struct Unit {
   const Scope& scope() const { return nodes.front()->scope; }
   // The node that decides what the unit is: the weighted one, else the first.
   Node* main() const;
-  // What patterns and recipes may call it: the callee of a function or method, else the module type and the op's name.
+  bool is_traced = false;  // from the module API: types are PyTorch's
+
+  // What patterns and recipes may call it: the callee of a function or method, else the module type, and for imported
+  // models, whose types are another format's, the op's name.
   std::vector<std::string> keys() const;
   bool is_call() const {
     return kind == UnitKind::call_module || kind == UnitKind::call_function || kind == UnitKind::call_method;

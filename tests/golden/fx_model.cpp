@@ -210,7 +210,39 @@ class TextModel : public nn::Module {
         if (!set.ok()) fail(x, std::string(set.message()));
       }
     }
-    return made((*slot)(x));
+    Proxy y = (*slot)(x);
+    if (fx_.is_whole) return made(y);
+    // The graph is what prepare made: what it had fused comes back, under the names that tell it was there.
+    if (const std::string norm = folded_norm(line.target); !norm.empty()) y = batch_norm(norm, y);
+    const std::string type = type_of(line.target);
+    if (type.find("ReLU") != std::string::npos && type != "ReLU") y = nn::F::relu(y);
+    return made(y);
+  }
+
+  // A batch norm of the state that is no node any more: the sibling behind the module.
+  std::string folded_norm(const std::string& path) const {
+    const std::size_t dot = path.find_last_of('.');
+    const std::string last = dot == std::string::npos ? path : path.substr(dot + 1);
+    if (last.empty() || last.find_first_not_of("0123456789") != std::string::npos) return {};
+    std::string next =
+        (dot == std::string::npos ? std::string() : path.substr(0, dot + 1)) + std::to_string(std::stoi(last) + 1);
+    const bool is_node =
+        std::any_of(fx_.graph.begin(), fx_.graph.end(), [&](const FxLine& l) { return l.target == next; });
+    return state(next + ".running_mean") != nullptr && !is_node ? next : std::string();
+  }
+
+  Proxy batch_norm(const std::string& path, const Proxy& x) {
+    auto& slot = modules_[path];
+    if (slot == nullptr) {
+      const nn::Slot at{parent_of(path), path.substr(path.find_last_of('.') + 1)};
+      slot = make_batch_norm(at, x, state(path + ".weight"));
+      for (const auto& [name, p] : slot->parameters()) {
+        const Tensor* t = state(path + "." + name);
+        const Status set = t == nullptr ? error(Code::not_found, "no state {}.{}", path, name) : p->set(*t);
+        if (!set.ok()) fail(x, std::string(set.message()));
+      }
+    }
+    return (*slot)(x);
   }
 
   std::string type_of(const std::string& path) const {
@@ -314,6 +346,7 @@ class TextModel : public nn::Module {
     if (type == "SiLU") return std::make_unique<nn::SiLU>(std::move(slot));
     if (type == "GELU") return std::make_unique<nn::GELU>(std::move(slot));
     if (type == "Dropout") return std::make_unique<nn::Dropout>(std::move(slot));
+    if (type == "InstanceNorm2d") return std::make_unique<nn::InstanceNorm2d>(std::move(slot), 0);
     if (type == "Identity") return std::make_unique<nn::Identity>(std::move(slot));
     if (type == "Flatten") return std::make_unique<nn::Flatten>(std::move(slot));
     if (type == "LeakyReLU")
@@ -427,6 +460,7 @@ class TextModel : public nn::Module {
     if (name == "exp") return made(nn::exp(x));
     if (name == "abs") return made(nn::abs(x));
     if (name == "sqrt") return made(nn::sqrt(x));
+    if (name == "log_softmax") return made(nn::F::log_softmax(x, integer(line, 1, "dim", -1)));
     if (name == "hardswish") return made(nn::F::hardswish(x));
     if (name == "hardsigmoid") return made(nn::F::hardsigmoid(x));
     if (name == "relu6") return made(nn::F::relu6(x));
