@@ -123,7 +123,12 @@ void add_object_types(Recipe& recipe, const QConfig& global) {
   }
   QConfig float_weight = global;
   float_weight.weight = placeholder(DType::f32);
-  for (const char* type : {"LayerNorm", "F.layer_norm", "layer_norm", "PReLU", "prelu"}) add(type, float_weight);
+  for (const char* type : {"LayerNorm", "F.layer_norm", "layer_norm"}) add(type, float_weight);
+  // PReLU's kernel takes whole ranges on every engine.
+  QConfig prelu;
+  prelu.activation = activation("histogram");
+  prelu.weight.dtype = DType::u8;
+  for (const char* type : {"PReLU", "prelu"}) add(type, prelu);
   QConfig unit = global, tanh = global;
   unit.activation = fixed(1.0 / 256.0, 0);
   tanh.activation = fixed(2.0 / 256.0, 128);

@@ -296,8 +296,12 @@ class TextModel : public nn::Module {
   }
 
   std::int64_t groups_of(const std::string& path) const {
-    const Node* n = exported_.find(path, Op::group_norm);
-    return n == nullptr ? 1 : n->attributes().integer("groups");
+    // Exported as an instance norm over [N, groups, ...].
+    const Node* n = exported_.find(path, Op::instance_norm);
+    if (n != nullptr && n->input(0)->type().rank() > 1 && n->input(0)->type().shape[1].is_constant()) {
+      return n->input(0)->type().shape[1].constant();
+    }
+    return 1;
   }
 
   // From the export; without one, groups by the channels, and the stride and padding that give the recorded size.
