@@ -93,6 +93,11 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     recipe = std::move(*parsed);
   }
   AOQ_ASSIGN(recipe.mode, wanted_mode(flags, recipe.mode));
+  if (is_recipe_name(flags.recipe) && recipe.mode != QuantMode::static_quantization) {
+    return error(Code::invalid_argument,
+                 "--recipe {} is static: leave out --quantize {}, or write a recipe with dynamic qconfigs (docs/fx.md)",
+                 flags.recipe, flags.quantize);
+  }
   recipe.keep_float.insert(recipe.keep_float.end(), flags.keep_float.begin(), flags.keep_float.end());
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
   if (!flags.calibrate.empty() && !flags.ranges.empty()) {

@@ -57,17 +57,16 @@ std::vector<Value*> data_inputs(const Node& n) {
 }
 
 // A region of another class with the same data inputs in the place of `old`, which stays until its readers have moved.
-Result<Node*> make_region(Graph& graph, const Node& old, const std::string& name, const RegionState& state,
+Result<Node*> make_region(Graph& graph, Node* old, const std::string& name, const RegionState& state,
                           std::vector<Value*> inputs) {
-  auto* before = const_cast<Node*>(&old);
   for (const NamedTensor& c : state.constants) {
-    Value* v = graph.constant(c.tensor, before, c.name);
-    v->def()->scope = old.scope;
+    Value* v = graph.constant(c.tensor, old, c.name);
+    v->def()->scope = old->scope;
     inputs.push_back(v);
   }
   Attributes a{{"class", name}, {"settings", state.settings}};
-  Result<Node*> made = graph.create_like(old, Op::region, std::move(inputs), std::move(a), before);
-  if (!made.ok()) return std::move(made).status().with_context(module_of(old));
+  Result<Node*> made = graph.create_like(*old, Op::region, std::move(inputs), std::move(a), old);
+  if (!made.ok()) return std::move(made).status().with_context(module_of(*old));
   return made;
 }
 
@@ -106,7 +105,7 @@ Status observe_one(Graph& graph, Node* n, const CustomModule& custom, const QCon
   }
   Result<ObservedForm::Made> made = form->from_float(state_of(*n), qconfig);
   if (!made.ok()) return std::move(made).status().with_context(module_of(*n));
-  AOQ_ASSIGN(Node * observed, make_region(graph, *n, custom.observed_class, made->state, data_inputs(*n)));
+  AOQ_ASSIGN(Node * observed, make_region(graph, n, custom.observed_class, made->state, data_inputs(*n)));
   if (observed->output_count() != made->observers.size() + 1) {
     return error(Code::invalid_argument, "{}: {} has {} results, expected 1 and one for each of its {} observers",
                  module_of(*n), custom.observed_class, observed->output_count(), made->observers.size());
@@ -214,7 +213,7 @@ class CustomConversion {
     Result<RegionState> state =
         form->from_observed(observed, {*match.qconfig, own, in ? &*in : nullptr, out ? &*out : nullptr});
     if (!state.ok()) return std::move(state).status();
-    AOQ_ASSIGN(Node * made, make_region(graph_, *n, custom.quantized_class, *state, std::move(inputs)));
+    AOQ_ASSIGN(Node * made, make_region(graph_, n, custom.quantized_class, *state, std::move(inputs)));
     AOQ_TRY(connect(n, made, is_static ? behind : nullptr));
     for (Node* o : dead) graph_.erase(o);
     const std::vector<Value*> before = data_inputs(*n);

@@ -529,6 +529,30 @@ TEST_CASE("a float16 recipe rounds weights and computes in float") {
   CHECK(w.aoq("compare model.aoqir half.aoq --input data.npz --min-sqnr 140").code == 0);
 }
 
+TEST_CASE("recipes of PyTorch's backends go by name, and by file with a backend") {
+  Workplace w;
+  Outcome made = w.aoq("compile model.aoqir -o fx.aoq --calibrate data.npz --recipe fx-x86 --json");
+  REQUIRE_MESSAGE(made.code == 0, made.err);
+  CHECK(made.json()["ops"]["int8"].get<int>() >= 2);
+  CHECK(listed_op(w.aoq("inspect fx.aoq --json").json(), "fc1")["runs"] == "int8");
+  CHECK(w.aoq("compare model.aoqir fx.aoq --input data.npz --min-sqnr 20").code == 0);
+
+  REQUIRE(w.aoq("import model.aoqir -o p.aoqir --stage prepared --recipe fx-qnnpack --calibrate data.npz").code == 0);
+  CHECK(w.read("p.aoqir").find("activation_post_process_0") != std::string::npos);
+
+  w.write("type.json", R"({"backend": "x86", "object_type": [["linear", null]]})");
+  Outcome none = w.aoq("compile model.aoqir -o none.aoq --calibrate data.npz --recipe type.json --json");
+  REQUIRE_MESSAGE(none.code == 0, none.err);
+  CHECK(listed_op(w.aoq("inspect none.aoq --json").json(), "fc1")["runs"] == "float32");
+
+  Outcome unknown = w.aoq("compile model.aoqir -o x.aoq --calibrate data.npz --recipe fx-tpu");
+  CHECK(unknown.code == 2);
+  CHECK(unknown.err.find("known: fbgemm, x86, qnnpack, onednn") != std::string::npos);
+  Outcome dynamic = w.aoq("compile model.aoqir -o x.aoq --recipe fx-x86 --quantize dynamic");
+  CHECK(dynamic.code == 2);
+  CHECK(dynamic.err.find("fx-x86 is static") != std::string::npos);
+}
+
 TEST_CASE("ranges replace calibration data") {
   Workplace w;
   w.make_int8();
