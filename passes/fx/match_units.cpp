@@ -16,13 +16,14 @@ bool matches(const Unit& unit, const std::vector<std::string>& names) {
 }  // namespace
 
 std::vector<const BackendPattern*> by_length(const BackendConfig& config, Fused fused) {
+  std::size_t longest = 0;
+  for (const BackendPattern& p : config.patterns) longest = std::max(longest, p.pattern.size());
   std::vector<const BackendPattern*> out;
-  for (const BackendPattern& p : config.patterns) {
-    if (p.fused_module.empty() == (fused == Fused::not_at_all)) out.push_back(&p);
+  for (std::size_t length = longest; length > 0; --length) {
+    for (const BackendPattern& p : config.patterns) {
+      if (p.pattern.size() == length && p.fused_module.empty() == (fused == Fused::not_at_all)) out.push_back(&p);
+    }
   }
-  std::stable_sort(out.begin(), out.end(), [](const BackendPattern* a, const BackendPattern* b) {
-    return a->pattern.size() > b->pattern.size();
-  });
   return out;
 }
 
