@@ -1,6 +1,7 @@
 // aoq compare: how far a model is from a reference.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include <fmt/format.h>
@@ -131,10 +132,13 @@ class Compare : public Command {
 
   template <class Entry>
   static std::vector<Figures> figures_of(const std::vector<Entry>& entries) {
+    // Equal ones stay in the order of the graph.
+    std::multimap<double, Figures> sorted;
+    for (const Entry& e : entries) {
+      sorted.emplace(e.sqnr_db, Figures{e.name, e.op, e.sqnr_db, e.relative_error, e.saturation});
+    }
     std::vector<Figures> figures;
-    for (const Entry& e : entries) figures.push_back({e.name, e.op, e.sqnr_db, e.relative_error, e.saturation});
-    std::stable_sort(figures.begin(), figures.end(),
-                     [](const Figures& a, const Figures& b) { return a.sqnr_db < b.sqnr_db; });
+    for (auto& [sqnr, f] : sorted) figures.push_back(std::move(f));
     return figures;
   }
 

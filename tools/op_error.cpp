@@ -104,8 +104,9 @@ Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Exec
     AOQ_TRY(errors.add(*n, *counterpart, executor));
     AOQ_TRY(errors.add_weight(graph, *n, *counterpart, backend));
   }
-  std::stable_sort(errors.weights_.begin(), errors.weights_.end(),
-                   [](const Entry& a, const Entry& b) { return a.sqnr_db < b.sqnr_db; });
+  std::sort(errors.weights_.begin(), errors.weights_.end(), [](const Entry& a, const Entry& b) {
+    return a.sqnr_db != b.sqnr_db ? a.sqnr_db < b.sqnr_db : a.name < b.name;
+  });
   return errors;
 }
 
