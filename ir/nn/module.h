@@ -110,7 +110,10 @@ class Module {
 // For modules whose forward takes or returns something else than one value; D::forward may have any signature whose
 // first argument is a Proxy.
 //
-//   struct Attention : nn::ModuleOf<Attention> { nn::Proxy forward(const nn::Proxy& x, const nn::Proxy& mask); };
+//   struct Attention : nn::ModuleOf<Attention> {
+//     using Module::forward;  // or the compiler may warn that it is hidden
+//     nn::Proxy forward(const nn::Proxy& x, const nn::Proxy& mask);
+//   };
 template <class D>
 class ModuleOf : public Module {
  public:

@@ -195,7 +195,8 @@ Status compare_observer(Case& c, const ModuleLine& line, const Node& o) {
     if (fact == "dtype" && dtype_text(text) != dtype_name(spec.dtype)) {
       c.fail(fmt::format("{}: dtype {}, found {}", line.name, text, dtype_name(spec.dtype)));
     }
-    if (fact == "qscheme" && text != json["qscheme"]) c.fail(fmt::format("{}: qscheme {}", line.name, text));
+    if (fact == "qscheme" && text != json["qscheme"].get<std::string>())
+      c.fail(fmt::format("{}: qscheme {}", line.name, text));
     if (fact == "reduce_range" && (text == "True") != spec.reduce_range) c.fail(line.name + ": reduce_range " + text);
     if (fact == "is_dynamic" && (text == "True") && spec.kind != "placeholder") c.fail(line.name + ": is_dynamic");
   }

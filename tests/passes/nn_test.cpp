@@ -254,6 +254,7 @@ TEST_CASE("two layers and directions, states in and out") {
   struct Both : ModuleOf<Both> {
     LSTM lstm{at("lstm"), 3, 2, {.layers = 2, .bidirectional = true}};
     const char* type_name() const override { return "Both"; }
+    using Module::forward;
     RecurrentResult forward(const Proxy& x, const Proxy& h, const Proxy& c) { return lstm(x, h, c); }
   } both;
   fill(both);
