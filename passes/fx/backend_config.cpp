@@ -296,8 +296,7 @@ Status fits(const char* what, const DTypeConstraint& wanted, const ObserverSpec&
 }
 
 Status fits(const DTypeConfig& config, const QConfig& qconfig, bool has_weight) {
-  const bool wants_dynamic = is_dynamic(qconfig.activation) ||
-                             (qconfig.activation.kind == "placeholder" && qconfig.activation.dtype == DType::f16);
+  const bool wants_dynamic = is_dynamic_qconfig(qconfig);
   if (config.is_dynamic != wants_dynamic) {
     return error(Code::unsupported, "it is quantized {}, the backend does it {}",
                  config.is_dynamic ? "statically" : "dynamically", config.is_dynamic ? "dynamically" : "statically");
@@ -309,6 +308,11 @@ Status fits(const DTypeConfig& config, const QConfig& qconfig, bool has_weight) 
 }
 
 }  // namespace
+
+bool is_dynamic_qconfig(const QConfig& qconfig) {
+  const ObserverSpec& x = qconfig.activation;
+  return is_dynamic(x) || (x.kind == "placeholder" && x.dtype == DType::f16);
+}
 
 Status supports(const BackendPattern& pattern, const QConfig& qconfig, bool has_weight) {
   Status first = error(Code::unsupported, "the backend has no types for it");

@@ -65,6 +65,9 @@ std::vector<std::string> backend_names();
 Json backend_config_to_json(const BackendConfig& config);
 Result<BackendConfig> backend_config_from_json(const Json& json);
 
+// What each run brings decides: integers from a placeholder, or half precision.
+bool is_dynamic_qconfig(const QConfig& qconfig);
+
 // Whether a qconfig fits one of the pattern's type configurations; else what does not, for messages.
 Status supports(const BackendPattern& pattern, const QConfig& qconfig, bool has_weight);
 

@@ -60,9 +60,10 @@ Status fuse_fx(Graph& graph, const Recipe& recipe) {
   AOQ_ASSIGN(const BackendConfig config, backend_of(recipe));
   {
     const Units units(graph);
+    const std::vector<const BackendPattern*> patterns = by_length(config, Fused::only);
     std::vector<bool> taken(units.all().size());
     for (int last = static_cast<int>(units.all().size()) - 1; last >= 0; --last) {
-      for (const BackendPattern* p : by_length(config, Fused::only)) {
+      for (const BackendPattern* p : patterns) {
         const std::vector<int> chain = chain_ending_at(units, *p, last);
         const bool is_free =
             std::none_of(chain.begin(), chain.end(), [&](int i) { return taken[static_cast<std::size_t>(i)]; });

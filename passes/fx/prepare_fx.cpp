@@ -162,13 +162,14 @@ class FxPreparation {
   Status find_matches() {
     match_of_.assign(units_.all().size(), -1);
     reasons_.resize(units_.all().size());
+    const std::vector<const BackendPattern*> patterns = by_length(config_, Fused::not_at_all);
     for (int last = static_cast<int>(units_.all().size()) - 1; last >= 0; --last) {
       if (match_of_[static_cast<std::size_t>(last)] >= 0 || !unit(last).is_call()) continue;
       if (const CustomModule* custom = custom_of(unit(last))) {
         AOQ_TRY(match_custom(last, *custom));
         continue;
       }
-      for (const BackendPattern* p : by_length(config_, Fused::not_at_all)) {
+      for (const BackendPattern* p : patterns) {
         const std::vector<int> chain = chain_ending_at(units_, *p, last);
         const bool is_free = std::none_of(chain.begin(), chain.end(), [&](int i) {
           return match_of_[static_cast<std::size_t>(i)] >= 0 || custom_of(unit(i)) != nullptr;
@@ -186,7 +187,7 @@ class FxPreparation {
     if (qconfig == nullptr || pattern.observation == Observation::not_observed) return {};
     Node* n = unit(chain[0]).main();
     const bool has_weight = is_weighted(*n) || is_recurrent(*n) || is_embedding(*n);
-    Match m{chain.front(), chain.back(), qconfig, is_dynamic_activation(*qconfig), false, false};
+    Match m{chain.front(), chain.back(), qconfig, is_dynamic_qconfig(*qconfig), false, false};
     m.is_shared = pattern.observation == Observation::shared || qconfig->activation.kind == "reuse_input" ||
                   (pattern.observation == Observation::by_tensors && tensor_count(*n) < 2);
     m.is_weight_only = is_embedding(*n) || qconfig->activation.dtype == DType::f32;
@@ -199,10 +200,6 @@ class FxPreparation {
     for (int i : chain) match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
     matches_.push_back(m);
     return {};
-  }
-
-  static bool is_dynamic_activation(const QConfig& c) {
-    return is_dynamic(c.activation) || (c.activation.kind == "placeholder" && c.activation.dtype == DType::f16);
   }
 
   std::size_t tensor_count(const Node& n) const {
@@ -479,8 +476,9 @@ Status mark_leaves(Graph& graph, const CustomConfig& custom) {
       const bool is_below = n->scope.path == path || n->scope.path.starts_with(path + ".");
       if (!is_below) continue;
       found = true;
-      n->scope = {path, n->scope.path == path && n->scope.callee != "getattr" ? n->scope.type : type, "leaf"};
-      n->scope.type = type == "NonTraceable" ? n->scope.type : type;
+      // A module given by name keeps its own type.
+      const bool keeps = type == "NonTraceable" && n->scope.path == path && n->scope.callee != "getattr";
+      n->scope = {path, keeps ? n->scope.type : type, "leaf"};
       if (!n->is(Op::constant)) n->origins.insert(n->origins.begin(), name);
     }
     if (!found) {

@@ -7,32 +7,12 @@
 
 #include "ir/error_id.h"
 #include "ir/interpreter.h"
+#include "passes/quantize/primitives.h"
 #include "passes/rewrite/common.h"
 
 namespace aoq::fx {
 
 using namespace rewrite;
-
-Result<Tensor> fake_quantize(const Tensor& x, std::span<const float> scale, std::span<const std::int64_t> zero_point,
-                             QRange range) {
-  if (x.dtype() != DType::f32 || scale.empty() || scale.size() != zero_point.size() ||
-      (scale.size() > 1 && x.element_count() % static_cast<std::int64_t>(scale.size()) != 0)) {
-    return error(Code::invalid_argument, "fake_quantize: {} scales for {}{}", scale.size(), dtype_name(x.dtype()),
-                 shape_to_string(x.shape()));
-  }
-  AOQ_ASSIGN(Tensor y, Tensor::make(DType::f32, x.shape()));
-  const std::span<const float> from = x.as<float>();
-  const std::span<float> to = y.mutable_as<float>();
-  const std::size_t each = std::max<std::size_t>(1, from.size() / scale.size());
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    const float s = scale[i / each];
-    const auto z = static_cast<float>(zero_point[i / each]);
-    const float code = std::clamp(z + std::nearbyint(from[i] * (1.0f / s)), static_cast<float>(range.min),
-                                  static_cast<float>(range.max));
-    to[i] = (code - z) * s;
-  }
-  return y;
-}
 
 Result<QatForward> QatForward::make(Graph& graph, Ranges& ranges) {
   if (graph.stage != Stage::prepared) {
@@ -146,21 +126,23 @@ Result<Tensor> QatForward::observe(const Node& n, const Tensor& x) {
   const QRangeRequest request{spec.dtype, spec.quant_min, spec.quant_max,
                               spec.reduce_range ? ReduceRange::yes : ReduceRange::no, true};
   AOQ_ASSIGN(const QRange range, observer_qrange(request));
-  std::vector<float> scale;
-  std::vector<std::int64_t> zero_point;
+  QParams q;
+  q.dtype = spec.dtype;
+  q.range = range;
+  if (is_per_channel(spec.qscheme)) q.axis = 0;
   if (spec.kind == "fixed_qparams") {
-    scale = {static_cast<float>(spec.scale)};
-    zero_point = {spec.zero_point};
+    q.scale = {static_cast<float>(spec.scale)};
+    q.zero_point = {spec.zero_point};
   }
   const ObserverState& state = observer->state();
   for (std::size_t i = 0; i < state.min.size() && spec.kind != "fixed_qparams"; ++i) {
-    const TensorQParams q =
+    const TensorQParams chosen =
         choose_quantization_params(state.min[i], state.max[i], {.range = range, .preserve_sparsity = is_symmetric});
-    scale.push_back(static_cast<float>(q.scale));
-    zero_point.push_back(q.zero_point);
+    q.scale.push_back(static_cast<float>(chosen.scale));
+    q.zero_point.push_back(chosen.zero_point);
   }
-  if (scale.empty()) return x;  // nothing seen yet
-  return fake_quantize(x, scale, zero_point, range);
+  if (q.scale.empty()) return x;  // nothing seen yet
+  return fake_quantize_tensor(x.view(), q);
 }
 
 namespace {

@@ -49,9 +49,4 @@ class QatForward {
   std::map<const Value*, Tensor> running_;  // of the constants that batch norms update
 };
 
-// x rounded to the codes of `q` and back: clamp(zero_point + round_half_even(x / scale)) in f32 (pytorch-semantics
-// C.5). One scale, or one for each index of axis 0.
-Result<Tensor> fake_quantize(const Tensor& x, std::span<const float> scale, std::span<const std::int64_t> zero_point,
-                             QRange range);
-
 }  // namespace aoq::fx

@@ -145,15 +145,14 @@ Status convert_weight(Graph& graph, Node* n, const Recipe& recipe, const Equaliz
   // Training watched the weights themselves; the folded one is the last that it sees, as in PyTorch.
   const auto trained =
       observe == nullptr ? ranges.observers.end() : ranges.observers.find(observe->attributes().string("observer"));
-  Result<IntegerWeight> made = quantize_weight(*constant_tensor(weight), learnt.spec);
-  if (trained != ranges.observers.end()) {
+  auto quantized = [&]() -> Result<IntegerWeight> {
+    if (trained == ranges.observers.end()) return quantize_weight(*constant_tensor(weight), learnt.spec);
     AOQ_ASSIGN(const std::unique_ptr<Observer> last, observer_from_json(observer_to_json(*trained->second)));
     AOQ_TRY(last->observe(constant_tensor(weight)->view()));
     AOQ_ASSIGN(const QParams q, last->qparams());
-    made = quantize_weight(*constant_tensor(weight), q);
-  }
-  if (!made.ok()) return std::move(made).status();
-  const IntegerWeight w = std::move(*made);
+    return quantize_weight(*constant_tensor(weight), q);
+  };
+  AOQ_ASSIGN(const IntegerWeight w, quantized());
   std::string label = weight->def()->label();
   auto channels = static_cast<std::int64_t>(w.scale.size());
   Node* before = observe != nullptr ? observe : n;

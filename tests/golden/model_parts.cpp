@@ -8,6 +8,7 @@
 #include "ir/interpreter.h"
 #include "ir/region.h"
 #include "passes/fx/custom_module.h"
+#include "passes/quantize/weights.h"
 #include "tests/golden/fx_model.h"
 
 namespace aoq::golden {
@@ -119,26 +120,16 @@ Result<fx::RegionState> quantize_static(const fx::RegionState& form, const fx::Q
     return error(Code::invalid_argument, "expected a weight, a bias and one observer");
   }
   const Tensor& weight = form.constants[0].tensor;
-  AOQ_ASSIGN(std::unique_ptr<Observer> observer, make_observer(learnt.qconfig.weight));
-  AOQ_TRY(observer->observe(weight.view()));
-  AOQ_ASSIGN(const QParams q, observer->qparams());
-  AOQ_ASSIGN(Tensor codes, Tensor::make(DType::i8, weight.shape()));
-  const std::span<const float> w = weight.as<float>();
-  const std::size_t row = w.size() / q.scale.size();
-  for (std::size_t i = 0; i < w.size(); ++i) {
-    const float inverse = 1.0f / q.scale[i / row];
-    codes.mutable_as<std::int8_t>()[i] =
-        static_cast<std::int8_t>(std::clamp(std::nearbyint(w[i] * inverse), -128.0f, 127.0f));
-  }
-  AOQ_ASSIGN(Tensor scale, Tensor::from_values(DType::f32, {static_cast<std::int64_t>(q.scale.size())},
-                                               std::span<const float>(q.scale)));
+  AOQ_ASSIGN(const IntegerWeight w, quantize_weight(weight, learnt.qconfig.weight));
+  AOQ_ASSIGN(Tensor scale, Tensor::from_values(DType::f32, {static_cast<std::int64_t>(w.scale.size())},
+                                               std::span<const float>(w.scale)));
   const QParams& out = learnt.observers[0];
   const Json settings{{"x_scale", static_cast<double>(learnt.input->scale[0])},
                       {"x_zero_point", learnt.input->zero_point[0]},
                       {"out_scale", static_cast<double>(out.scale[0])},
                       {"out_zero_point", out.zero_point[0]}};
   return fx::RegionState{dump_json(settings),
-                         {{"weight", codes}, {"weight.scale", scale}, {"bias", form.constants[1].tensor}}};
+                         {{"weight", w.codes}, {"weight.scale", scale}, {"bias", form.constants[1].tensor}}};
 }
 
 // PyTorch leaves a dynamic custom module in float: only what it reads is quantized.

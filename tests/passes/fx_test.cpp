@@ -11,6 +11,7 @@
 #include "ir/region.h"
 #include "passes/fx/custom_module.h"
 #include "passes/fx/qat.h"
+#include "passes/quantize/primitives.h"
 #include "passes/quantize/quantize.h"
 
 namespace aoq {
@@ -293,11 +294,16 @@ TEST_CASE("quantize_weight_only turns tables into rows") {
 TEST_CASE("fake quantization rounds to codes and back, per channel too") {
   const Tensor x =
       Tensor::from_values(DType::f32, {2, 2}, std::span<const float>(std::vector<float>{0.3f, -5, 0.26f, 9})).value();
-  const std::vector<float> scale{0.5f, 0.25f};
-  const std::vector<std::int64_t> zero{0, 0};
-  const Tensor y = fx::fake_quantize(x, scale, zero, {-4, 3}).value();
+  QParams q;
+  q.scale = {0.5f, 0.25f};
+  q.zero_point = {0, 0};
+  q.axis = 0;
+  q.range = {-4, 3};
+  const Tensor y = fake_quantize_tensor(x.view(), q).value();
   CHECK(std::vector<float>(y.as<float>().begin(), y.as<float>().end()) == std::vector<float>{0.5f, -2, 0.25f, 0.75f});
-  CHECK_FALSE(fx::fake_quantize(x, std::vector<float>{1, 1, 1}, std::vector<std::int64_t>{0, 0, 0}, {}).ok());
+  q.scale = {1, 1, 1};
+  q.zero_point = {0, 0, 0};
+  CHECK_FALSE(fake_quantize_tensor(x.view(), q).ok());
 }
 
 TEST_CASE("training observes batches, keeps running statistics and folds them") {
