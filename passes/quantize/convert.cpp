@@ -77,19 +77,22 @@ Status insert_half_stubs(Graph& graph, Node* observe) {
   return {};
 }
 
+Result<const Observer*> observer_of(const Ranges& ranges, const std::string& name) {
+  const auto found = ranges.observers.find(name);
+  if (found != ranges.observers.end()) return found->second.get();
+  return error(ErrorId::ranges_mismatch,
+               "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
+}
+
 Status insert_stubs(Graph& graph, Node* observe, const Ranges& ranges, const Equalization& equalization) {
   const std::string name = observe->attributes().string("observer");
   AOQ_ASSIGN(const ObserverSpec spec, parse_observer_spec(observe->attributes().string("spec")));
   if (is_dynamic(spec)) return insert_dynamic_stubs(graph, observe, spec);
   if (spec.kind == "placeholder" && spec.dtype == DType::f16) return insert_half_stubs(graph, observe);
-  auto it = ranges.observers.find(name);
-  if (it == ranges.observers.end()) {
-    return error(ErrorId::ranges_mismatch,
-                 "no range for \"{}\": the ranges belong to another model or recipe; calibrate again", name);
-  }
+  AOQ_ASSIGN(const Observer* observer, observer_of(ranges, name));
   auto range = equalization.ranges.find(name);
   Result<QParams> qparams =
-      range == equalization.ranges.end() ? it->second->qparams() : qparams_of_range(it->second->spec(), range->second);
+      range == equalization.ranges.end() ? observer->qparams() : qparams_of_range(observer->spec(), range->second);
   if (!qparams.ok()) return std::move(qparams).status().with_context(fmt::format("observer \"{}\"", name));
   Status fits = check_activation_qparams(*qparams);
   if (!fits.ok()) return std::move(fits).with_context(fmt::format("observer \"{}\"", name));
@@ -302,12 +305,9 @@ Result<bool> run(Graph& graph, PassContext& context) {
   if (context.recipe->equalization && !context.ranges->observers.empty()) {
     AOQ_ASSIGN(equalization, equalize(graph, *context.recipe, *context.ranges));
   }
-  const fx::QParamsOf qparams_of = [&](const std::string& observer) -> Result<QParams> {
-    const auto it = context.ranges->observers.find(observer);
-    if (it == context.ranges->observers.end()) {
-      return error(ErrorId::ranges_mismatch, "no range for \"{}\": calibrate again", observer);
-    }
-    return it->second->qparams();
+  const fx::QParamsOf qparams_of = [&](const std::string& name) -> Result<QParams> {
+    AOQ_ASSIGN(const Observer* observer, observer_of(*context.ranges, name));
+    return observer->qparams();
   };
   for (Node* n = graph.first(); n != nullptr;) {
     if (fx::is_observed_custom_module(*context.recipe, *n)) {
