@@ -320,41 +320,12 @@ class Lowering {
     Attributes a{{"x_scale", 1.0}, {"x_zero_point", std::int64_t{0}}, {"out_dtype", DType::f32}};
     AOQ_ASSIGN(Node * product,
                graph_.create_like(*n, Op::qlinear, {x.value, w.codes, scale_vector(n, w.scale)}, std::move(a), n));
-    AOQ_ASSIGN(Node * last, beside(*n, Op::mul, {product->output(), x.scale}, {}, n));
+    AOQ_ASSIGN(Node * last, node_beside(graph_, *n, Op::mul, {product->output(), x.scale}, n));
     if (n->input(2) != nullptr) {
-      AOQ_ASSIGN(last, beside(*n, Op::add, {last->output(), n->input(2)}, {}, n));
+      AOQ_ASSIGN(last, node_beside(graph_, *n, Op::add, {last->output(), n->input(2)}, n));
     }
-    AOQ_ASSIGN(last, activated(*n, last, n));
+    AOQ_ASSIGN(last, split_activation(graph_, *n, last, n));
     return accept(n, LayoutNode{product, last}, Target{});
-  }
-
-  // Float arithmetic that belongs to an integer op.
-  Result<Node*> beside(const Node& n, Op op, std::vector<Value*> inputs, Attributes attributes, Node* before) {
-    AOQ_ASSIGN(Node * made, graph_.create_like(n, op, std::move(inputs), std::move(attributes), before));
-    made->requested.clear();
-    made->reason = "part of an integer op whose result is float";
-    return made;
-  }
-
-  // The activation attribute of `n` as a node of its own on the result of `x`; x itself where there is none.
-  Result<Node*> activated(const Node& n, Node* x, Node* before) {
-    const Attributes& a = n.attributes();
-    std::string name = a.string("activation");
-    if (name == "none") return x;
-    Attributes attributes;
-    if (name == "clamp") {
-      attributes = {{"min", a.real("activation_min")}, {"max", a.real("activation_max")}};
-    } else if (name == "hardsigmoid") {
-      attributes = {{"alpha", a.real("activation_min")}, {"beta", a.real("activation_max")}};
-    } else if (name == "leaky_relu") {
-      attributes = {{"alpha", a.real("activation_min")}};
-    } else if (name == "gelu_tanh") {
-      name = "gelu";
-      attributes = {{"approximate", std::string("tanh")}};
-    }
-    const std::optional<Op> op = op_from_name(name);
-    if (!op) return error(Code::internal, "no op is named like the activation {}", name);
-    return beside(n, *op, {x->output()}, std::move(attributes), before);
   }
 
   // ---- recurrent ops and embeddings
@@ -451,8 +422,8 @@ class Lowering {
   Status split_residual(Node* n) {
     Value* residual = n->input(3);
     graph_.set_input(n, 3, nullptr);
-    AOQ_ASSIGN(Node * sum, beside(*n, Op::add, {n->output(), residual}, {}, n->next()));
-    AOQ_ASSIGN(Node * last, activated(*n, sum, sum->next()));
+    AOQ_ASSIGN(Node * sum, node_beside(graph_, *n, Op::add, {n->output(), residual}, n->next()));
+    AOQ_ASSIGN(Node * last, split_activation(graph_, *n, sum, sum->next()));
     n->set_attribute("activation", std::string("none"));
     sum->reason.clear();
     last->reason.clear();
@@ -638,7 +609,7 @@ class Lowering {
                                    static_cast<std::int32_t>(out.zero_point), low, high));
     }
     Value* constant = graph_.constant(std::move(table), n, n->label() + ".table");
-    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, {}, n));
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, n));
     return accept(n, made, out);
   }
 

@@ -81,8 +81,8 @@ struct QuantizedInput {
 };
 
 Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorView x) {
-  if (how.dtype != DType::i8) {
-    return error(Code::unsupported, "activations of {}, expected i8", dtype_name(how.dtype));
+  if (how.dtype != DType::i8 && how.dtype != DType::u8) {
+    return error(Code::unsupported, "activations of {}, expected i8 or u8", dtype_name(how.dtype));
   }
   AOQ_ASSIGN(const std::vector<float> values, to_floats(x));
   for (float v : values) {
@@ -93,18 +93,27 @@ Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorV
   if (how.fixed) {
     AOQ_ASSIGN(const Blocks blocks, Blocks::make(x.shape, block));
     const auto count = static_cast<std::size_t>(blocks.count());
-    q.dtype = DType::i8;
-    q.range = whole_range(DType::i8);
+    q.dtype = how.dtype;
+    q.range = whole_range(how.dtype);
     q.scale.assign(count, static_cast<float>(how.fixed->scale));
     q.zero_point.assign(count, how.fixed->zero_point);
   } else {
-    const AffineFormula formula{how.mapping, DType::i8, whole_range(DType::i8), kInt8Eps, x.dtype, true, false};
+    const AffineFormula formula{how.mapping, how.dtype, whole_range(how.dtype), kInt8Eps, x.dtype, true, false};
     AOQ_ASSIGN(q, choose_qparams_affine(formula, x, block));
   }
-  AOQ_ASSIGN(const Tensor codes, quantize_affine(x, block, q));
+  Tensor wide;
+  TensorView arguments = x;
+  if (how.fixed && how.fixed_dtype == DType::f32 && x.dtype != DType::f32) {
+    AOQ_ASSIGN(wide, Tensor::make(DType::f32, {x.shape.begin(), x.shape.end()}));
+    std::ranges::copy(values, wide.mutable_as<float>().begin());
+    arguments = wide.view();
+  }
+  AOQ_ASSIGN(const Tensor codes, quantize_affine(arguments, block, q));
   QuantizedInput out;
   AOQ_ASSIGN(out.dequantized, dequantize_affine(codes.view(), block, q, x.dtype));
-  for (std::int8_t code : codes.as<std::int8_t>()) out.codes.push_back(code);
+  for (std::int64_t i = 0; i < codes.element_count(); ++i) {
+    out.codes.push_back(static_cast<std::int32_t>(load_integer(how.dtype, codes.bytes().data(), i)));
+  }
   const std::int64_t rows = x.element_count() / x.shape.back();
   const std::int64_t rows_per_block = rows / static_cast<std::int64_t>(q.scale.size());
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -163,6 +172,7 @@ class Layer {
   // The exact sum of codes, times the input's scale, less the part of its zero point, times the weight's scale.
   Status scaled_integers(TensorView x) {
     AOQ_ASSIGN(const QuantizedInput a, quantize_input(*weight_.activation, x));
+    if (weight_.codes.dtype() != DType::i8) return error(Code::invalid_argument, "weight codes are no i8");
     const std::span<const std::int8_t> w = weight_.codes.as<std::int8_t>();
     const auto depth_ = static_cast<std::size_t>(depth());
     for (std::size_t m = 0; m < a.scale.size(); ++m) {

@@ -18,11 +18,13 @@ namespace aoq::torchao {
 
 // What happens to the layer's input, of the shape [..., K], in front of the product.
 struct ActivationQuantization {
-  DType dtype = DType::i8;  // i8, or a float of 8 bits
+  DType dtype = DType::i8;  // or u8
   MappingType mapping = MappingType::symmetric;
   Granularity granularity{Granularity::Kind::token, 0};  // token, or tensor
   // Static: the scale of the whole tensor. Absent: chosen anew for every input.
   std::optional<TensorQParams> fixed;
+  // The type of that scale. PyTorch computes codes in the wider one of it and the input's.
+  DType fixed_dtype = DType::bf16;
 };
 
 enum class Product : std::uint8_t {
