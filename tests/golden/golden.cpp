@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "tests/golden/sections.h"
+
 namespace aoq::golden {
 namespace {
 
@@ -180,6 +182,11 @@ void Case::equal_relative(const Json& output, const Tensor& found, double tolera
 void Case::equal_number(std::string_view what, double expected, double found) {
   if (ulps_between(expected, found) == 0) return;
   fail(fmt::format("{}: expected {:.17g}, found {:.17g}", what, expected, found));
+}
+
+std::span<const Section> sections() {
+  static const Section all[] = {kObservers, kPrimitives, kFloats, kOps, kAlgorithms, kModels};
+  return all;
 }
 
 }  // namespace aoq::golden

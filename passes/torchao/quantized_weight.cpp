@@ -1,0 +1,313 @@
+#include "passes/torchao/quantized_weight.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "passes/quantize/arithmetic.h"
+#include "passes/quantize/primitives.h"
+
+namespace aoq::torchao {
+
+namespace {
+
+constexpr float kInt8Eps = 0x1p-23f;  // also for bf16, whose own would be 65536 times as large
+
+Status check_weight(TensorView weight) {
+  if (weight.shape.size() != 2) {
+    return error(Code::invalid_argument, "weight is {}, expected a matrix [N, K]", shape_to_string(weight.shape));
+  }
+  if (weight.element_count() == 0) {
+    return error(Code::invalid_argument, "weight is {}, expected at least one element", shape_to_string(weight.shape));
+  }
+  AOQ_ASSIGN(const std::vector<float> values, to_floats(weight));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    const auto columns = static_cast<std::size_t>(weight.shape[1]);
+    return error(Code::invalid_data, "weight [{}, {}] is {}, expected finite numbers", i / columns, i % columns,
+                 values[i]);
+  }
+  return {};
+}
+
+Result<QuantizedWeight> affine_weight(TensorView weight, const Granularity& granularity, const AffineFormula& formula) {
+  AOQ_TRY(check_weight(weight));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  AOQ_ASSIGN(out.block_size, block_size_of(granularity, weight.shape));
+  AOQ_ASSIGN(out.qparams, choose_qparams_affine(formula, weight, out.block_size));
+  AOQ_ASSIGN(out.codes, quantize_affine(weight, out.block_size, out.qparams));
+  return out;
+}
+
+QRange whole_range(DType dtype) {
+  return {static_cast<std::int64_t>(dtype_info(dtype).min), static_cast<std::int64_t>(dtype_info(dtype).max)};
+}
+
+// A matrix in fp32.
+struct Matrix {
+  std::vector<float> values;
+  std::int64_t rows = 0, columns = 0;
+  const float* row(std::int64_t i) const { return values.data() + i * columns; }
+};
+
+Result<Matrix> matrix_of(TensorView x) {
+  Matrix m;
+  AOQ_ASSIGN(m.values, to_floats(x));
+  m.columns = x.shape.back();
+  m.rows = m.columns == 0 ? 0 : x.element_count() / m.columns;
+  return m;
+}
+
+float dot(const float* a, const float* b, std::int64_t n) {
+  constexpr std::size_t kLanes = 8;
+  float sums[kLanes] = {};
+  const auto count = static_cast<std::size_t>(n);
+  std::size_t k = 0;
+  for (; k + kLanes <= count; k += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += a[k + lane] * b[k + lane];
+  }
+  float sum = 0;
+  for (; k < count; ++k) sum += a[k] * b[k];
+  for (float s : sums) sum += s;
+  return sum;
+}
+
+// Codes of the input, without their zero points, and what they are worth.
+struct QuantizedInput {
+  std::vector<std::int32_t> codes;
+  std::vector<float> scale;              // one per row
+  std::vector<std::int64_t> zero_point;  // one per row
+  Tensor dequantized;
+};
+
+Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorView x) {
+  if (how.dtype != DType::i8) {
+    return error(Code::unsupported, "activations of {}, expected i8", dtype_name(how.dtype));
+  }
+  AOQ_ASSIGN(const std::vector<float> values, to_floats(x));
+  for (float v : values) {
+    if (!std::isfinite(v)) return error(Code::invalid_data, "an activation is {}, expected finite numbers", v);
+  }
+  AOQ_ASSIGN(const std::vector<std::int64_t> block, block_size_of(how.granularity, x.shape));
+  QParams q;
+  if (how.fixed) {
+    AOQ_ASSIGN(const Blocks blocks, Blocks::make(x.shape, block));
+    const auto count = static_cast<std::size_t>(blocks.count());
+    q.dtype = DType::i8;
+    q.range = whole_range(DType::i8);
+    q.scale.assign(count, static_cast<float>(how.fixed->scale));
+    q.zero_point.assign(count, how.fixed->zero_point);
+  } else {
+    const AffineFormula formula{how.mapping, DType::i8, whole_range(DType::i8), kInt8Eps, x.dtype, true, false};
+    AOQ_ASSIGN(q, choose_qparams_affine(formula, x, block));
+  }
+  AOQ_ASSIGN(const Tensor codes, quantize_affine(x, block, q));
+  QuantizedInput out;
+  AOQ_ASSIGN(out.dequantized, dequantize_affine(codes.view(), block, q, x.dtype));
+  for (std::int8_t code : codes.as<std::int8_t>()) out.codes.push_back(code);
+  const std::int64_t rows = x.element_count() / x.shape.back();
+  const std::int64_t rows_per_block = rows / static_cast<std::int64_t>(q.scale.size());
+  for (std::int64_t i = 0; i < rows; ++i) {
+    out.scale.push_back(q.scale[static_cast<std::size_t>(i / rows_per_block)]);
+    out.zero_point.push_back(q.zero_point[static_cast<std::size_t>(i / rows_per_block)]);
+  }
+  return out;
+}
+
+class Layer {
+ public:
+  Layer(const QuantizedWeight& weight, std::vector<float> bias)
+      : weight_(weight), bias_(std::move(bias)), round_(weight.dtype) {}
+
+  Result<Tensor> run(TensorView x) {
+    std::vector<std::int64_t> shape(x.shape.begin(), x.shape.end());
+    shape.back() = weight_.codes.shape()[0];
+    AOQ_ASSIGN(y_, Tensor::make(weight_.dtype, shape));
+    const bool whole_rows = weight_.block_size[1] == weight_.codes.shape()[1];
+    if (weight_.product == Product::scaled && weight_.activation) {
+      AOQ_TRY(scaled_integers(x));
+    } else if (weight_.product == Product::scaled && whole_rows) {
+      AOQ_TRY(scaled_codes(x));
+    } else {
+      AOQ_TRY(dequantized(x));
+    }
+    return std::move(y_);
+  }
+
+ private:
+  std::int64_t columns() const { return weight_.codes.shape()[0]; }
+  std::int64_t depth() const { return weight_.codes.shape()[1]; }
+  float row_scale(std::int64_t n) const {
+    const std::vector<float>& scale = weight_.qparams.scale;
+    return scale.size() == 1 ? scale[0] : scale[static_cast<std::size_t>(n)];
+  }
+  float bias(std::int64_t n) const { return bias_.empty() ? 0.0f : bias_[static_cast<std::size_t>(n)]; }
+  void store(std::int64_t m, std::int64_t n, float y) {
+    store_from_double(weight_.dtype, y_.mutable_bytes().data(), m * columns() + n, y);
+  }
+
+  // sum(x * code) rounded, times the scale rounded, plus the bias.
+  Status scaled_codes(TensorView x) {
+    AOQ_ASSIGN(const Matrix a, matrix_of(x));
+    std::vector<float> codes(static_cast<std::size_t>(columns() * depth()));
+    dtype_info(weight_.codes.dtype()).to_float(weight_.codes.bytes().data(), 0, codes);
+    for (std::int64_t m = 0; m < a.rows; ++m) {
+      for (std::int64_t n = 0; n < columns(); ++n) {
+        const float sum = round_(dot(a.row(m), codes.data() + n * depth(), depth()));
+        store(m, n, round_(sum * row_scale(n)) + bias(n));
+      }
+    }
+    return {};
+  }
+
+  // The exact sum of codes, times the input's scale, less the part of its zero point, times the weight's scale.
+  Status scaled_integers(TensorView x) {
+    AOQ_ASSIGN(const QuantizedInput a, quantize_input(*weight_.activation, x));
+    const std::span<const std::int8_t> w = weight_.codes.as<std::int8_t>();
+    const auto depth_ = static_cast<std::size_t>(depth());
+    for (std::size_t m = 0; m < a.scale.size(); ++m) {
+      for (std::int64_t n = 0; n < columns(); ++n) {
+        std::int64_t sum = 0, weight_sum = 0;
+        const std::size_t row = static_cast<std::size_t>(n) * depth_;
+        for (std::size_t k = 0; k < depth_; ++k) {
+          sum += a.codes[m * depth_ + k] * w[row + k];
+          weight_sum += w[row + k];
+        }
+        float y = round_(round_(static_cast<float>(sum)) * a.scale[m]);
+        const float shift = round_(static_cast<float>(a.zero_point[m]) * a.scale[m]);
+        y = round_(y - round_(shift * round_(static_cast<float>(weight_sum))));
+        store(static_cast<std::int64_t>(m), n, round_(y * row_scale(n)) + bias(n));
+      }
+    }
+    return {};
+  }
+
+  Status dequantized(TensorView x) {
+    Tensor replaced;
+    if (weight_.activation) {
+      AOQ_ASSIGN(QuantizedInput a, quantize_input(*weight_.activation, x));
+      replaced = std::move(a.dequantized);
+      x = replaced.view();
+    }
+    AOQ_ASSIGN(const Tensor w, dequantize(weight_));
+    AOQ_ASSIGN(const Matrix a, matrix_of(x));
+    AOQ_ASSIGN(const Matrix b, matrix_of(w.view()));
+    for (std::int64_t m = 0; m < a.rows; ++m) {
+      for (std::int64_t n = 0; n < columns(); ++n) store(m, n, dot(a.row(m), b.row(n), depth()) + bias(n));
+    }
+    return {};
+  }
+
+  const QuantizedWeight& weight_;
+  const std::vector<float> bias_;
+  const Rounding round_;
+  Tensor y_;
+};
+
+Result<Tensor> pre_scaled(const QuantizedWeight& weight, TensorView x) {
+  AOQ_ASSIGN(std::vector<float> values, to_floats(x));
+  const Rounding round(x.dtype);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = round(values[i] * weight.pre_scale[i % weight.pre_scale.size()]);
+  AOQ_ASSIGN(Tensor out, Tensor::make(x.dtype, {x.shape.begin(), x.shape.end()}));
+  dtype_info(x.dtype).from_float(values, out.mutable_bytes().data(), 0);
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> QuantizedWeight::parameter_shape() const {
+  std::vector<std::int64_t> shape;
+  for (std::size_t i = 0; i < block_size.size(); ++i) shape.push_back(codes.shape()[i] / block_size[i]);
+  return shape;
+}
+
+Result<QuantizedWeight> int8_weight(TensorView weight, const Granularity& granularity) {
+  const AffineFormula formula{
+      MappingType::symmetric, DType::i8, whole_range(DType::i8), kInt8Eps, weight.dtype, true, false};
+  AOQ_ASSIGN(QuantizedWeight out, affine_weight(weight, granularity, formula));
+  out.product = Product::scaled;
+  return out;
+}
+
+Result<QuantizedWeight> intx_weight(TensorView weight, const IntxForm& form) {
+  const bool fits = is_signed_integer(form.dtype) && dtype_info(form.dtype).bits <= 8;
+  if (!fits) return error(Code::invalid_argument, "weight codes of {}, expected i1 to i8", dtype_name(form.dtype));
+  const bool by_group = form.granularity.kind == Granularity::Kind::group;
+  if (!by_group && form.granularity != Granularity{Granularity::Kind::axis, 0}) {
+    return error(Code::invalid_argument, "granularity is {}, expected PerGroup(g) or PerAxis(0)",
+                 to_string(form.granularity));
+  }
+  const AffineFormula formula{
+      form.mapping, form.dtype, whole_range(form.dtype), machine_epsilon(weight.dtype), weight.dtype, true, false};
+  AOQ_ASSIGN(QuantizedWeight out, affine_weight(weight, form.granularity, formula));
+  if (form.scale_dtype) {
+    const Rounding round(*form.scale_dtype);
+    for (float& scale : out.qparams.scale) scale = round(scale);
+  }
+  return out;
+}
+
+Result<QuantizedWeight> int4_weight(TensorView weight, std::int64_t group_size) {
+  AOQ_TRY(check_weight(weight));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  AOQ_ASSIGN(out.block_size, block_size_of({Granularity::Kind::group, group_size}, weight.shape));
+  AOQ_ASSIGN(const Blocks blocks, Blocks::make(weight.shape, out.block_size));
+  AOQ_ASSIGN(const BlockRanges ranges, block_ranges(weight, blocks));
+  out.qparams.dtype = DType::u4;
+  out.qparams.range = whole_range(DType::u4);
+  for (std::size_t b = 0; b < ranges.min.size(); ++b) {
+    const float scale = std::max(ranges.max[b] - ranges.min[b], 1e-6f) / 15.0f;
+    out.qparams.scale.push_back(scale);
+    out.qparams.float_zero_point.push_back(ranges.min[b] + 8.0f * scale);
+  }
+  AOQ_ASSIGN(const std::vector<float> values, to_floats(weight));
+  AOQ_ASSIGN(out.codes, Tensor::make(DType::u4, {weight.shape.begin(), weight.shape.end()}));
+  std::byte* codes = out.codes.mutable_bytes().data();
+  blocks.for_each_run([&](std::int64_t block, std::int64_t begin, std::int64_t size) {
+    const auto b = static_cast<std::size_t>(block);
+    for (std::int64_t i = begin; i < begin + size; ++i) {
+      const float scaled = (values[static_cast<std::size_t>(i)] - ranges.min[b]) / out.qparams.scale[b];
+      store_integer(DType::u4, codes, i, static_cast<std::int64_t>(std::clamp(std::nearbyintf(scaled), 0.0f, 15.0f)));
+    }
+  });
+  const Rounding round(weight.dtype);
+  for (float& v : out.qparams.scale) v = round(v);
+  for (float& v : out.qparams.float_zero_point) v = round(v);
+  return out;
+}
+
+Result<Tensor> dequantize(const QuantizedWeight& weight) {
+  if (weight.qparams.float_zero_point.empty()) {
+    return dequantize_affine(weight.codes.view(), weight.block_size, weight.qparams, weight.dtype);
+  }
+  return dequantize_tinygemm(weight.codes.view(), weight.block_size, weight.qparams, weight.dtype);
+}
+
+Result<Tensor> linear(const QuantizedWeight& weight, TensorView x, const Tensor* bias) {
+  const std::int64_t depth = weight.codes.shape()[1];
+  if (x.dtype != weight.dtype || x.shape.empty() || x.shape.back() != depth) {
+    return error(Code::invalid_argument, "input is {}{}, expected {}[..., {}]", dtype_name(x.dtype),
+                 shape_to_string(x.shape), dtype_name(weight.dtype), depth);
+  }
+  std::vector<float> bias_values;
+  if (bias != nullptr) {
+    AOQ_ASSIGN(bias_values, to_floats(bias->view()));
+    if (static_cast<std::int64_t>(bias_values.size()) != weight.codes.shape()[0]) {
+      return error(Code::invalid_argument, "bias has {} elements, expected {}", bias_values.size(),
+                   weight.codes.shape()[0]);
+    }
+  }
+  Tensor scaled;
+  if (!weight.pre_scale.empty()) {
+    if (static_cast<std::int64_t>(weight.pre_scale.size()) != depth) {
+      return error(Code::invalid_argument, "pre_scale has {} elements, expected {}", weight.pre_scale.size(), depth);
+    }
+    AOQ_ASSIGN(scaled, pre_scaled(weight, x));
+    x = scaled.view();
+  }
+  return Layer(weight, std::move(bias_values)).run(x);
+}
+
+}  // namespace aoq::torchao
