@@ -15,7 +15,7 @@ namespace aoq {
 enum class FloatSpecials : std::uint8_t {
   ieee,                  // the highest exponent is infinity (mantissa 0) and NaN: f16, bf16, e5m2
   nan_only,              // all ones is NaN, no infinity ("fn"): e4m3fn
-  none,                  // every code is a finite number: e2m1, e2m3, e3m2
+  none,                  // every code is a finite number: e2m0, e3m0, e2m1, e2m2, e3m1, e2m3, e3m2
   negative_zero_is_nan,  // the code of -0 is the one NaN, no infinity ("fnuz")
 };
 

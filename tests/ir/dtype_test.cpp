@@ -11,6 +11,7 @@
 
 #include "ir/checked.h"
 #include "ir/float_format.h"
+#include "ir/tensor.h"
 
 namespace aoq {
 namespace {
@@ -129,8 +130,8 @@ TEST_CASE("the short ways of f16 and bf16 equal the general codec") {
 }
 
 TEST_CASE("overflow saturates or becomes infinity by type") {
-  for (DType d :
-       {DType::f8_e4m3fn, DType::f6_e2m3, DType::f6_e3m2, DType::f4_e2m1, DType::f8_e4m3fnuz, DType::f8_e5m2fnuz}) {
+  for (DType d : {DType::f8_e4m3fn, DType::f6_e2m3, DType::f6_e3m2, DType::f5_e2m2, DType::f5_e3m1, DType::f4_e2m1,
+                  DType::f4_e3m0, DType::f3_e2m0, DType::f8_e4m3fnuz, DType::f8_e5m2fnuz}) {
     CAPTURE(dtype_name(d));
     for (float x : {1e30f, kInfinity}) {
       CHECK(convert(d, x) == dtype_info(d).max);
@@ -154,7 +155,7 @@ TEST_CASE("NaN by type") {
     const DTypeInfo& info = dtype_info(d);
     const float y = convert(d, kNan);
     if (is_integer(d)) CHECK(y == 0);
-    if (d == DType::f4_e2m1 || d == DType::f6_e2m3 || d == DType::f6_e3m2) CHECK(y == info.max);
+    if (is_float(d) && info.bits < 8) CHECK(y == info.max);
     if (info.bits >= 8 && (is_float(d) || d == DType::f8_e8m0)) CHECK(std::isnan(y));
   }
 }
@@ -234,6 +235,59 @@ TEST_CASE("element 0 lies in the least significant bits") {
   store_integer(DType::u3, three, 2, 7);  // bits 6, 7 and 8
   CHECK(three[0] == std::byte{0xc0});
   CHECK(three[1] == std::byte{0x01});
+}
+
+TEST_CASE("formats without mantissa bits are powers of two, beside zero") {
+  const std::byte three[] = {std::byte{0x88}, std::byte{0xc6}, std::byte{0xfa}};  // codes 0 to 7, three bits each
+  std::vector<float> values(8);
+  dtype_info(DType::f3_e2m0).to_float(three, 0, values);
+  CHECK(values == std::vector<float>{0, 1, 2, 4, 0, -1, -2, -4});
+  CHECK(std::signbit(values[4]));
+  const float e3m0[] = {0, 0.25f, 0.5f, 1, 2, 4, 8, 16};
+  for (int code = 0; code < 8; ++code) {
+    const std::byte packed = static_cast<std::byte>(code | (code | 8) << 4);
+    CHECK(load_as_double(DType::f4_e3m0, &packed, 0) == e3m0[code]);
+    CHECK(load_as_double(DType::f4_e3m0, &packed, 1) == -e3m0[code]);
+  }
+  // Between 2 (code 2) and 4 (code 3) the tie goes to the even code.
+  CHECK(convert(DType::f3_e2m0, 3.0f) == 2.0f);
+  CHECK(convert(DType::f3_e2m0, 1.5f) == 2.0f);
+  CHECK(convert(DType::f3_e2m0, 0.5f) == 0.0f);
+}
+
+TEST_CASE("the buffer of n elements has ceil(n * bits / 8) bytes") {
+  for (DType d : every_dtype()) {
+    CAPTURE(dtype_name(d));
+    const std::int64_t bits = dtype_info(d).bits;
+    for (std::int64_t n : {0, 1, 2, 3, 5, 8, 13, 64}) {
+      const Result<Tensor> t = Tensor::make(d, {n});
+      REQUIRE(t.ok());
+      CHECK(t->byte_size() == (n * bits + 7) / 8);
+    }
+  }
+}
+
+TEST_CASE("packed floats at odd offsets do not disturb their neighbours") {
+  std::mt19937 random(4);
+  for (DType d : every_dtype()) {
+    const DTypeInfo& info = dtype_info(d);
+    if (info.bits > 8 || !is_float(d)) continue;
+    CAPTURE(info.name);
+    const std::int64_t count = 41;
+    std::vector<std::byte> buffer(*checked::packed_bytes(count, static_cast<std::uint64_t>(info.bits)));
+    std::vector<float> model(count, 0.0f);
+    const std::vector<std::byte> codes = all_codes(d);
+    for (int step = 0; step < 1000; ++step) {
+      const std::int64_t at = random() % count;
+      const double value = load_as_double(d, codes.data(), random() % (std::int64_t{1} << info.bits));
+      if (std::isnan(value)) continue;
+      model[at] = static_cast<float>(value);
+      store_from_double(d, buffer.data(), at, value);
+      std::vector<float> values(count);
+      info.to_float(buffer.data(), 0, values);
+      REQUIRE(values == model);
+    }
+  }
 }
 
 TEST_CASE("the overflow of a format without infinity can be asked to be NaN") {
