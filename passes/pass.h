@@ -33,8 +33,8 @@ struct PassContext {
   CalibrationData* data = nullptr;
   Ranges* ranges = nullptr;
   std::vector<torchao::LayerReport>* layers = nullptr;  // what became of layers that a recipe's "configs" name
-  std::vector<std::string>* warnings = nullptr;  // where stages put what may be a mistake and is none for sure
-  bool has_checked_names = false;                // of the recipe, against the graph before rewrites
+  std::vector<std::string>* warnings = nullptr;         // where stages put what may be a mistake and is none for sure
+  bool has_checked_names = false;                       // of the recipe, against the graph before rewrites
 };
 
 enum class PassKind : std::uint8_t { rewrite, stage };

@@ -42,7 +42,10 @@ Status quantize_layers(Graph& graph, PassContext& context) {
 }
 
 bool has_observers(const Graph& graph) {
-  return std::ranges::any_of(graph.nodes(), [](const Node* n) { return n->is(Op::observe); });
+  for (const Node* n : graph.nodes()) {
+    if (n->is(Op::observe)) return true;
+  }
+  return false;
 }
 
 // traced to quantized.
@@ -71,7 +74,8 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
     if (is_fx) AOQ_TRY(fx::fuse_fx(graph, *context.recipe));
   }
   if (options.last == Stage::traced) return {};
-  const bool has_configs = options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->configs.empty();
+  const bool has_configs =
+      options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->configs.empty();
   if (has_configs && graph.stage == Stage::traced) AOQ_TRY(quantize_layers(graph, context));
   if (options.mode != QuantMode::none) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};

@@ -92,10 +92,10 @@ void QuantizeFlags::declare(Flags& flags) {
                "How (default: static with --calibrate or --ranges, else none)");
   flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
   flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
-  flags.text(
-      "--recipe", "FILE.json", recipe,
-      "What to quantize, and how: a file, fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn, or a configuration for linear layers "
-      "such as int8-weight-only, int4-weight-only, int8-dynamic, 8da4w (default: the built-in recipe)");
+  flags.text("--recipe", "FILE.json", recipe,
+             "What to quantize, and how: a file, fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn, or a configuration for "
+             "linear layers "
+             "such as int8-weight-only, int4-weight-only, int8-dynamic, 8da4w (default: the built-in recipe)");
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");

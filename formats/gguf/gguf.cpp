@@ -76,12 +76,12 @@ struct ElementType {
 };
 
 constexpr ElementType kTypes[] = {
-    {0, "F32", 128, DType::f32, nullptr},   {1, "F16", 64, DType::f16, nullptr},
+    {0, "F32", 128, DType::f32, nullptr},     {1, "F16", 64, DType::f16, nullptr},
     {2, "Q4_0", 18, std::nullopt, read_q4_0}, {3, "Q4_1", 20, std::nullopt, read_q4_1},
     {6, "Q5_0", 22, std::nullopt, read_q5_0}, {7, "Q5_1", 24, std::nullopt, read_q5_1},
     {8, "Q8_0", 34, std::nullopt, read_q8_0}, {24, "I8", 32, DType::i8, nullptr},
-    {25, "I16", 64, DType::i16, nullptr},   {26, "I32", 128, DType::i32, nullptr},
-    {27, "I64", 256, DType::i64, nullptr},  {28, "F64", 256, DType::f64, nullptr},
+    {25, "I16", 64, DType::i16, nullptr},     {26, "I32", 128, DType::i32, nullptr},
+    {27, "I64", 256, DType::i64, nullptr},    {28, "F64", 256, DType::f64, nullptr},
     {30, "BF16", 64, DType::bf16, nullptr},
 };
 
@@ -153,16 +153,26 @@ class Reader {
 
   Result<GgufValue> value(std::uint32_t type, int depth) {
     switch (type) {
-      case kU8: return scalar<std::uint8_t, std::int64_t>();
-      case kI8: return scalar<std::int8_t, std::int64_t>();
-      case kU16: return scalar<std::uint16_t, std::int64_t>();
-      case kI16: return scalar<std::int16_t, std::int64_t>();
-      case kU32: return scalar<std::uint32_t, std::int64_t>();
-      case kI32: return scalar<std::int32_t, std::int64_t>();
-      case kU64: return scalar<std::uint64_t, std::int64_t>();
-      case kI64: return scalar<std::int64_t, std::int64_t>();
-      case kF32: return scalar<float, double>();
-      case kF64: return scalar<double, double>();
+      case kU8:
+        return scalar<std::uint8_t, std::int64_t>();
+      case kI8:
+        return scalar<std::int8_t, std::int64_t>();
+      case kU16:
+        return scalar<std::uint16_t, std::int64_t>();
+      case kI16:
+        return scalar<std::int16_t, std::int64_t>();
+      case kU32:
+        return scalar<std::uint32_t, std::int64_t>();
+      case kI32:
+        return scalar<std::int32_t, std::int64_t>();
+      case kU64:
+        return scalar<std::uint64_t, std::int64_t>();
+      case kI64:
+        return scalar<std::int64_t, std::int64_t>();
+      case kF32:
+        return scalar<float, double>();
+      case kF64:
+        return scalar<double, double>();
       case kBool: {
         AOQ_ASSIGN(const std::uint8_t b, number<std::uint8_t>("a setting"));
         return GgufValue(b != 0);
@@ -171,8 +181,10 @@ class Reader {
         AOQ_ASSIGN(std::string s, text("a setting", limits_.metadata_bytes));
         return GgufValue(std::move(s));
       }
-      case kArray: return array(depth);
-      default: return bad("a setting has the type {}, expected 0 to 12", type);
+      case kArray:
+        return array(depth);
+      default:
+        return bad("a setting has the type {}, expected 0 to 12", type);
     }
   }
 
@@ -187,10 +199,14 @@ class Reader {
     std::vector<std::string> strings;
     for (std::uint64_t i = 0; i < size; ++i) {
       AOQ_ASSIGN(GgufValue element, value(type, depth + 1));
-      if (auto* s = std::get_if<std::string>(&element)) strings.push_back(std::move(*s));
-      else if (const auto* r = std::get_if<double>(&element)) reals.push_back(*r);
-      else if (const auto* b = std::get_if<bool>(&element)) integers.push_back(*b ? 1 : 0);
-      else integers.push_back(std::get<std::int64_t>(element));
+      if (auto* s = std::get_if<std::string>(&element))
+        strings.push_back(std::move(*s));
+      else if (const auto* r = std::get_if<double>(&element))
+        reals.push_back(*r);
+      else if (const auto* b = std::get_if<bool>(&element))
+        integers.push_back(*b ? 1 : 0);
+      else
+        integers.push_back(std::get<std::int64_t>(element));
     }
     if (type == kString) return GgufValue(std::move(strings));
     if (type == kF32 || type == kF64) return GgufValue(std::move(reals));
@@ -240,8 +256,10 @@ class Reader {
     AOQ_ASSIGN(t.type, number<std::uint32_t>("a tensor"));
     AOQ_ASSIGN(const std::uint64_t offset, number<std::uint64_t>("a tensor"));
     if (type_of(t.type) == nullptr) {
-      return error(Code::unsupported, "gguf: \"{}\" has elements of type {}; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
-                   "Q8_0 and integers are read", t.name, t.type);
+      return error(Code::unsupported,
+                   "gguf: \"{}\" has elements of type {}; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
+                   "Q8_0 and integers are read",
+                   t.name, t.type);
     }
     if (offset % alignment_ != 0) return bad("\"{}\" begins at {}, no multiple of {}", t.name, offset, alignment_);
     offsets_.push_back(offset);

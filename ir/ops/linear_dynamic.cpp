@@ -128,7 +128,6 @@ const OpDef kOpDef_linear_dynamic = {
     .attributes = {{ops::kWeightGroup,
                     {"symmetric", AttributeKind::boolean, "false", "of x, unless it has a given scale"},
                     {"eps", AttributeKind::real, "1.1920928955078125e-07", "the smallest scale of a row of x"}}},
-    .traits = kLoweredOnly,
     .rule = QuantRule::float_only,
     .infer = infer,
     .reference = reference,

@@ -94,7 +94,6 @@ const OpDef kOpDef_linear_weight_only = {
         "points have 2^(bits - 1) for zero. Scale and zero_point are [N, ceil(K / group)].",
     .inputs = {{{"x"}, {"weight"}, {"scale"}, {"zero_point", Arity::optional}, {"bias", Arity::optional}}},
     .attributes = {{ops::kWeightGroup}},
-    .traits = kLoweredOnly,
     .rule = QuantRule::float_only,
     .infer = [](const InferContext& c) -> Result<std::vector<Type>> {
       AOQ_ASSIGN(std::vector<Dim> shape, ops::infer_narrow_linear(c, ops::FloatZeroPoints::yes));

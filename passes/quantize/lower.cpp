@@ -609,7 +609,7 @@ class Lowering {
                                    static_cast<std::int32_t>(out.zero_point), low, high));
     }
     Value* constant = graph_.constant(std::move(table), n, n->label() + ".table");
-    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, n));
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, {}, n));
     return accept(n, made, out);
   }
 

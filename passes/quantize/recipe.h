@@ -16,7 +16,8 @@
 // "quantized_inputs", "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be
 // the name of one of PyTorch's ("default_dynamic_qconfig").
 //
-// "configs" quantizes linear layers by torchao's configurations (passes/torchao/quantize_model.h), before anything else:
+// "configs" quantizes linear layers by torchao's configurations (passes/torchao/quantize_model.h), before anything
+// else:
 // [["re:layers\\..*", {"type": "Int4WeightOnlyConfig"}], ["head", null], ["_default", {...}]], or an object where the
 // order does not matter.
 //

@@ -152,7 +152,8 @@ class Observation {
   // A graph's own inputs are made by no op.
   Status see_inputs(const std::vector<Tensor>& batch) {
     const std::vector<Node*> inputs = graph_.input_nodes();
-    for (std::size_t i = 0; i < inputs.size() && i < batch.size(); ++i) AOQ_TRY(see(inputs[i]->output(), batch[i].view()));
+    for (std::size_t i = 0; i < inputs.size() && i < batch.size(); ++i)
+      AOQ_TRY(see(inputs[i]->output(), batch[i].view()));
     return {};
   }
 
@@ -181,7 +182,8 @@ Status observe(const Graph& graph, std::vector<Layer>& layers, const ModelOption
     layer.observer = std::move(*observer);
     if (layer.observer == nullptr) continue;
     if (options.data == nullptr) {
-      return with_layer(error(Code::invalid_argument, "{} learns from data: give calibration data", config->type), layer);
+      return with_layer(error(Code::invalid_argument, "{} learns from data: give calibration data", config->type),
+                        layer);
     }
     observation.add(layer);
     is_needed = true;

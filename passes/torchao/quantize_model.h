@@ -37,13 +37,14 @@ struct ModelOptions {
 // What became of a layer.
 struct LayerReport {
   std::string module;
-  std::string type;          // of its configuration; empty: none was wanted
-  std::string kept_because;  // why it stayed in float, else empty
+  std::string type;           // of its configuration; empty: none was wanted
+  std::string kept_because;   // why it stayed in float, else empty
   double relative_error = 0;  // of the weight: |w - quantized| / |w|, with the pre-scale undone
   double bits_per_weight = 32;
 };
 
-// Errors name the layer: invalid_argument for a name that no layer has, a pattern that is none, or data that are missing.
+// Errors name the layer: invalid_argument for a name that no layer has, a pattern that is none, or data that are
+// missing.
 Result<std::vector<LayerReport>> quantize(Graph& graph, const ConfigRules& rules, const ModelOptions& options = {});
 Result<std::vector<LayerReport>> quantize(Graph& graph, const Config& config, const ModelOptions& options = {});
 

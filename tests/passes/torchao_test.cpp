@@ -28,29 +28,31 @@ Config config_of(const char* json) {
 // ---- configurations
 
 TEST_CASE("a configuration reads back what it prints, with its defaults") {
-  const Config config = config_of(R"({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4"})");
+  const Config config = config_of(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4"})j");
   CHECK(config.fields.dtype("weight_dtype") == DType::i4);
   CHECK(config.fields.string("granularity") == "PerAxis(0)");
   CHECK(config_of(print_config(config).c_str()) == config);
 }
 
 TEST_CASE("torchao's own JSON is read: types, dtypes, enumerations and granularities") {
-  const Config config = config_of(R"({"_type": "Int8DynamicActivationIntxWeightConfig", "_version": 2, "_data": {
+  const Config config = config_of(R"j({"_type": "Int8DynamicActivationIntxWeightConfig", "_version": 2, "_data": {
       "weight_dtype": {"_type": "torch.dtype", "_data": "int4"},
       "weight_granularity": {"_type": "PerGroup", "_version": 1, "_data": {"group_size": 64}},
       "weight_mapping_type": {"_type": "MappingType", "_data": "SYMMETRIC"},
-      "intx_packing_format": {"_type": "IntxPackingFormat", "_data": "UNPACKED_TO_INT8"}, "weight_scale_dtype": null}})");
+      "intx_packing_format": {"_type": "IntxPackingFormat", "_data": "UNPACKED_TO_INT8"}, "weight_scale_dtype": null}})j");
   CHECK(config.fields.dtype("weight_dtype") == DType::i4);
   CHECK(granularity_field(config, "weight_granularity").value() == Granularity{Granularity::Kind::group, 64});
   CHECK(mapping_field(config, "weight_mapping_type").value() == MappingType::symmetric);
 }
 
 TEST_CASE("unknown types, fields and values are named, with the nearest known one") {
-  CHECK(says(parse_config(R"({"type": "Int4WeightOnly"})").status(), "did you mean Int4WeightOnlyConfig?"));
-  CHECK(says(parse_config(R"({"type": "Int4WeightOnlyConfig", "groupsize": 32})").status(), "did you mean group_size?"));
-  CHECK(says(parse_config(R"({"type": "Int4WeightOnlyConfig", "group_size": "x"})").status(), "expected integer"));
-  CHECK(says(parse_config(R"({"type": "IntxWeightOnlyConfig", "weight_dtype": "int12"})").status(), "expected a dtype"));
-  CHECK(says(parse_config(R"({"fields": 1})").status(), "type"));
+  CHECK(says(parse_config(R"j({"type": "Int4WeightOnly"})j").status(), "did you mean Int4WeightOnlyConfig?"));
+  CHECK(says(parse_config(R"j({"type": "Int4WeightOnlyConfig", "groupsize": 32})j").status(),
+             "did you mean group_size?"));
+  CHECK(says(parse_config(R"j({"type": "Int4WeightOnlyConfig", "group_size": "x"})j").status(), "expected integer"));
+  CHECK(says(parse_config(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int12"})j").status(),
+             "expected a dtype"));
+  CHECK(says(parse_config(R"j({"fields": 1})j").status(), "type"));
 }
 
 // ---- weights
@@ -65,19 +67,20 @@ Result<Quantized> quantized(const char* json, const Tensor& w) {
 
 TEST_CASE("weights that cannot be quantized are typed errors; constant and zero ones have finite scales") {
   Tensor w = matrix({4, 32}, 1);
-  CHECK(says(quantized(R"({"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(24)"})", w).status(), "24"));
+  CHECK(says(quantized(R"j({"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(24)"})j", w).status(), "24"));
   w.mutable_as<float>()[37] = std::numeric_limits<float>::quiet_NaN();
-  const Status nan = quantized(R"({"type": "Int8WeightOnlyConfig"})", w).status();
+  const Status nan = quantized(R"j({"type": "Int8WeightOnlyConfig"})j", w).status();
   CHECK(nan.code() == Code::invalid_data);
   CHECK(says(nan, "weight [1, 5] is nan"));
   w.mutable_as<float>()[37] = std::numeric_limits<float>::infinity();
-  CHECK(says(quantized(R"({"type": "Int4WeightOnlyConfig", "group_size": 32})", w).status(), "inf"));
+  CHECK(says(quantized(R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j", w).status(), "inf"));
   for (const float value : {0.0f, 1e-42f, 3.0f, -3.0f}) {
     std::ranges::fill(w.mutable_as<float>(), value);
-    for (const char* json :
-         {R"({"type": "Int8WeightOnlyConfig"})", R"({"type": "Int4WeightOnlyConfig", "group_size": 32})",
-          R"({"type": "IntxWeightOnlyConfig", "weight_dtype": "int2", "mapping_type": "asymmetric"})",
-          R"({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4", "mapping_type": "symmetric_no_clipping_err"})"}) {
+    for (
+        const char* json :
+        {R"j({"type": "Int8WeightOnlyConfig"})j", R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j",
+         R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int2", "mapping_type": "asymmetric"})j",
+         R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4", "mapping_type": "symmetric_no_clipping_err"})j"}) {
       const Result<Quantized> q = quantized(json, w);
       REQUIRE(q.ok());
       for (float scale : q->weight->qparams.scale) CHECK((std::isfinite(scale) && scale > 0.0f));
@@ -86,11 +89,11 @@ TEST_CASE("weights that cannot be quantized are typed errors; constant and zero 
     }
   }
   const Tensor empty = Tensor::make(DType::f32, {0, 8}).value();
-  CHECK(quantized(R"({"type": "Int8WeightOnlyConfig"})", empty).status().code() == Code::invalid_argument);
+  CHECK(quantized(R"j({"type": "Int8WeightOnlyConfig"})j", empty).status().code() == Code::invalid_argument);
 }
 
 TEST_CASE("int4 leaves layers in float whose depth its groups do not divide, as torchao does") {
-  const Result<Quantized> q = quantized(R"({"type": "Int4WeightOnlyConfig", "group_size": 24})", matrix({4, 32}, 1));
+  const Result<Quantized> q = quantized(R"j({"type": "Int4WeightOnlyConfig", "group_size": 24})j", matrix({4, 32}, 1));
   REQUIRE(q.ok());
   CHECK(!q->weight);
   CHECK(q->kept_because == "32 inputs are no multiple of group_size 24");
@@ -142,7 +145,7 @@ TEST_CASE("every layer becomes one op on narrow codes, with its activation behin
   Graph graph = network();
   const Graph exact = network();
   const Result<std::vector<LayerReport>> layers =
-      quantize(graph, config_of(R"({"type": "Int4WeightOnlyConfig", "group_size": 8})"));
+      quantize(graph, config_of(R"j({"type": "Int4WeightOnlyConfig", "group_size": 8})j"));
   REQUIRE(layers.ok());
   CHECK(ops_of(graph) == std::vector<std::string>{"first:linear_weight_only", "first:relu", "second:linear_weight_only",
                                                   "head:linear_weight_only"});
@@ -155,9 +158,9 @@ TEST_CASE("every layer becomes one op on narrow codes, with its activation behin
 
 TEST_CASE("names go before patterns, patterns in their order, and null leaves a layer alone") {
   Graph graph = network();
-  const std::optional<Config> int8 = config_of(R"({"type": "Int8WeightOnlyConfig"})");
-  const std::optional<Config> dynamic = config_of(R"({"type": "Int8DynamicActivationInt8WeightConfig"})");
-  const std::optional<Config> int4 = config_of(R"({"type": "Int4WeightOnlyConfig", "group_size": 8})");
+  const std::optional<Config> int8 = config_of(R"j({"type": "Int8WeightOnlyConfig"})j");
+  const std::optional<Config> dynamic = config_of(R"j({"type": "Int8DynamicActivationInt8WeightConfig"})j");
+  const std::optional<Config> int4 = config_of(R"j({"type": "Int4WeightOnlyConfig", "group_size": 8})j");
   const ConfigRules rules = {
       {"_default", int8}, {"re:s.*", dynamic}, {"re:second", int4}, {"head", std::nullopt}, {"first.weight", int4}};
   const Result<std::vector<LayerReport>> layers = quantize(graph, rules);
@@ -165,8 +168,8 @@ TEST_CASE("names go before patterns, patterns in their order, and null leaves a 
   CHECK(layers->at(0).type == "Int4WeightOnlyConfig");
   CHECK(layers->at(1).type == "Int8DynamicActivationInt8WeightConfig");
   CHECK(layers->at(2).kept_because == "its configuration is null");
-  CHECK(ops_of(graph) == std::vector<std::string>{"first:linear_weight_only", "first:relu", "second:linear_dynamic",
-                                                  "head:linear"});
+  CHECK(ops_of(graph) ==
+        std::vector<std::string>{"first:linear_weight_only", "first:relu", "second:linear_dynamic", "head:linear"});
 }
 
 TEST_CASE("a filter chooses by module and node") {
@@ -174,7 +177,7 @@ TEST_CASE("a filter chooses by module and node") {
   ModelOptions options;
   options.filter = [](const std::string& module, const Node&) { return module != "second"; };
   const Result<std::vector<LayerReport>> layers =
-      quantize(graph, config_of(R"({"type": "Int8WeightOnlyConfig"})"), options);
+      quantize(graph, config_of(R"j({"type": "Int8WeightOnlyConfig"})j"), options);
   REQUIRE(layers.ok());
   CHECK(layers->size() == 2);
   CHECK(ops_of(graph)[2] == "second:linear");
@@ -182,7 +185,7 @@ TEST_CASE("a filter chooses by module and node") {
 
 TEST_CASE("a name that no layer has, and a pattern that is none, are errors before anything changes") {
   Graph graph = network();
-  const std::optional<Config> int8 = config_of(R"({"type": "Int8WeightOnlyConfig"})");
+  const std::optional<Config> int8 = config_of(R"j({"type": "Int8WeightOnlyConfig"})j");
   const Status unknown = quantize(graph, {{"secnd", int8}}).status();
   CHECK(unknown.id() == ErrorId::recipe_unmatched);
   CHECK(says(unknown, "did you mean second?"));
@@ -193,8 +196,9 @@ TEST_CASE("a name that no layer has, and a pattern that is none, are errors befo
 TEST_CASE("a static scale is learnt from data, and missing data are named") {
   Graph graph = network();
   const Graph exact = network();
-  const Config config = config_of(R"({"type": "Int8StaticActivationInt8WeightConfig"})");
-  CHECK(says(quantize(graph, config).status(), "layer \"first\": Int8StaticActivationInt8WeightConfig learns from data"));
+  const Config config = config_of(R"j({"type": "Int8StaticActivationInt8WeightConfig"})j");
+  CHECK(
+      says(quantize(graph, config).status(), "layer \"first\": Int8StaticActivationInt8WeightConfig learns from data"));
   testing::Batches data({5, 32}, 4);
   ModelOptions options;
   options.data = &data;
@@ -204,12 +208,13 @@ TEST_CASE("a static scale is learnt from data, and missing data are named") {
 }
 
 TEST_CASE("the graph's layer computes what the tensors' layer does") {
-  for (const char* json : {R"({"type": "Int8WeightOnlyConfig"})", R"({"type": "Int4WeightOnlyConfig", "group_size": 8})",
-                           R"({"type": "Int8DynamicActivationInt8WeightConfig"})",
-                           R"({"type": "Int8DynamicActivationInt8WeightConfig", "act_mapping_type": "asymmetric"})",
-                           R"({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4",
-                               "weight_granularity": "PerGroup(16)", "weight_mapping_type": "asymmetric"})",
-                           R"({"type": "IntxWeightOnlyConfig", "weight_dtype": "int3", "granularity": "PerGroup(8)"})"}) {
+  for (const char* json :
+       {R"j({"type": "Int8WeightOnlyConfig"})j", R"j({"type": "Int4WeightOnlyConfig", "group_size": 8})j",
+        R"j({"type": "Int8DynamicActivationInt8WeightConfig"})j",
+        R"j({"type": "Int8DynamicActivationInt8WeightConfig", "act_mapping_type": "asymmetric"})j",
+        R"j({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4",
+                               "weight_granularity": "PerGroup(16)", "weight_mapping_type": "asymmetric"})j",
+        R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int3", "granularity": "PerGroup(8)"})j"}) {
     CAPTURE(json);
     Graph graph = network(3);
     const Config config = config_of(json);
@@ -251,17 +256,17 @@ TEST_CASE("a program registers a configuration of its own, once") {
   CHECK(register_handler(handler).code() == Code::invalid_argument);
   CHECK(register_handler({}).code() == Code::invalid_argument);
   Graph graph = network();
-  REQUIRE(quantize(graph, config_of(R"({"type": "TernaryConfig"})")).ok());
+  REQUIRE(quantize(graph, config_of(R"j({"type": "TernaryConfig"})j")).ok());
   CHECK(ops_of(graph)[0] == "first:linear_weight_only");
-  CHECK(says(parse_config(R"({"type": "TernaryConfig", "base_config": {"type": "TernaryConfig"}})").status(),
+  CHECK(says(parse_config(R"j({"type": "TernaryConfig", "base_config": {"type": "TernaryConfig"}})j").status(),
              "no field \"base_config\""));
 }
 
 // ---- recipes
 
 TEST_CASE("a recipe holds configurations, prints them and runs them in the pipeline") {
-  const Result<Recipe> recipe = parse_recipe(
-      R"({"configs": [["re:(first|second)", {"type": "Int8WeightOnlyConfig"}], ["head", null]]})");
+  const Result<Recipe> recipe =
+      parse_recipe(R"j({"configs": [["re:(first|second)", {"type": "Int8WeightOnlyConfig"}], ["head", null]]})j");
   REQUIRE(recipe.ok());
   CHECK(recipe->mode == QuantMode::weight_only);
   CHECK(!recipe->global);
@@ -271,17 +276,17 @@ TEST_CASE("a recipe holds configurations, prints them and runs them in the pipel
   Graph graph = network();
   REQUIRE(aoq::quantize(graph, *recipe).ok());
   CHECK(graph.stage == Stage::lowered);
-  CHECK(ops_of(graph) == std::vector<std::string>{"first:linear_weight_only", "first:relu", "second:linear_weight_only",
-                                                  "head:linear"});
-  CHECK(says(parse_recipe(R"({"configs": {"head": {"type": "Int5Config"}}})").status(), "configs \"head\""));
+  CHECK(ops_of(graph) ==
+        std::vector<std::string>{"first:linear_weight_only", "first:relu", "second:linear_weight_only", "head:linear"});
+  CHECK(says(parse_recipe(R"j({"configs": {"head": {"type": "Int5Config"}}})j").status(), "configs \"head\""));
 }
 
 TEST_CASE("layers kept in float stay so, and a rest of the recipe quantizes what is left") {
   Result<Recipe> recipe = parse_recipe(
-      R"({"configs": {"first": {"type": "Int8WeightOnlyConfig"}}, "keep_float": ["head"],
+      R"j({"configs": {"first": {"type": "Int8WeightOnlyConfig"}}, "keep_float": ["head"],
           "object_type": [["linear", {"activation": {"kind": "placeholder", "dtype": "u8"},
                                       "weight": {"kind": "min_max", "dtype": "i8", "qscheme": "per_tensor_symmetric"}}]],
-          "mode": "dynamic"})");
+          "mode": "dynamic"})j");
   INFO(recipe.status().message());
   REQUIRE(recipe.ok());
   Graph graph = network();
