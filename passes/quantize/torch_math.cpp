@@ -91,6 +91,20 @@ float sum(std::span<const float> values) {
   return total;
 }
 
+float norm(std::span<const float> values) {
+  const std::int64_t count = static_cast<std::int64_t>(values.size());
+  Lanes lanes{};
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (std::int64_t k = 0; k < kLanes; ++k) lanes[k] += values[i + k] * values[i + k];
+  }
+  float total = lanes[0];
+  for (std::int64_t k = 1; k < kLanes; ++k) total += lanes[k];
+  for (const std::int64_t fours = i + (count - i) / 4 * 4; i < fours; ++i) total += values[i] * values[i];
+  for (; i < count; ++i) total = std::fma(values[i], values[i], total);
+  return std::sqrt(total);
+}
+
 std::vector<float> linspace(float lo, float hi, std::int64_t steps) {
   std::vector<float> result(static_cast<std::size_t>(steps));
   const float step = (hi - lo) / static_cast<float>(steps - 1);

@@ -22,6 +22,9 @@ Range aminmax(std::span<const float> values);
 // torch.sum of a contiguous row: 8 lanes, 4 rows at a time, partial sums in levels.
 float sum(std::span<const float> values);
 
+// torch.linalg.vector_norm of a contiguous row: 8 lanes, then the rest by fours, then a fused multiply-add each.
+float norm(std::span<const float> values);
+
 // torch.linspace in fp32: symmetric about its middle, one rounding per element.
 std::vector<float> linspace(float lo, float hi, std::int64_t steps);
 

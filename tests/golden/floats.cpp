@@ -1,6 +1,9 @@
 // Section "floats": code tables and rounding of small float formats.
 #include "ir/dtype.h"
 #include "ir/float_format.h"
+#include "passes/quantize/float8.h"
+#include "passes/quantize/mx.h"
+#include "passes/quantize/nvfp4.h"
 #include "tests/golden/sections.h"
 
 namespace aoq::golden {
@@ -77,16 +80,96 @@ Status floatx_encode(Case& c) {
   return {};
 }
 
+Result<Float8Scaling> float8_scaling(const Case& c) {
+  Float8Scaling scaling;
+  AOQ_ASSIGN(scaling.dtype, dtype_argument(c));
+  const Result<std::string> form = json_string(c.args(), "scale");
+  if (form.ok() && *form == "e8m0") scaling.form = Float8ScaleForm::power_of_two;
+  const Result<double> lo = json_number(c.args(), "hp_value_lb"), hi = json_number(c.args(), "hp_value_ub");
+  if (lo.ok()) scaling.amax_min = static_cast<float>(*lo);
+  if (hi.ok()) scaling.amax_max = static_cast<float>(*hi);
+  return scaling;
+}
+
+Status float8(Case& c) {
+  AOQ_ASSIGN(const Float8Scaling scaling, float8_scaling(c));
+  AOQ_ASSIGN(const std::vector<std::int64_t> block, integers_of(c.args(), "block_size"));
+  AOQ_ASSIGN(const Tensor x, c.input("x"));
+  AOQ_ASSIGN(const Tensor scale, choose_float8_scale(x.view(), block, scaling));
+  c.equal("scale", scale);
+  if (!c.has_output("q")) return {};
+  AOQ_ASSIGN(const Tensor codes, quantize_float8(x.view(), scale.view(), scaling.dtype));
+  c.equal("q", codes);
+  AOQ_ASSIGN(const Tensor values, dequantize_float8(codes.view(), scale.view(), DType::f32));
+  c.equal("dequantized", values);
+  return {};
+}
+
+std::vector<std::int64_t> codes_of(const Tensor& packed) {
+  const int bits = dtype_info(packed.dtype()).bits;
+  const DType container = bits == 6 ? DType::u6 : DType::u8;
+  std::vector<std::int64_t> codes;
+  for (std::int64_t i = 0; i < (bits == 6 ? packed.element_count() : packed.byte_size()); ++i) {
+    codes.push_back(load_integer(container, packed.bytes().data(), i));
+  }
+  return codes;
+}
+
+// The result holds two codes of four bits a byte as torchao does, and codes of six bits one a byte.
+Status mx(Case& c) {
+  MxForm form;
+  AOQ_ASSIGN(const std::string element, json_string(c.args(), "element"));
+  if (element.starts_with("fp6_")) {
+    form.element = element == "fp6_e2m3" ? DType::f6_e2m3 : DType::f6_e3m2;
+  } else if (element == "float4_e2m1fn_x2") {
+    form.element = DType::f4_e2m1;
+  } else {
+    AOQ_ASSIGN(form.element, dtype_of(element));
+  }
+  AOQ_ASSIGN(form.block_size, json_integer(c.args(), "block_size"));
+  AOQ_ASSIGN(const std::string mode, json_string(c.args(), "scaling_mode"));
+  if (mode == "EVEN") form.scaling = MxScaling::even;
+  if (mode == "CEIL") form.scaling = MxScaling::ceil;
+  if (mode == "RCEIL") form.scaling = MxScaling::rceil;
+  AOQ_ASSIGN(const Tensor x, c.input("x"));
+  AOQ_ASSIGN(const MxTensor q, quantize_mx(x.view(), form));
+  c.equal("scale", codes_of(q.scales));
+  c.equal_shape("scale", q.scales.shape());
+  c.equal("data", codes_of(q.codes));
+  if (!c.has_output("dequantized")) return {};
+  AOQ_ASSIGN(const Tensor values, dequantize_mx(q.codes.view(), q.scales.view(), DType::f32));
+  c.equal("dequantized", values);
+  return {};
+}
+
+Status nvfp4(Case& c) {
+  AOQ_ASSIGN(const Tensor x, c.input("x"));
+  std::optional<float> tensor_scale;
+  if (c.has_output("per_tensor_scale")) {
+    AOQ_ASSIGN(const Tensor expected, c.output("per_tensor_scale"));
+    tensor_scale = expected.as<float>()[0];
+    // That of the float tensor, before it was rounded to the type of this case.
+    if (x.dtype() == DType::f32) {
+      AOQ_ASSIGN(const float found, nvfp4_tensor_scale(x.view()));
+      c.equal_number("per_tensor_scale", static_cast<double>(*tensor_scale), static_cast<double>(found));
+    }
+  }
+  AOQ_ASSIGN(const Nvfp4Tensor q, quantize_nvfp4(x.view(), tensor_scale));
+  c.equal("scale", q.scales);
+  c.equal("data", codes_of(q.codes));
+  return {};
+}
+
 constexpr OpRunner kOpRunners[] = {
     {"decode", &decode, ""},
     {"cast_after_clamp", &cast_after_clamp, ""},
     {"cast_without_clamp", &cast_without_clamp, ""},
     {"floatx.decode", &floatx_decode, ""},
     {"floatx.encode", &floatx_encode, ""},
-    {"torchao.float8", nullptr, "float8 scaling is not built yet"},
-    {"torchao.choose_scale_float8", nullptr, "float8 scaling is not built yet"},
-    {"mx.quantize", nullptr, "MX block formats are not built yet"},
-    {"nvfp4.quantize", nullptr, "NVFP4 block formats are not built yet"},
+    {"torchao.float8", &float8, ""},
+    {"torchao.choose_scale_float8", &float8, ""},
+    {"mx.quantize", &mx, ""},
+    {"nvfp4.quantize", &nvfp4, ""},
 };
 
 }  // namespace

@@ -1,0 +1,104 @@
+// The rounding that gptq works for.
+#include <algorithm>
+#include <cmath>
+
+#include "passes/algorithms/gptq.h"
+#include "passes/quantize/arithmetic.h"
+#include "passes/quantize/torch_math.h"
+
+namespace aoq {
+namespace {
+
+// A comparison that NaN fails sends it to the lowest code.
+std::int64_t rounded(float v, QRange range) {
+  const float r = std::nearbyintf(v);
+  if (!(r > static_cast<float>(range.min))) return range.min;
+  return static_cast<std::int64_t>(std::min(r, static_cast<float>(range.max)));
+}
+
+class Int8Rows final : public RowQuantizer {
+ public:
+  explicit Int8Rows(DType parameters) : round_(parameters) {}
+
+  std::int64_t group_size() const override { return 0; }
+  void set_size(std::int64_t rows, std::int64_t) override { scale_.assign(static_cast<std::size_t>(rows), 1.0f); }
+  void choose(std::int64_t row, std::int64_t, std::span<const float> weights) override {
+    const torch_math::Range r = torch_math::aminmax(weights);
+    scale_[row] = round_(std::max(std::max({-r.min, r.max, 0.0f}) / 127.5f, 0x1p-23f));
+  }
+  std::int64_t code(std::int64_t row, std::int64_t, float weight) const override {
+    return rounded(weight * (1.0f / scale_[row]), kRange);
+  }
+  float value(std::int64_t row, std::int64_t, std::int64_t code) const override {
+    return static_cast<float>(code) * scale_[row];
+  }
+  QParams qparams() const override {
+    QParams q;
+    q.dtype = DType::i8;
+    q.range = kRange;
+    q.scale = scale_;
+    q.zero_point.assign(scale_.size(), 0);
+    return q;
+  }
+
+ private:
+  static constexpr QRange kRange{-128, 127};
+  Rounding round_;
+  std::vector<float> scale_;
+};
+
+class Int4Groups final : public RowQuantizer {
+ public:
+  Int4Groups(std::int64_t group_size, DType parameters) : group_size_(group_size), round_(parameters) {}
+
+  std::int64_t group_size() const override { return group_size_; }
+  void set_size(std::int64_t rows, std::int64_t groups) override {
+    groups_ = groups;
+    scale_.assign(static_cast<std::size_t>(rows * groups), 1.0f);
+    zero_.assign(scale_.size(), 0.0f);
+  }
+  void choose(std::int64_t row, std::int64_t group, std::span<const float> weights) override {
+    const torch_math::Range r = torch_math::aminmax(weights);
+    const float scale = round_(std::max(r.max - r.min, 1e-6f) / 15.0f);
+    scale_[at(row, group)] = scale;
+    zero_[at(row, group)] = round_(r.min + 8.0f * scale);
+  }
+  std::int64_t code(std::int64_t row, std::int64_t group, float weight) const override {
+    return rounded((weight - lowest(row, group)) / scale_[at(row, group)], kRange);
+  }
+  float value(std::int64_t row, std::int64_t group, std::int64_t code) const override {
+    return static_cast<float>(code) * scale_[at(row, group)] + lowest(row, group);
+  }
+  QParams qparams() const override {
+    QParams q;
+    q.dtype = DType::u4;
+    q.range = kRange;
+    q.scale = scale_;
+    q.float_zero_point = zero_;
+    return q;
+  }
+
+ private:
+  static constexpr QRange kRange{0, 15};
+  std::size_t at(std::int64_t row, std::int64_t group) const { return static_cast<std::size_t>(row * groups_ + group); }
+  float lowest(std::int64_t row, std::int64_t group) const {
+    return zero_[at(row, group)] - scale_[at(row, group)] * 8.0f;
+  }
+
+  std::int64_t group_size_;
+  Rounding round_;
+  std::int64_t groups_ = 1;
+  std::vector<float> scale_, zero_;
+};
+
+}  // namespace
+
+std::unique_ptr<RowQuantizer> int8_row_quantizer(DType parameters) {
+  return std::make_unique<Int8Rows>(parameters);
+}
+
+std::unique_ptr<RowQuantizer> int4_group_quantizer(std::int64_t group_size, DType parameters) {
+  return std::make_unique<Int4Groups>(group_size, parameters);
+}
+
+}  // namespace aoq
