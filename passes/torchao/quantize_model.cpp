@@ -219,6 +219,7 @@ Result<Parameters> parameters_of(const QuantizedWeight& weight) {
   std::vector<float> scale;
   spread(weight.qparams.scale, &scale);
   out.scale = rewrite::float_tensor(shape, scale);
+  if (is_float(weight.codes.dtype())) return out;
   if (!weight.qparams.float_zero_point.empty()) {
     std::vector<float> zeros;
     spread(weight.qparams.float_zero_point, &zeros);
@@ -243,10 +244,11 @@ class LayerRewrite {
   LayerRewrite(Graph& graph, Node* linear) : graph_(graph), linear_(linear) {}
 
   Status run(const QuantizedWeight& weight) {
+    if (weight.codebook) return run_codebook(weight);
     AOQ_ASSIGN(const Parameters parameters, parameters_of(weight));
     AOQ_ASSIGN(Value * x, cast(linear_->input(0), DType::f32));
     if (!weight.pre_scale.empty()) {
-      Value* factors = constant(rewrite::float_tensor({weight.codes.shape()[1]}, weight.pre_scale), ".pre_scale");
+      Value* factors = constant(rewrite::float_tensor({weight.inputs()}, weight.pre_scale), ".pre_scale");
       AOQ_ASSIGN(Node * scaled, rewrite::node_beside(graph_, *linear_, Op::mul, {x, factors}, linear_));
       x = scaled->output();
     }
@@ -255,8 +257,11 @@ class LayerRewrite {
                                nullptr};
     AOQ_ASSIGN(inputs[4], cast(linear_->input(2), DType::f32));
     Attributes attributes{{"group", parameters.group}};
-    if (weight.activation) AOQ_TRY(add_activation(*weight.activation, inputs, attributes));
-    const Op op = weight.activation ? Op::linear_dynamic : Op::linear_weight_only;
+    const bool is_float8 = weight.activation && is_float(weight.activation->dtype);
+    if (is_float8) {
+      AOQ_ASSIGN(inputs[0], through_float8(*weight.activation, x));
+    } else if (weight.activation) AOQ_TRY(add_activation(*weight.activation, inputs, attributes));
+    const Op op = weight.activation && !is_float8 ? Op::linear_dynamic : Op::linear_weight_only;
     AOQ_ASSIGN(Node * made, graph_.create_like(*linear_, op, std::move(inputs), std::move(attributes), linear_));
     made->requested = requested_name(weight);
     Node* last = made;
@@ -277,6 +282,36 @@ class LayerRewrite {
     Value* v = graph_.constant(tensor, linear_, origin.empty() ? origin : origin + suffix);
     v->def()->scope = linear_->scope;
     return v;
+  }
+
+  // The layer stays a float one: its weight is looked up when the model is loaded.
+  Status run_codebook(const QuantizedWeight& weight) {
+    const Codebook& codebook = *weight.codebook;
+    std::vector<Value*> inputs{constant(weight.codes, ""), constant(codebook.entries, ".codebook"),
+                               constant(codebook.scales, ".scale")};
+    AOQ_ASSIGN(Node * looked_up,
+               graph_.create_like(*linear_, Op::dequantize_codebook, std::move(inputs), {}, linear_));
+    looked_up->requested.clear();
+    AOQ_ASSIGN(Value * w, cast(looked_up->output(), linear_->input(1)->type().dtype));
+    graph_.set_input(linear_, 1, w);
+    linear_->reason = "its weight is looked up in a codebook when the model is loaded";
+    return {};
+  }
+
+  Result<Value*> through_float8(const ActivationQuantization& activation, Value* x) {
+    Attributes attributes{{"dtype", activation.dtype}};
+    const bool is_token = activation.granularity.kind != Granularity::Kind::tensor;
+    if (is_token) attributes.set("granularity", std::string("token"));
+    if (activation.amax_min) attributes.set("amax_min", static_cast<double>(*activation.amax_min));
+    if (activation.amax_max) attributes.set("amax_max", static_cast<double>(*activation.amax_max));
+    std::vector<Value*> inputs{x};
+    if (activation.fixed) {
+      const float scale = static_cast<float>(activation.fixed->scale);
+      inputs.push_back(constant(rewrite::float_tensor({1}, {&scale, 1}), ".x_scale"));
+    }
+    AOQ_ASSIGN(Node * made, rewrite::node_beside(graph_, *linear_, Op::fake_quantize, std::move(inputs), linear_,
+                                                 std::move(attributes)));
+    return made->output();
   }
 
   Status add_activation(const ActivationQuantization& activation, std::vector<Value*>& inputs, Attributes& attributes) {
@@ -331,8 +366,12 @@ double relative_error(TensorView w, const QuantizedWeight& quantized) {
 }
 
 double bits_per_weight(const QuantizedWeight& w) {
-  double bits = dtype_info(w.codes.dtype()).bits;
-  const double count = static_cast<double>(w.codes.element_count());
+  const double count = static_cast<double>(w.inputs() * w.outputs());
+  double bits = dtype_info(w.codes.dtype()).bits * static_cast<double>(w.codes.element_count()) / count;
+  if (w.codebook) {
+    return bits + 32.0 * static_cast<double>(w.codebook->entries.element_count() +
+                                             w.codebook->scales.element_count()) / count;
+  }
   bits += 32.0 * static_cast<double>(w.qparams.scale.size() + w.qparams.float_zero_point.size()) / count;
   if (std::ranges::any_of(w.qparams.zero_point, [](std::int64_t z) { return z != 0; })) {
     bits += 8.0 * static_cast<double>(w.qparams.zero_point.size()) / count;
