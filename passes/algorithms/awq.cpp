@@ -103,10 +103,12 @@ Status AwqObserver::observe(TensorView x) {
     if (!std::isfinite(values[i])) return error(Code::invalid_data, "awq: input element {} is {}", i, values[i]);
   }
   const std::size_t columns = static_cast<std::size_t>(features_);
+  std::vector<float> magnitudes(columns);
   for (std::size_t at = 0; at < values.size(); at += columns) {
     const std::span<const float> row = std::span(values).subspan(at, columns);
     AOQ_TRY(record(row));
-    for (std::size_t k = 0; k < columns; ++k) sums_[k] += static_cast<double>(std::fabs(row[k]));
+    for (std::size_t k = 0; k < columns; ++k) magnitudes[k] = std::fabs(row[k]);
+    sums_.add(magnitudes);
   }
   return {};
 }
@@ -136,9 +138,9 @@ void AwqObserver::thin_out() {
 }
 
 std::vector<float> AwqObserver::mean_magnitude() const {
-  std::vector<float> mean;
-  if (rows_seen_ == 0) return mean;
-  for (double sum : sums_) mean.push_back(static_cast<float>(sum / static_cast<double>(rows_seen_)));
+  if (rows_seen_ == 0) return {};
+  std::vector<float> mean = sums_.totals();
+  for (float& m : mean) m /= static_cast<float>(rows_seen_);
   return mean;
 }
 

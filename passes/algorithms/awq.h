@@ -10,6 +10,7 @@
 
 #include "ir/status.h"
 #include "ir/tensor.h"
+#include "passes/quantize/torch_math.h"
 
 namespace aoq {
 
@@ -44,13 +45,13 @@ class AwqObserver {
 
  private:
   AwqObserver(std::int64_t features, std::int64_t max_rows, AwqOverflow overflow)
-      : features_(features), max_rows_(max_rows), overflow_(overflow), sums_(static_cast<std::size_t>(features)) {}
+      : features_(features), max_rows_(max_rows), overflow_(overflow), sums_(features) {}
   Status record(std::span<const float> row);
   void thin_out();
 
   std::int64_t features_, max_rows_;
   AwqOverflow overflow_;
-  std::vector<double> sums_;
+  torch_math::ColumnSums sums_;
   std::vector<float> rows_;
   std::int64_t rows_seen_ = 0;
   std::int64_t stride_ = 1;

@@ -91,6 +91,60 @@ float sum(std::span<const float> values) {
   return total;
 }
 
+ColumnSums::Series::Series(std::size_t columns) {
+  for (std::vector<float>& level : levels) level.assign(columns, 0.0f);
+}
+
+void ColumnSums::Series::add(std::span<const float> row) {
+  for (std::size_t k = 0; k < row.size(); ++k) levels[0][k] += row[k];
+  ++rows;
+  std::int64_t step = 16;
+  for (std::size_t level = 1; level < levels.size() && rows % step == 0; ++level, step *= 16) {
+    for (std::size_t k = 0; k < row.size(); ++k) {
+      levels[level][k] += levels[level - 1][k];
+      levels[level - 1][k] = 0;
+    }
+  }
+}
+
+std::vector<float> ColumnSums::Series::totals() const {
+  std::vector<float> sums = levels[0];
+  for (std::size_t level = 1; level < levels.size(); ++level) {
+    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += levels[level][k];
+  }
+  return sums;
+}
+
+ColumnSums::ColumnSums(std::int64_t columns)
+    : columns_(static_cast<std::size_t>(columns)),
+      plain_columns_(columns_ / 32 * 32),
+      plain_(plain_columns_),
+      interleaved_(4, Series(columns_ - plain_columns_)) {}
+
+void ColumnSums::add(std::span<const float> row) {
+  plain_.add(row.first(plain_columns_));
+  const std::span<const float> rest = row.subspan(plain_columns_);
+  if (rest.empty()) return;
+  pending_.insert(pending_.end(), rest.begin(), rest.end());
+  if (pending_.size() < interleaved_.size() * rest.size()) return;
+  for (std::size_t i = 0; i < interleaved_.size(); ++i) {
+    interleaved_[i].add(std::span(pending_).subspan(i * rest.size(), rest.size()));
+  }
+  pending_.clear();
+}
+
+std::vector<float> ColumnSums::totals() const {
+  std::vector<float> sums = plain_.totals();
+  std::vector<float> rest = interleaved_[0].totals();
+  for (std::size_t i = 0; i < pending_.size(); ++i) rest[i % rest.size()] += pending_[i];
+  for (std::size_t i = 1; i < interleaved_.size(); ++i) {
+    const std::vector<float> series = interleaved_[i].totals();
+    for (std::size_t k = 0; k < rest.size(); ++k) rest[k] += series[k];
+  }
+  sums.insert(sums.end(), rest.begin(), rest.end());
+  return sums;
+}
+
 float norm(std::span<const float> values) {
   const std::int64_t count = static_cast<std::int64_t>(values.size());
   Lanes lanes{};

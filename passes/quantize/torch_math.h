@@ -2,6 +2,7 @@
 // those of the AVX2 kernels.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -21,6 +22,33 @@ Range aminmax(std::span<const float> values);
 
 // torch.sum of a contiguous row: 8 lanes, 4 rows at a time, partial sums in levels.
 float sum(std::span<const float> values);
+
+// torch.sum over the first dimension of a matrix, given row by row: partial sums in levels of 16 rows; the columns
+// behind the last multiple of 32 are summed in four interleaved series. As PyTorch does it for up to 2^19 rows.
+class ColumnSums {
+ public:
+  explicit ColumnSums(std::int64_t columns);
+
+  // As many numbers as columns.
+  void add(std::span<const float> row);
+  std::vector<float> totals() const;
+
+ private:
+  // The sums of one series of rows.
+  struct Series {
+    std::array<std::vector<float>, 4> levels;
+    std::int64_t rows = 0;
+
+    explicit Series(std::size_t columns);
+    void add(std::span<const float> row);
+    std::vector<float> totals() const;
+  };
+
+  std::size_t columns_, plain_columns_;
+  Series plain_;
+  std::vector<Series> interleaved_;  // four
+  std::vector<float> pending_;       // the rest of the rows of a group of four that is not complete
+};
 
 // torch.linalg.vector_norm of a contiguous row: 8 lanes, then the rest by fours, then a fused multiply-add each.
 float norm(std::span<const float> values);

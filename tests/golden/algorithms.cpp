@@ -15,7 +15,7 @@ namespace aoq::golden {
 
 namespace {
 
-// What the cases allow for codes: those whose number lies within `distance` of a tie between two codes.
+// What the cases allow for codes: those whose number lies this close to a tie between two codes, relative to itself.
 constexpr double kTieDistance = 1e-5;
 
 double distance_from_tie(double codes) {
@@ -30,9 +30,9 @@ void equal_but_for_ties(Case& c, const char* output, const Tensor& found, const 
   const std::vector<double> a = to_doubles(*expected), b = to_doubles(found);
   if (expected->shape() != found.shape()) return c.fail(std::string(output) + ": shapes differ");
   for (std::size_t i = 0; i < a.size(); ++i) {
-    if (a[i] == b[i] || (std::fabs(a[i] - b[i]) == 1 && distance_from_tie(in_codes(i)) <= kTieDistance)) continue;
-    return c.fail(
-        fmt::format("{}: element {} is {}, expected {}; before rounding {}", output, i, b[i], a[i], in_codes(i)));
+    const double code = in_codes(i), allowed = kTieDistance * std::max(1.0, std::fabs(code));
+    if (a[i] == b[i] || (std::fabs(a[i] - b[i]) == 1 && distance_from_tie(code) <= allowed)) continue;
+    return c.fail(fmt::format("{}: element {} is {}, expected {}; before rounding {}", output, i, b[i], a[i], code));
   }
 }
 
@@ -167,6 +167,17 @@ Result<LayerCase> read_layer(const Case& c) {
   return layer;
 }
 
+// The weight that the case gives: its result must not depend on which way a tie went.
+Result<torchao::QuantizedWeight> given_weight(const Case& c, torchao::QuantizedWeight form) {
+  AOQ_ASSIGN(form.codes, c.output("qdata"));
+  AOQ_ASSIGN(const Tensor scale, c.output("scale"));
+  AOQ_ASSIGN(const Tensor pre_scale, c.output("act_pre_scale"));
+  const std::span<const float> s = scale.as<float>(), p = pre_scale.as<float>();
+  form.qparams.scale.assign(s.begin(), s.end());
+  form.pre_scale.assign(p.begin(), p.end());
+  return form;
+}
+
 // The case's own tolerance: factors within 1e-6, and so are the scales that follow from them.
 Status compare_scaled_layer(Case& c, const LayerCase& layer, std::span<const float> factors) {
   AOQ_ASSIGN(const Tensor scaled, scale_columns(layer.w.view(), factors));
@@ -180,7 +191,8 @@ Status compare_scaled_layer(Case& c, const LayerCase& layer, std::span<const flo
   near(c, "scale", scale, 1e-6);
   const std::vector<double> values = to_doubles(scaled), scales = to_doubles(scale);
   equal_but_for_ties(c, "qdata", q.codes, [&](std::size_t i) { return values[i] / scales[i / factors.size()]; });
-  AOQ_ASSIGN(const Tensor y, torchao::linear(q, layer.x.view(), &layer.bias));
+  AOQ_ASSIGN(const torchao::QuantizedWeight given, given_weight(c, std::move(q)));
+  AOQ_ASSIGN(const Tensor y, torchao::linear(given, layer.x.view(), &layer.bias));
   compare_result(c, y);
   return {};
 }
