@@ -11,7 +11,6 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kPrefetchBytes = 1024;
 constexpr std::int64_t kShortElements = 32;  // whose products s16 holds
 
 struct AnyInt32 {
@@ -27,18 +26,17 @@ struct Tile {
   std::int64_t row, panel;
 };
 
-// The sums of one group: [R][16] of products and [16] of codes.
+// The sums of one group, of products and of the codes of each column, for both halves of a panel.
 template <int R>
 struct Sums {
-  alignas(32) std::int32_t products[R * 16];
-  alignas(32) std::int32_t codes[16];
+  __m256i products[R][2];
+  __m256i codes[2];
 };
-
-inline __m256i load_s32(const std::int32_t* p) {
-  return _mm256_load_si256(reinterpret_cast<const __m256i*>(p));
-}
-inline void store_s32(std::int32_t* p, __m256i v) {
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p), v);
+template <int R>
+inline __attribute__((always_inline)) void clear(Sums<R>& sums) {
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sums.products[r][0] = sums.products[r][1] = _mm256_setzero_si256();
+  sums.codes[0] = sums.codes[1] = _mm256_setzero_si256();
 }
 inline void add_s16_in_place(__m256i& sum, __m256i product) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
@@ -57,13 +55,13 @@ inline __attribute__((always_inline)) void multiply_nibbles(const __m256i (&u)[2
 
 // Adds at most 32 elements of K, `count` of them, a multiple of 8 but for zeros behind the end.
 template <bool kAffine, int R>
-void add_nibbles(const std::byte* codes, const std::int8_t* x, std::int64_t pitch, std::int64_t count, Sums<R>& sums) {
+inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, const std::int8_t* x, std::int64_t pitch,
+                                                       std::int64_t count, Sums<R>& sums) {
   const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
   __m256i sum[R][2], total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
   for (std::int64_t k = 0; k < count; k += 8, codes += 64) {
-    if constexpr (R <= 2) __builtin_prefetch(codes + kPrefetchBytes, 0, 0);
     __m256i low[2], high[2];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
@@ -79,20 +77,19 @@ void add_nibbles(const std::byte* codes, const std::int8_t* x, std::int64_t pitc
   for (int h = 0; h < 2; ++h) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      std::int32_t* to = sums.products + r * 16 + h * 8;
-      store_s32(to, _mm256_add_epi32(load_s32(to), _mm256_madd_epi16(sum[r][h], ones)));
+      sums.products[r][h] = _mm256_add_epi32(sums.products[r][h], _mm256_madd_epi16(sum[r][h], ones));
     }
     if constexpr (kAffine) {
       __m256i pairs = _mm256_maddubs_epi16(total[h], _mm256_set1_epi8(1));
-      std::int32_t* to = sums.codes + h * 8;
-      store_s32(to, _mm256_add_epi32(load_s32(to), _mm256_madd_epi16(pairs, ones)));
+      sums.codes[h] = _mm256_add_epi32(sums.codes[h], _mm256_madd_epi16(pairs, ones));
     }
   }
 }
 
-// Adds `count` elements, a multiple of 4 but for zeros behind the end.
+// The products of `count` elements, a multiple of 4 but for zeros behind the end.
 template <int R>
-void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch, std::int64_t count, Sums<R>& sums) {
+inline __attribute__((always_inline)) void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch,
+                                                     std::int64_t count, Sums<R>& sums) {
   __m256i sum[R][4];  // two sums for each of 4 columns
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
@@ -100,7 +97,6 @@ void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch
     for (int q = 0; q < 4; ++q) sum[r][q] = _mm256_setzero_si256();
   }
   for (std::int64_t k = 0; k < count; k += 4, codes += 64) {
-    if constexpr (R <= 2) __builtin_prefetch(codes + kPrefetchBytes, 0, 0);
     __m256i four[R];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
@@ -118,16 +114,17 @@ void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
       __m256i pairs = _mm256_hadd_epi32(sum[r][2 * h], sum[r][2 * h + 1]);
-      std::int32_t* to = sums.products + r * 16 + h * 8;
-      store_s32(to, _mm256_add_epi32(load_s32(to), _mm256_permute4x64_epi64(pairs, 0xd8)));
+      sums.products[r][h] = _mm256_permute4x64_epi64(pairs, 0xd8);
     }
   }
 }
 
 // y is [R][16] of the tile; `offset` is 8 of nibbles.
 template <bool kAffine, int R>
-void end_group(const Tile& tile, std::int64_t g, std::int32_t offset, const Sums<R>& sums, float* y) {
+inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, std::int32_t offset,
+                                                     const Sums<R>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
+#pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     const std::int64_t at = (tile.panel * groups + g) * 16 + h * 8;
     __m256 scale = _mm256_loadu_ps(tile.args->weight.scales + at);
@@ -136,12 +133,13 @@ void end_group(const Tile& tile, std::int64_t g, std::int32_t offset, const Sums
       const auto* from = reinterpret_cast<const __m128i*>(tile.args->weight.zero_points + at);
       z = _mm256_add_epi32(z, _mm256_cvtepi16_epi32(_mm_loadu_si128(from)));
     }
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       __m256i x_sum = _mm256_set1_epi32(tile.args->sums[(tile.row + r) * groups + g]);
-      __m256i sum = _mm256_sub_epi32(load_s32(sums.products + r * 16 + h * 8), _mm256_mullo_epi32(z, x_sum));
+      __m256i sum = _mm256_sub_epi32(sums.products[r][h], _mm256_mullo_epi32(z, x_sum));
       if constexpr (kAffine) {
         __m256i x_zero_point = _mm256_set1_epi32(tile.args->x_zero_points[tile.row + r]);
-        sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(x_zero_point, load_s32(sums.codes + h * 8)));
+        sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(x_zero_point, sums.codes[h]));
       }
       float* to = y + r * 16 + h * 8;
       _mm256_store_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, _mm256_load_ps(to)));
@@ -149,14 +147,16 @@ void end_group(const Tile& tile, std::int64_t g, std::int32_t offset, const Sums
   }
 }
 
+// Not inlined: g++ 12 would mix the registers of all tiles.
 template <bool kNibbles, bool kAffine, int R>
-void multiply_tile(const Tile& tile, float* y) {
+__attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
   const LinearDynamicArgs& args = *tile.args;
   const std::byte* codes = args.weight.codes + tile.panel * plan.panel_bytes;
   for (std::int64_t g = 0; g < plan.groups; ++g) {
     const std::int64_t begin = g * plan.group, end = min_of(plan.depth, begin + plan.group);
-    Sums<R> sums = {};
+    Sums<R> sums;
+    clear(sums);
     if constexpr (kNibbles) {
       for (std::int64_t k = begin; k < end; k += kShortElements) {
         add_nibbles<kAffine, R>(codes + k * 8, args.x + tile.row * args.pitch + k, args.pitch,

@@ -12,8 +12,6 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kPrefetchBytes = 2048;
-
 struct AnyInt32 {
   std::int32_t value;
 } __attribute__((packed, may_alias));
@@ -24,23 +22,26 @@ struct Tile {
   std::int64_t row, panel;
 };
 
-// One group of a tile: sums of x * u, and of the codes of each column where they are wanted.
+// One group of a tile: sums of x * u, and of the codes of each column where they are wanted. Small tiles have a second
+// sum of products, as one chain of additions would be the slowest part.
 template <int R, int P>
 struct Sums {
+  static constexpr bool kTwoChains = R * P <= 2;
   __m512i products[R][P];
+  __m512i others[R][P];
   __m512i codes[P];
 };
 
 template <int R, int P>
 inline __attribute__((always_inline)) void multiply(const std::int8_t* x, std::int64_t pitch, const __m512i (&u)[P],
-                                                    Sums<R, P>& sums) {
+                                                    __m512i (&sums)[R][P]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     __m512i four = _mm512_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      sums.products[r][p] = _mm512_dpbusd_epi32(sums.products[r][p], u[p], four);
-      asm volatile("" : "+v"(sums.products[r][p]));
+      sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], u[p], four);
+      asm volatile("" : "+v"(sums[r][p]));
     }
   }
 }
@@ -53,7 +54,6 @@ inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes
   __m512i v[P], low[P], high[P];
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    if constexpr (R <= 2) __builtin_prefetch(codes + p * panel_bytes + kPrefetchBytes, 0, 0);
     v[p] = _mm512_loadu_si512(codes + p * panel_bytes);
     low[p] = kNibbles ? _mm512_and_si512(v[p], mask) : _mm512_xor_si512(v[p], top);
     if constexpr (kNibbles) high[p] = _mm512_and_si512(_mm512_srli_epi16(v[p], 4), mask);
@@ -63,8 +63,8 @@ inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes
       sums.codes[p] = _mm512_dpbusd_epi32(sums.codes[p], ones, v[p]);
     }
   }
-  multiply(x, pitch, low, sums);
-  if constexpr (kNibbles) multiply(x + 4, pitch, high, sums);
+  multiply(x, pitch, low, sums.products);
+  if constexpr (kNibbles) multiply(x + 4, pitch, high, Sums<R, P>::kTwoChains ? sums.others : sums.products);
 }
 
 template <bool kNibbles, int R, int P>
@@ -78,7 +78,10 @@ inline __attribute__((always_inline)) void begin_group(const Tile& tile, std::in
     __m512i start = _mm512_set1_epi32(
         static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * static_cast<std::uint32_t>(kOffset)));
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) sums.products[r][p] = start;
+    for (int p = 0; p < P; ++p) {
+      sums.products[r][p] = start;
+      if constexpr (Sums<R, P>::kTwoChains) sums.others[r][p] = _mm512_setzero_si512();
+    }
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) sums.codes[p] = _mm512_setzero_si512();
@@ -100,6 +103,7 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       __m512i sum = sums.products[r][p];
+      if constexpr (Sums<R, P>::kTwoChains) sum = _mm512_add_epi32(sum, sums.others[r][p]);
       if constexpr (kAffine) {
         __m512i x_zero_point = _mm512_set1_epi32(tile.args->x_zero_points[tile.row + r]);
         sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(x_zero_point, sums.codes[p]));
@@ -114,8 +118,9 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
   }
 }
 
+// Not inlined: g++ 12 would mix the registers of all tiles.
 template <bool kNibbles, bool kAffine, int R, int P>
-void multiply_tile(const Tile& tile, float* y) {
+__attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   constexpr std::int64_t kSteps = kNibbles ? 8 : 4;
   const NarrowLinearPlan& plan = *tile.plan;
   const std::byte* codes = tile.args->weight.codes + tile.panel * plan.panel_bytes;
@@ -155,25 +160,13 @@ void run_tile(const Tile& tile) {
   store(tile, R, P, y);
 }
 
+// All rows of P panels.
 template <bool kNibbles, bool kAffine, int P>
 void run_rows(Tile tile, std::int64_t row_end) {
-  constexpr int kMany = P < 4 ? 8 : 1, kSome = P < 4 ? 4 : 1;
-  while (tile.row < row_end) {
-    const std::int64_t left = row_end - tile.row;
-    if (kMany > 1 && left >= 8) {
-      run_tile<kNibbles, kAffine, kMany, P>(tile);
-      tile.row += 8;
-    } else if (kSome > 1 && left >= 4) {
-      run_tile<kNibbles, kAffine, kSome, P>(tile);
-      tile.row += 4;
-    } else if (left >= 2) {
-      run_tile<kNibbles, kAffine, 2, P>(tile);
-      tile.row += 2;
-    } else {
-      run_tile<kNibbles, kAffine, 1, P>(tile);
-      tile.row += 1;
-    }
-  }
+  for (; tile.row + 8 <= row_end; tile.row += 8) run_tile<kNibbles, kAffine, 8, P>(tile);
+  for (; tile.row + 4 <= row_end; tile.row += 4) run_tile<kNibbles, kAffine, 4, P>(tile);
+  for (; tile.row + 2 <= row_end; tile.row += 2) run_tile<kNibbles, kAffine, 2, P>(tile);
+  for (; tile.row < row_end; ++tile.row) run_tile<kNibbles, kAffine, 1, P>(tile);
 }
 
 template <bool kNibbles, bool kAffine>
@@ -183,19 +176,11 @@ void run_units(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std:
     const std::int64_t last_row = tile.row + plan.row_block < plan.rows ? tile.row + plan.row_block : plan.rows;
     const std::int64_t last_panel =
         tile.panel + kNarrowPanelBlock < plan.panels ? tile.panel + kNarrowPanelBlock : plan.panels;
-    while (tile.panel < last_panel) {
-      const std::int64_t left = last_panel - tile.panel;
-      if (left >= 4 && last_row - tile.row <= 2) {
-        run_rows<kNibbles, kAffine, 4>(tile, last_row);
-        tile.panel += 4;
-      } else if (left >= 2) {
-        run_rows<kNibbles, kAffine, 2>(tile, last_row);
-        tile.panel += 2;
-      } else {
-        run_rows<kNibbles, kAffine, 1>(tile, last_row);
-        tile.panel += 1;
-      }
+    // With few rows memory is what limits: then one panel after the other, as they lie.
+    for (; last_row - tile.row > 2 && tile.panel + 2 <= last_panel; tile.panel += 2) {
+      run_rows<kNibbles, kAffine, 2>(tile, last_row);
     }
+    for (; tile.panel < last_panel; ++tile.panel) run_rows<kNibbles, kAffine, 1>(tile, last_row);
   }
 }
 

@@ -7,7 +7,7 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kPrefetchBytes = 1024;
+constexpr std::int64_t kPrefetchBytes = 2048;
 
 // Elements of 8 columns: prepare() once for a vector of codes, at<J>() for each element.
 struct NibbleIntegers {
@@ -117,12 +117,14 @@ inline __attribute__((always_inline)) void steps(const Decode& decode, const __m
 
 template <int R, typename Decode, int H>
 inline __attribute__((always_inline)) void load_codes(const Decode& decode, const std::byte* codes, std::int64_t pitch,
-                                                      __m256i (&v)[H]) {
+                                                      std::int64_t left, __m256i (&v)[H]) {
+  // Behind the end of these panels the next ones begin.
+  const std::int64_t ahead = kPrefetchBytes + (left > kPrefetchBytes ? 0 : (H / 2 - 1) * pitch);
 #pragma GCC unroll 4
   for (int h = 0; h < H; ++h) {
     const std::byte* from = codes + h / 2 * pitch + h % 2 * 32;
     if constexpr (R <= 2) {
-      if (h % 2 == 0) __builtin_prefetch(from + kPrefetchBytes, 0, 0);
+      if (h % 2 == 0) __builtin_prefetch(from + ahead, 0, 3);
     }
     v[h] = decode.prepare(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   }
@@ -176,11 +178,13 @@ inline __attribute__((always_inline)) void end_chains(const Tile& tile, std::int
   }
 }
 
+// Not inlined: g++ 12 would mix the registers of all tiles.
 template <typename Decode, int R, int H>
-void multiply(const Tile& tile, float* y) {
+__attribute__((noinline)) void multiply(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
   const Decode decode(plan);
   const std::byte* codes = tile.args->weight.codes + tile.panel * plan.panel_bytes;
+  const std::byte* codes_end = codes + plan.panel_bytes;
   const float* x = tile.args->x + tile.row * plan.depth;
   std::int64_t k = 0;
   for (std::int64_t g = 0; g < plan.groups; ++g) {
@@ -189,11 +193,11 @@ void multiply(const Tile& tile, float* y) {
     __m256i v[H];
     begin_chains(tile, g, s);
     for (; k + Decode::kSteps <= end; k += Decode::kSteps, codes += 64) {
-      load_codes<R>(decode, codes, plan.panel_bytes, v);
+      load_codes<R>(decode, codes, plan.panel_bytes, codes_end - codes, v);
       steps(decode, v, x + k, plan.depth, Decode::kSteps, s);
     }
     if (k < end) {
-      load_codes<R>(decode, codes, plan.panel_bytes, v);
+      load_codes<R>(decode, codes, plan.panel_bytes, codes_end - codes, v);
       steps(decode, v, x + k, plan.depth, end - k, s);
       k = end;
     }

@@ -11,16 +11,43 @@ namespace {
 // How far ahead of the codes that are read memory is asked for, when few rows leave no other time for it.
 constexpr std::int64_t kPrefetchBytes = 2048;
 
-// Element J of the 8 of each column in a vector of nibbles: the permutation looks at 4 bits only.
-struct Nibbles {
+// A decoder gives element J of each column from 64 bytes of codes: kSteps elements.
+
+template <int J>
+inline __m512i shifted_nibbles(const std::byte* codes) {
+  constexpr unsigned kShift = J < 4 ? 8 * J : 8 * J - 28;
+  __m512i v = _mm512_loadu_si512(codes);
+  if constexpr (kShift == 0) return v;
+  return _mm512_srli_epi32(v, kShift);
+}
+
+struct NibbleFloats {
   static constexpr int kSteps = 8;
   __m512 values;
 
-  explicit Nibbles(const NarrowLinearPlan& plan) : values(_mm512_loadu_ps(plan.nibble_values)) {}
+  explicit NibbleFloats(const NarrowLinearPlan& plan) : values(_mm512_loadu_ps(plan.nibble_values)) {}
+  // The permutation looks at the lowest 4 bits only.
   template <int J>
-  __m512 at(__m512i v) const {
-    constexpr unsigned kShift = J < 4 ? 8 * J : 8 * J - 28;
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(v, kShift), values);
+  __m512 at(const std::byte* codes) const {
+    return _mm512_permutexvar_ps(shifted_nibbles<J>(codes), values);
+  }
+};
+
+// Every other element goes by arithmetic, which other parts of the core do: 2^23 with the nibble for lowest bits, minus
+// 2^23 + 8.
+struct NibbleIntegers {
+  static constexpr int kSteps = 8;
+  __m512 values;
+  __m512i mask = _mm512_set1_epi32(15), magic = _mm512_set1_epi32(0x4b000000);
+  __m512 magic_zero = _mm512_set1_ps(8388616.0f);
+
+  explicit NibbleIntegers(const NarrowLinearPlan& plan) : values(_mm512_loadu_ps(plan.nibble_values)) {}
+  template <int J>
+  __m512 at(const std::byte* codes) const {
+    __m512i v = shifted_nibbles<J>(codes);
+    if constexpr (J % 2 == 0) return _mm512_permutexvar_ps(v, values);
+    constexpr int kAndThenOr = 0xea;
+    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_ternarylogic_epi32(v, mask, magic, kAndThenOr)), magic_zero);
   }
 };
 
@@ -29,8 +56,10 @@ struct ByteIntegers {
 
   explicit ByteIntegers(const NarrowLinearPlan&) {}
   template <int J>
-  __m512 at(__m512i v) const {
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(v, 24 - 8 * J), 24));
+  __m512 at(const std::byte* codes) const {
+    __m512i v = _mm512_loadu_si512(codes);
+    if constexpr (J < 3) v = _mm512_slli_epi32(v, 24 - 8 * J);
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(v, 24));
   }
 };
 
@@ -46,8 +75,8 @@ struct ByteFloats {
         finite(_mm512_set1_epi32(plan.byte_floats.finite)),
         nan(_mm512_set1_epi32(plan.byte_floats.nan)) {}
   template <int J>
-  __m512 at(__m512i v) const {
-    __m512i code = _mm512_and_si512(_mm512_srli_epi32(v, 8 * J), _mm512_set1_epi32(255));
+  __m512 at(const std::byte* codes) const {
+    __m512i code = _mm512_and_si512(_mm512_srli_epi32(_mm512_loadu_si512(codes), 8 * J), _mm512_set1_epi32(255));
     __m512i magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));
     __m512i bits = _mm512_sll_epi32(magnitude, shift);
     __m512i value = _mm512_castps_si512(_mm512_mul_ps(_mm512_castsi512_ps(bits), multiplier));
@@ -59,6 +88,14 @@ struct ByteFloats {
   }
 };
 
+// Where a step reads: 64 bytes of codes in each of the tile's panels, and the elements of x in each of its rows.
+struct Source {
+  const std::byte* codes;
+  std::int64_t panel_bytes;
+  const float* x;
+  std::int64_t pitch;
+};
+
 struct Tile {
   const NarrowLinearPlan* plan;
   const LinearWeightOnlyArgs* args;
@@ -66,14 +103,13 @@ struct Tile {
 };
 
 template <int J, typename Decode, int R, int P>
-inline __attribute__((always_inline)) void step(const Decode& decode, const __m512i (&v)[P], const float* x,
-                                                std::int64_t pitch, __m512 (&s)[R][P]) {
+inline __attribute__((always_inline)) void step(const Decode& decode, const Source& from, __m512 (&s)[R][P]) {
   __m512 w[P];
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) w[p] = decode.template at<J>(v[p]);
+  for (int p = 0; p < P; ++p) w[p] = decode.template at<J>(from.codes + p * from.panel_bytes);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    __m512 value = _mm512_set1_ps(x[r * pitch + J]);
+    __m512 value = _mm512_set1_ps(from.x[r * from.pitch + J]);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       s[r][p] = _mm512_fmadd_ps(value, w[p], s[r][p]);
@@ -82,28 +118,30 @@ inline __attribute__((always_inline)) void step(const Decode& decode, const __m5
   }
 }
 
-// Elements [0, count) of a vector of codes for each panel.
+// Elements [0, count) of the kSteps.
 template <typename Decode, int R, int P>
-inline __attribute__((always_inline)) void steps(const Decode& decode, const __m512i (&v)[P], const float* x,
-                                                 std::int64_t pitch, std::int64_t count, __m512 (&s)[R][P]) {
-  if (count > 0) step<0>(decode, v, x, pitch, s);
-  if (count > 1) step<1>(decode, v, x, pitch, s);
-  if (count > 2) step<2>(decode, v, x, pitch, s);
-  if (count > 3) step<3>(decode, v, x, pitch, s);
+inline __attribute__((always_inline)) void steps(const Decode& decode, const Source& from, std::int64_t count,
+                                                 __m512 (&s)[R][P]) {
+  if (count > 0) step<0>(decode, from, s);
+  if (count > 1) step<1>(decode, from, s);
+  if (count > 2) step<2>(decode, from, s);
+  if (count > 3) step<3>(decode, from, s);
   if constexpr (Decode::kSteps == 8) {
-    if (count > 4) step<4>(decode, v, x, pitch, s);
-    if (count > 5) step<5>(decode, v, x, pitch, s);
-    if (count > 6) step<6>(decode, v, x, pitch, s);
-    if (count > 7) step<7>(decode, v, x, pitch, s);
+    if (count > 4) step<4>(decode, from, s);
+    if (count > 5) step<5>(decode, from, s);
+    if (count > 6) step<6>(decode, from, s);
+    if (count > 7) step<7>(decode, from, s);
   }
 }
 
-template <int P, int R>
-inline __attribute__((always_inline)) void load_codes(const std::byte* codes, std::int64_t pitch, __m512i (&v)[P]) {
+// Asks for codes that are read later: behind the end of these panels the next ones begin.
+template <int R, int P>
+inline __attribute__((always_inline)) void prefetch(const Source& from, const std::byte* end) {
+  if constexpr (R <= 2) {
+    const std::int64_t skip = end - from.codes > kPrefetchBytes ? 0 : (P - 1) * from.panel_bytes;
+    const std::byte* ahead = from.codes + kPrefetchBytes + skip;
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) {
-    if constexpr (R <= 2) __builtin_prefetch(codes + p * pitch + kPrefetchBytes, 0, 0);
-    v[p] = _mm512_loadu_si512(codes + p * pitch);
+    for (int p = 0; p < P; ++p) __builtin_prefetch(ahead + p * from.panel_bytes, 0, 3);
   }
 }
 
@@ -152,27 +190,24 @@ inline __attribute__((always_inline)) void end_chains(const Tile& tile, std::int
   }
 }
 
+// Not inlined: g++ 12 would mix the registers of all tiles.
 template <typename Decode, int R, int P>
-void multiply(const Tile& tile, float* y) {
+__attribute__((noinline)) void multiply(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
   const Decode decode(plan);
-  const std::byte* codes = tile.args->weight.codes + tile.panel * plan.panel_bytes;
-  const float* x = tile.args->x + tile.row * plan.depth;
+  Source from = {tile.args->weight.codes + tile.panel * plan.panel_bytes, plan.panel_bytes,
+                 tile.args->x + tile.row * plan.depth, plan.depth};
+  const std::byte* codes_end = from.codes + plan.panel_bytes;
   std::int64_t k = 0;
   for (std::int64_t g = 0; g < plan.groups; ++g) {
     const std::int64_t end = plan.depth - k < plan.group ? plan.depth : k + plan.group;
     __m512 s[R][P];
-    __m512i v[P];
     begin_chains(tile, g, s);
-    for (; k + Decode::kSteps <= end; k += Decode::kSteps, codes += 64) {
-      load_codes<P, R>(codes, plan.panel_bytes, v);
-      steps(decode, v, x + k, plan.depth, Decode::kSteps, s);
+    for (; k + Decode::kSteps <= end; k += Decode::kSteps, from.codes += 64, from.x += Decode::kSteps) {
+      prefetch<R, P>(from, codes_end);
+      steps(decode, from, Decode::kSteps, s);
     }
-    if (k < end) {
-      load_codes<P, R>(codes, plan.panel_bytes, v);
-      steps(decode, v, x + k, plan.depth, end - k, s);
-      k = end;
-    }
+    if (k < end) steps(decode, from, end - k, s);  // the last group only
     end_chains(tile, g, s, y);
   }
 }
@@ -198,25 +233,15 @@ void run_tile(const Tile& tile) {
   store(tile, R, P, y);
 }
 
-// Rows of one or several panels.
+// All rows of P panels; P is 4 for at most 2 rows, where one panel's chains would wait for themselves.
 template <typename Decode, int P>
 void run_rows(Tile tile, std::int64_t row_end) {
-  while (tile.row < row_end) {
-    const std::int64_t left = row_end - tile.row;
-    if (P < 4 && left >= 8) {
-      run_tile < Decode, P<4 ? 8 : 1, P>(tile);
-      tile.row += 8;
-    } else if (P < 4 && left >= 4) {
-      run_tile < Decode, P<4 ? 4 : 1, P>(tile);
-      tile.row += 4;
-    } else if (left >= 2) {
-      run_tile<Decode, 2, P>(tile);
-      tile.row += 2;
-    } else {
-      run_tile<Decode, 1, P>(tile);
-      tile.row += 1;
-    }
+  if constexpr (P < 4) {
+    for (; tile.row + 8 <= row_end; tile.row += 8) run_tile<Decode, 8, P>(tile);
+    for (; tile.row + 4 <= row_end; tile.row += 4) run_tile<Decode, 4, P>(tile);
   }
+  for (; tile.row + 2 <= row_end; tile.row += 2) run_tile<Decode, 2, P>(tile);
+  for (; tile.row < row_end; ++tile.row) run_tile<Decode, 1, P>(tile);
 }
 
 template <typename Decode>
@@ -226,19 +251,11 @@ void run_units(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, s
     const std::int64_t last_row = tile.row + plan.row_block < plan.rows ? tile.row + plan.row_block : plan.rows;
     const std::int64_t last_panel =
         tile.panel + kNarrowPanelBlock < plan.panels ? tile.panel + kNarrowPanelBlock : plan.panels;
-    while (tile.panel < last_panel) {
-      const std::int64_t left = last_panel - tile.panel;
-      if (left >= 4 && last_row - tile.row <= 2) {
-        run_rows<Decode, 4>(tile, last_row);
-        tile.panel += 4;
-      } else if (left >= 2) {
-        run_rows<Decode, 2>(tile, last_row);
-        tile.panel += 2;
-      } else {
-        run_rows<Decode, 1>(tile, last_row);
-        tile.panel += 1;
-      }
+    if (last_row - tile.row <= 2) {
+      for (; tile.panel + 4 <= last_panel; tile.panel += 4) run_rows<Decode, 4>(tile, last_row);
     }
+    for (; tile.panel + 2 <= last_panel; tile.panel += 2) run_rows<Decode, 2>(tile, last_row);
+    for (; tile.panel < last_panel; ++tile.panel) run_rows<Decode, 1>(tile, last_row);
   }
 }
 
@@ -248,8 +265,9 @@ void run_linear_weight_only_avx512(const NarrowLinearPlan& plan, const LinearWei
                                    std::int64_t end) {
   switch (plan.codes) {
     case NarrowCodes::nibble_integers:
+      return run_units<NibbleIntegers>(plan, args, begin, end);
     case NarrowCodes::nibble_floats:
-      return run_units<Nibbles>(plan, args, begin, end);
+      return run_units<NibbleFloats>(plan, args, begin, end);
     case NarrowCodes::byte_integers:
       return run_units<ByteIntegers>(plan, args, begin, end);
     case NarrowCodes::byte_floats:

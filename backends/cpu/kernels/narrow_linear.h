@@ -10,7 +10,8 @@
 //   B8_K4_N16   wider codes: [ceil(K / 4)][16][4] bytes, the two's complement of c; of floats the sign in bit 7 and the
 //               magnitude below.
 //
-// Elements behind K are 0 bits. Scales and zero points are [panels][groups][16].
+// Elements behind K are 0 bits. Scales and zero
+// points are [panels][groups][16].
 #pragma once
 
 #include <cstddef>
