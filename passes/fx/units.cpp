@@ -21,10 +21,11 @@ UnitKind kind_of(const Node& n) {
 }
 
 // What belongs to its readers: constants that are no attributes, with what observes or dequantizes them, and observers
-// inside modules.
+// and stubs inside modules.
 bool is_inside(const Node& n) {
   if (n.is(Op::constant)) return !is_attribute(n);
-  if (n.is(Op::observe) && n.scope.callee == "module") return true;
+  const bool is_in_module = n.scope.callee == "module" || n.scope.callee == "state";
+  if (rewrite::is_one_of(n, {Op::observe, Op::slice, Op::quantize, Op::dequantize}) && is_in_module) return true;
   if (!rewrite::is_one_of(n, {Op::observe, Op::dequantize, Op::dequantize_rows}) || n.input(0) == nullptr) return false;
   const Node& def = *n.input(0)->def();
   return def.is(Op::constant) && !is_attribute(def);
@@ -50,7 +51,10 @@ void add_once(std::vector<Value*>& list, Value* v) {
 
 Node* Unit::main() const {
   for (Node* n : nodes) {
-    if (rewrite::is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear, Op::lstm, Op::gru, Op::rnn})) return n;
+    if (rewrite::is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear, Op::lstm, Op::gru, Op::rnn, Op::observed_lstm,
+                                  Op::observed_gru, Op::qlstm_static, Op::qgru_static})) {
+      return n;
+    }
   }
   return nodes.front();
 }
