@@ -42,13 +42,6 @@ Status check_inner(const Attributes& a, const StaticForm& form, std::int64_t dir
   return {};
 }
 
-Type codes_of(const Type& like, const CodeQParams& q) {
-  Type type{DType::u8, like.shape, Quantization{}};
-  type.quantization->scale = q.scale;
-  type.quantization->zero_point = q.zero_point;
-  return type;
-}
-
 }  // namespace
 
 InferResult infer_static_recurrent(const InferContext& c, const StaticForm& form) {
@@ -70,10 +63,7 @@ InferResult infer_static_recurrent(const InferContext& c, const StaticForm& form
                                         c.has(kSInitialC) ? &cell : nullptr};
   AOQ_ASSIGN(std::vector<Type> types, infer_recurrent({c.op, inputs, c.attributes}, form.form));
   AOQ_TRY(check_inner(c.attributes, form, types[0].shape[1].constant()));
-  const StaticQParams q = read_static_qparams(c.attributes, form);
-  types[0] = codes_of(types[0], q.inner[0][form.hidden]);
-  types[1] = codes_of(types[1], q.inner[0][form.hidden]);
-  if (form.form.has_cell_state) types[2] = codes_of(types[2], q.inner[0][form.cell]);
+  for (Type& type : types) type.dtype = DType::u8;
   return types;
 }
 

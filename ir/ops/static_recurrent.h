@@ -7,7 +7,7 @@
 // absent one is code 0 of scale 1 and zero point 0. 1 - z is min(256 - code, 255) of sigmoid's scale.
 //
 // Results y [T, d, B, H], h and c [d, B, H] have the scales of the forward direction's hidden and cell values; codes of
-// the other direction are requantized.
+// the other direction are requantized. They are plain codes: what reads them states the scale.
 #pragma once
 
 #include <array>

@@ -154,11 +154,24 @@ bool is_one_call(const Node& a, const Node& b) {
   return a.origins.front() == b.origins.front();
 }
 
-bool is_static_dequantize(const Value* v) {
+using ops::CodeQParams;
+
+// How a dequantize reads u8 codes with one static scale; none for other values.
+std::optional<CodeQParams> static_scale(const Value* v) {
   const Node& dq = *v->def();
-  if (!dq.is(Op::dequantize) || dq.inputs().size() != 1) return false;
+  if (!dq.is(Op::dequantize) || dq.inputs().size() != 1 || dq.input(0)->type().dtype != DType::u8) return std::nullopt;
+  if (dq.attributes().has("scale")) {
+    const Attribute* zero_point = dq.attributes().find("zero_point");
+    return CodeQParams{static_cast<float>(dq.attributes().real("scale")),
+                       zero_point == nullptr ? 0 : static_cast<std::int32_t>(std::get<std::int64_t>(*zero_point))};
+  }
   const std::optional<Quantization>& q = dq.input(0)->type().quantization;
-  return q && q->is_immediate && dq.input(0)->type().dtype == DType::u8;
+  if (!q || !q->is_immediate || q->granularity != Quantization::Granularity::tensor) return std::nullopt;
+  return CodeQParams{q->scale, q->zero_point};
+}
+
+bool is_static_dequantize(const Value* v) {
+  return static_scale(v).has_value();
 }
 
 class Conversion {
@@ -190,15 +203,45 @@ class Conversion {
   Status take_codes(std::size_t input, const std::string& name) {
     Value* v = n_->input(input);
     if (v == nullptr) return {};
+    AOQ_ASSIGN(v, carried(v));
     if (!is_static_dequantize(v)) {
       return error(Code::invalid_argument, "{} is {}, expected u8 codes with a static scale", name,
                    to_string(v->type()));
     }
     codes_[input] = v->def()->input(0);
-    const Quantization& q = *codes_[input]->type().quantization;
+    const CodeQParams q = *static_scale(v);
     attributes_.set(name + "_scale", static_cast<double>(q.scale));
     attributes_.set(name + "_zero_point", static_cast<std::int64_t>(q.zero_point));
     return {};
+  }
+
+  // What moves the codes in front of the op, within its module, moves them as codes.
+  Result<Value*> carried(Value* v) {
+    Node* mover = v->def();
+    const bool moves = is_one_of(*mover, {Op::permute, Op::reshape, Op::slice}) && is_one_call(*mover, *n_);
+    if (is_static_dequantize(v) || !moves) return v;
+    AOQ_ASSIGN(Value * from, carried(mover->input(0)));
+    if (!is_static_dequantize(from)) return v;
+    AOQ_ASSIGN(Node * back, stub_behind(mover, *static_scale(from)));
+    return back->output();
+  }
+
+  // mover(dequantize(codes)) => dequantize(quantize(mover(dequantize(codes)))), which lowering makes a move of codes.
+  Result<Node*> stub_behind(Node* mover, const CodeQParams& q) {
+    Attributes a{{"dtype", DType::u8},
+                 {"scale", static_cast<double>(q.scale)},
+                 {"zero_point", static_cast<std::int64_t>(q.zero_point)}};
+    Node* before = mover->next();
+    AOQ_ASSIGN(Node * quantize, graph_.create(Op::quantize, {mover->output()}, std::move(a), before));
+    AOQ_ASSIGN(Node * back, graph_.create(Op::dequantize, {quantize->output()}, {}, before));
+    quantize->scope = back->scope = mover->scope;
+    quantize->origins = back->origins = mover->origins;
+    quantize->scope.callee = "module";
+    for (Value* v : mover->inputs()) {
+      if (is_one_call(*v->def(), *mover)) v->def()->scope.callee = "module";
+    }
+    graph_.replace_uses_except(mover->output(), back->output(), quantize);
+    return back;
   }
 
   Status set_inner() {
@@ -238,10 +281,18 @@ class Conversion {
     return graph_.create_like(*n_, op, std::move(inputs), std::move(attributes_), n_);
   }
 
+  // Of result i: the forward direction's.
+  static CodeQParams scale_of(const Node& made, std::size_t i) {
+    const ops::StaticForm& form = made.is(Op::qlstm_static) ? ops::kStaticLstm : ops::kStaticGru;
+    return ops::read_static_qparams(made.attributes(), form).inner[0][i == 2 ? form.cell : form.hidden];
+  }
+
   Status connect(Node* made) {
     for (std::size_t i = 0; i < made->output_count(); ++i) {
       if (n_->output(i)->uses().empty()) continue;
-      AOQ_ASSIGN(Node * dq, graph_.create(Op::dequantize, {made->output(i)}, {}, n_));
+      const CodeQParams q = scale_of(*made, i);
+      Attributes a{{"scale", static_cast<double>(q.scale)}, {"zero_point", static_cast<std::int64_t>(q.zero_point)}};
+      AOQ_ASSIGN(Node * dq, graph_.create(Op::dequantize, {made->output(i)}, std::move(a), n_));
       dq->scope = n_->scope;
       dq->origins = n_->origins;
       graph_.replace_uses(n_->output(i), dq->output());
@@ -250,27 +301,14 @@ class Conversion {
     return {};
   }
 
-  // move(dequantize(codes)) => dequantize(quantize(move(dequantize(codes)))) with the same scale, which lowering makes
-  // a move of codes. What joins several values takes the first one's scale.
+  // Behind the op too. What joins several values takes the first one's scale.
   Status carry_codes(Node* dq, const Node& made) {
-    const Quantization q = *dq->input(0)->type().quantization;
     const std::vector<Use> uses = dq->output()->uses();
     for (const Use& use : uses) {
       Node* mover = use.user;
       const bool moves = is_one_of(*mover, {Op::permute, Op::reshape, Op::concat}) && is_one_call(*mover, made);
       if (!moves || !std::ranges::all_of(mover->inputs(), is_static_dequantize)) continue;
-      const Quantization to = mover->is(Op::concat) ? *mover->input(0)->def()->input(0)->type().quantization : q;
-      Attributes a{{"dtype", DType::u8},
-                   {"scale", static_cast<double>(to.scale)},
-                   {"zero_point", static_cast<std::int64_t>(to.zero_point)}};
-      Node* before = mover->next();
-      AOQ_ASSIGN(Node * quantize, graph_.create(Op::quantize, {mover->output()}, std::move(a), before));
-      AOQ_ASSIGN(Node * back, graph_.create(Op::dequantize, {quantize->output()}, {}, before));
-      quantize->scope = back->scope = made.scope;
-      quantize->origins = back->origins = made.origins;
-      quantize->scope.callee = "module";
-      for (Value* v : mover->inputs()) v->def()->scope.callee = "module";
-      graph_.replace_uses_except(mover->output(), back->output(), quantize);
+      AOQ_ASSIGN(Node * back, stub_behind(mover, *static_scale(mover->input(0))));
       AOQ_TRY(carry_codes(back, made));
     }
     return {};
