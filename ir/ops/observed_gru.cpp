@@ -20,7 +20,8 @@ void record(const ops::RecurrentDirection& d, const float* h, const float*, floa
   for (std::int64_t k = 0; k < n; ++k) {
     const float z = math::sigmoid(gates[k]), r = math::sigmoid(gates[n + k]);
     out[ops::kResetHgates][k] = r * out[ops::kGruHgates][2 * n + k];
-    out[ops::kCandidateGates][k] = out[ops::kGruIgates][2 * n + k] + out[ops::kResetHgates][k];
+    out[ops::kCandidateGates][k] =
+        (d.x_part[static_cast<std::size_t>(2 * n + k)] + out[ops::kResetHgates][k]) + d.w_bias(2 * n + k);
     out[ops::kInverseCandidate][k] = (1.0f - z) * math::tanh(out[ops::kCandidateGates][k]);
     out[ops::kUpdateHidden][k] = z * h[k];
     out[ops::kGruHidden][k] = out[ops::kInverseCandidate][k] + out[ops::kUpdateHidden][k];

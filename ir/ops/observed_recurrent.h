@@ -4,8 +4,8 @@
 //          fgate_cx = f * c, igate_cgate = i * g, fgate_cx_igate_cgate = their sum = c'
 //          ogate_cy = o * tanh(c') = h'
 //   gru    igates and hgates as above (z, r, candidate); gates = igates + hgates of z and r; z, r = sigmoid of gates
-//          rgate_hgates = r * hgates of the candidate; ngates = igates of the candidate + rgate_hgates; n = tanh(ngates)
-//          inverse_zgate_ngate = (1 - z) * n, zgate_hx = z * h, hidden = their sum = h'
+//          rgate_hgates = r * hgates of the candidate; ngates = igates of the candidate + rgate_hgates; n =
+//          tanh(ngates) inverse_zgate_ngate = (1 - z) * n, zgate_hx = z * h, hidden = their sum = h'
 //
 // The lstm's are those of PyTorch's quantizable LSTM. A gru is linear before reset. All of a direction's sequences have
 // all steps; there are no peepholes, clips, coupled gates or other activations.
@@ -19,9 +19,8 @@ struct InnerValue {
   const char* name;
   std::int64_t gates;  // it has gates * hidden elements for each row of the batch
 };
-inline constexpr InnerValue kLstmValues[] = {{"igates", 4},      {"hgates", 4},
-                                             {"gates", 4},       {"fgate_cx", 1},
-                                             {"igate_cgate", 1}, {"fgate_cx_igate_cgate", 1},
+inline constexpr InnerValue kLstmValues[] = {{"igates", 4},   {"hgates", 4},      {"gates", 4},
+                                             {"fgate_cx", 1}, {"igate_cgate", 1}, {"fgate_cx_igate_cgate", 1},
                                              {"ogate_cy", 1}};
 inline constexpr InnerValue kGruValues[] = {{"igates", 3},       {"hgates", 3}, {"gates", 2},
                                             {"rgate_hgates", 1}, {"ngates", 1}, {"inverse_zgate_ngate", 1},

@@ -7,23 +7,13 @@ const OpDef kOpDef_qgru_static = {
     .name = "qgru_static",
     .doc =
         "gru on u8 codes: i8 weights (scales [d], or [d, G*H] for each output channel), and every inner value as codes "
-        "with a scale of its own: igates, hgates, gates, rgate_hgates, ngates, inverse_zgate_ngate, zgate_hx and hidden, per direction in this order (ir/ops/static_recurrent.h); linear before reset. The results have the "
+        "with a scale of its own: igates, hgates, gates, rgate_hgates, ngates, inverse_zgate_ngate, zgate_hx and "
+        "hidden, per direction in this order (ir/ops/static_recurrent.h); linear before reset. The results have the "
         "scales of the forward direction.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"w_scale"},
-                {"r_scale"},
-                {"bias", Arity::optional},
-                {"initial_h", Arity::optional}}},
-    .attributes = {{ops::kHidden,
-                    ops::kDirection,
-                    ops::kStaticX,
-                    ops::kStaticXZero,
-                    ops::kInitialHScale,
-                    ops::kInitialHZero,
-                    ops::kInnerScales,
-                    ops::kInnerZeroPoints}},
+    .inputs =
+        {{{"x"}, {"w"}, {"r"}, {"w_scale"}, {"r_scale"}, {"bias", Arity::optional}, {"initial_h", Arity::optional}}},
+    .attributes = {{ops::kHidden, ops::kDirection, ops::kStaticX, ops::kStaticXZero, ops::kInitialHScale,
+                    ops::kInitialHZero, ops::kInnerScales, ops::kInnerZeroPoints}},
     .outputs = 2,
     .traits = kQuantizedOnly,
     .rule = QuantRule::float_only,

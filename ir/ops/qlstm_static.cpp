@@ -6,8 +6,10 @@ const OpDef kOpDef_qlstm_static = {
     .op = Op::qlstm_static,
     .name = "qlstm_static",
     .doc =
-        "lstm on u8 codes: i8 weights (scales [d], or [d, G*H] for each output channel), and every inner value as codes "
-        "with a scale of its own: igates, hgates, gates, fgate_cx, igate_cgate, fgate_cx_igate_cgate and ogate_cy, per direction in this order (ir/ops/static_recurrent.h). The results have the "
+        "lstm on u8 codes: i8 weights (scales [d], or [d, G*H] for each output channel), and every inner value as "
+        "codes "
+        "with a scale of its own: igates, hgates, gates, fgate_cx, igate_cgate, fgate_cx_igate_cgate and ogate_cy, per "
+        "direction in this order (ir/ops/static_recurrent.h). The results have the "
         "scales of the forward direction.",
     .inputs = {{{"x"},
                 {"w"},
@@ -17,15 +19,8 @@ const OpDef kOpDef_qlstm_static = {
                 {"bias", Arity::optional},
                 {"initial_h", Arity::optional},
                 {"initial_c", Arity::optional}}},
-    .attributes = {{ops::kHidden,
-                    ops::kDirection,
-                    ops::kStaticX,
-                    ops::kStaticXZero,
-                    ops::kInitialHScale,
-                    ops::kInitialHZero,
-                    ops::kInitialCScale,
-                    ops::kInitialCZero,
-                    ops::kInnerScales,
+    .attributes = {{ops::kHidden, ops::kDirection, ops::kStaticX, ops::kStaticXZero, ops::kInitialHScale,
+                    ops::kInitialHZero, ops::kInitialCScale, ops::kInitialCZero, ops::kInnerScales,
                     ops::kInnerZeroPoints}},
     .outputs = 3,
     .traits = kQuantizedOnly,

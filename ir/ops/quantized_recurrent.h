@@ -10,7 +10,8 @@
 // sequences, all time steps together. At every time step t, r_part is one dynamic linear (r, second half of the bias)
 // over the states of the sequences that have a step t; a gru that is not linear before reset has one more over the
 // reset states for its candidate. With x_scale and state_scale (both or none) those are (s, z) in place of chosen ones:
-// of x, and of the states and reset states. The gates are those of the float op with x_part and r_part and without bias.
+// of x, and of the states and reset states. The gates are those of the float op with x_part and r_part and without
+// bias.
 #pragma once
 
 #include "ir/ops/recurrent.h"

@@ -52,7 +52,9 @@ InferResult infer_static_recurrent(const InferContext& c, const StaticForm& form
   AOQ_TRY(check_initial(c, kSInitialH, "initial_h"));
   if (form.form.has_cell_state) AOQ_TRY(check_initial(c, kSInitialC, "initial_c"));
   // Shapes are the float op's.
-  auto real = [&](std::size_t i) { return Type{DType::f32, c.has(i) ? c.input(i).shape : std::vector<Dim>{}, std::nullopt}; };
+  auto real = [&](std::size_t i) {
+    return Type{DType::f32, c.has(i) ? c.input(i).shape : std::vector<Dim>{}, std::nullopt};
+  };
   const Type x = real(kSX), w = real(kSW), r = real(kSR), h = real(kSInitialH), cell = real(kSInitialC);
   const std::vector<const Type*> inputs{&x,
                                         &w,

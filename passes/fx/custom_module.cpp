@@ -277,8 +277,9 @@ Result<bool> is_recurrent_custom_module(const Recipe& recipe, const Node& node) 
     const std::string& type = custom.float_class;
     if (type != node.scope.type || custom.mode != QuantMode::static_quantization) continue;
     if (custom.observed_class == "quantizable." + type && custom.quantized_class == "quantized." + type) return true;
-    return error(ErrorId::recipe_invalid, "{}: custom module {} becomes {} and {}, expected quantizable.{} and quantized.{}",
-                 module_of(node), type, custom.observed_class, custom.quantized_class, type, type);
+    return error(ErrorId::recipe_invalid,
+                 "{}: custom module {} becomes {} and {}, expected quantizable.{} and quantized.{}", module_of(node),
+                 type, custom.observed_class, custom.quantized_class, type, type);
   }
   return false;
 }

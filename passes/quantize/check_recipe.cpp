@@ -116,8 +116,7 @@ Status check_inner(const QConfig& config) {
   const ObserverSpec& spec = *config.inner;
   AOQ_TRY(make_observer(spec).status());
   if (spec.kind == "placeholder" && spec.dtype == DType::f32) return {};
-  const bool is_affine =
-      spec.qscheme == QScheme::per_tensor_affine || spec.qscheme == QScheme::per_tensor_symmetric;
+  const bool is_affine = spec.qscheme == QScheme::per_tensor_affine || spec.qscheme == QScheme::per_tensor_symmetric;
   const bool has_scale = spec.kind != "placeholder" && spec.kind != "noop" && spec.kind != "reuse_input";
   if (spec.dtype == DType::u8 && is_affine && has_scale) return {};
   return unsupported("is asked for inside recurrent ops", spec, "u8 per tensor, or a placeholder of float32");

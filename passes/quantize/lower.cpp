@@ -381,8 +381,7 @@ class Lowering {
     if (!recurrent_weight_of(n->input(1), &w) || !recurrent_weight_of(n->input(2), &r)) return false;
     RecurrentX x = recurrent_x(*n);
     if (x.value == nullptr) return false;
-    std::vector<Value*> inputs{x.value, w.codes, r.codes, without_last_axis(n, w.scale),
-                               without_last_axis(n, r.scale)};
+    std::vector<Value*> inputs{x.value, w.codes, r.codes, without_last_axis(n, w.scale), without_last_axis(n, r.scale)};
     inputs.insert(inputs.end(), n->inputs().begin() + 3, n->inputs().end());
     Attributes a = std::move(x.attributes);
     const Op op = n->is(Op::lstm) ? Op::qlstm : n->is(Op::gru) ? Op::qgru : Op::qrnn;

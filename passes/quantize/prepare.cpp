@@ -276,7 +276,8 @@ class Preparation {
 
   // A residual is added inside an anchor whose result is wanted, when the residual is codes or can be.
   bool want_residual(Node* n) {
-    if (!anchors_.contains(n) || is_recurrent(*n) || n->input(3) == nullptr || !wanted_.contains(n->output())) return false;
+    if (!anchors_.contains(n) || is_recurrent(*n) || n->input(3) == nullptr || !wanted_.contains(n->output()))
+      return false;
     Value* residual = n->input(3);
     if (wanted_.contains(residual) || !could_be_codes(residual)) return false;
     return wanted_.insert(residual).second;
@@ -310,7 +311,8 @@ class Preparation {
       wanted_.insert(n->output());
     }
     for (const auto& [n, qconfig] : anchors_) {
-      if (!is_recurrent(*n) && n->input(3) != nullptr && wanted_.contains(n->output()) && is_integer_node(n->input(3)->def())) {
+      if (!is_recurrent(*n) && n->input(3) != nullptr && wanted_.contains(n->output()) &&
+          is_integer_node(n->input(3)->def())) {
         wanted_.insert(n->input(3));
       }
     }
@@ -469,7 +471,7 @@ class Preparation {
   const Recipe& recipe_;
   std::map<const Node*, const QConfig*> anchors_;
   std::vector<std::pair<Node*, const QConfig*>> dynamic_;  // in the order of the graph
-  std::vector<Node*> static_;  // recurrent anchors, in the order of the graph
+  std::vector<Node*> static_;                              // recurrent anchors, in the order of the graph
   std::unordered_set<const Node*> members_;
   std::unordered_set<const Node*> tables_;  // gather and embedding_bag whose rows become codes
   std::unordered_set<const Value*> wanted_;

@@ -45,8 +45,8 @@ enum class QuantMode : std::uint8_t { none, static_quantization, dynamic_quantiz
 struct QConfig {
   ObserverSpec activation;  // kind "placeholder" with an integer dtype: quantized by what each run brings
   ObserverSpec weight;
-  // Of the values inside statically quantized lstm and gru ops (static_recurrent.h): u8 codes, or kind "placeholder" for
-  // floats. Absent: floats, in the FX workflow the activation's.
+  // Of the values inside statically quantized lstm and gru ops (static_recurrent.h): u8 codes, or kind "placeholder"
+  // for floats. Absent: floats, in the FX workflow the activation's.
   std::optional<ObserverSpec> inner = std::nullopt;
 };
 bool is_dynamic(const ObserverSpec& activation);

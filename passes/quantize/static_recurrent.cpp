@@ -110,8 +110,9 @@ Result<Value*> direction_of(Graph& graph, Value* v, std::int64_t d, Node* before
 }  // namespace
 
 Status observe_inner_values(Graph& graph, Node* n, const QConfig& config, const std::string& place) {
-  std::vector<Value*> inputs(n->inputs().begin(), n->inputs().begin() + std::min<std::ptrdiff_t>(
-                                                      std::ssize(n->inputs()), is_lstm(*n) ? kPeephole : kInitialC));
+  std::vector<Value*> inputs(
+      n->inputs().begin(),
+      n->inputs().begin() + std::min<std::ptrdiff_t>(std::ssize(n->inputs()), is_lstm(*n) ? kPeephole : kInitialC));
   Attributes a{{"hidden", n->attributes().integer("hidden")},
                {"direction", n->attributes().string("direction")},
                {"weight_spec", print_observer_spec(config.weight)},
@@ -274,8 +275,8 @@ class Conversion {
   Result<Node*> make() {
     const Node& w = *n_->input(1)->def();
     const Node& r = *n_->input(2)->def();
-    std::vector<Value*> inputs{codes_[0],    w.input(0), r.input(0), scales_of(w), scales_of(r), n_->input(3),
-                               codes_[kInitialH]};
+    std::vector<Value*> inputs{codes_[0],    w.input(0),   r.input(0),       scales_of(w),
+                               scales_of(r), n_->input(3), codes_[kInitialH]};
     if (is_lstm(*n_)) inputs.push_back(codes_[kInitialC]);
     const Op op = is_lstm(*n_) ? Op::qlstm_static : Op::qgru_static;
     return graph_.create_like(*n_, op, std::move(inputs), std::move(attributes_), n_);

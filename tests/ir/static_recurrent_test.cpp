@@ -19,8 +19,8 @@ struct QValue {
 };
 
 Attributes binary(const QValue& a, const QValue& b, double scale, std::int64_t zero_point) {
-  return {{"a_scale", a.scale},      {"a_zero_point", a.zero_point}, {"b_scale", b.scale},
-          {"b_zero_point", b.zero_point}, {"out_scale", scale},      {"out_zero_point", zero_point}};
+  return {{"a_scale", a.scale},           {"a_zero_point", a.zero_point}, {"b_scale", b.scale},
+          {"b_zero_point", b.zero_point}, {"out_scale", scale},           {"out_zero_point", zero_point}};
 }
 
 // The scales of one direction, by name.
@@ -36,7 +36,9 @@ struct Cell {
   QValue linear(const QValue& x, bool of_state, const std::string& name) const {
     const auto [scale, zero_point] = scales.at(name);
     return value(run(Op::qlinear, {x.codes, of_state ? r : w, of_state ? r_scale : w_scale, of_state ? r_bias : w_bias},
-                     {{"x_scale", x.scale}, {"x_zero_point", x.zero_point}, {"out_scale", scale},
+                     {{"x_scale", x.scale},
+                      {"x_zero_point", x.zero_point},
+                      {"out_scale", scale},
                       {"out_zero_point", zero_point}}),
                  name);
   }
@@ -50,8 +52,8 @@ struct Cell {
 
 QValue gate(const QValue& x, std::int64_t first, std::int64_t count) {
   using Dims = std::vector<Dim>;
-  return {run(Op::slice, {x.codes}, {{"axes", Ints{1}}, {"starts", Dims{first * kHidden}},
-                                     {"ends", Dims{(first + count) * kHidden}}}),
+  return {run(Op::slice, {x.codes},
+              {{"axes", Ints{1}}, {"starts", Dims{first * kHidden}}, {"ends", Dims{(first + count) * kHidden}}}),
           x.scale, x.zero_point};
 }
 
@@ -59,8 +61,8 @@ QValue apply(const QValue& x, float (*f)(float), QValue to) {
   to.codes = x.codes;
   for (std::uint8_t& code : to.codes.mutable_as<std::uint8_t>()) {
     const float v = f(dequantize_value(code, static_cast<float>(x.scale), static_cast<std::int32_t>(x.zero_point)));
-    code = static_cast<std::uint8_t>(quantize_value(v, 1.0f / static_cast<float>(to.scale),
-                                                    static_cast<std::int32_t>(to.zero_point), 0, 255));
+    code = static_cast<std::uint8_t>(
+        quantize_value(v, 1.0f / static_cast<float>(to.scale), static_cast<std::int32_t>(to.zero_point), 0, 255));
   }
   return to;
 }
@@ -101,10 +103,18 @@ struct Form {
 };
 
 const Form kForms[] = {
-    {Op::qlstm_static, Op::observed_lstm, Op::lstm, 4,
-     {"igates", "hgates", "gates", "fgate_cx", "igate_cgate", "cell", "hidden"}, lstm_step},
-    {Op::qgru_static, Op::observed_gru, Op::gru, 3,
-     {"igates", "hgates", "gates", "rgate_hgates", "ngates", "inverse_zgate_ngate", "zgate_hx", "hidden"}, gru_step}};
+    {Op::qlstm_static,
+     Op::observed_lstm,
+     Op::lstm,
+     4,
+     {"igates", "hgates", "gates", "fgate_cx", "igate_cgate", "cell", "hidden"},
+     lstm_step},
+    {Op::qgru_static,
+     Op::observed_gru,
+     Op::gru,
+     3,
+     {"igates", "hgates", "gates", "rgate_hgates", "ngates", "inverse_zgate_ngate", "zgate_hx", "hidden"},
+     gru_step}};
 
 Tensor random_codes(DType dtype, Shape shape, std::uint32_t seed) {
   Tensor t = Tensor::make(dtype, std::move(shape)).value();
@@ -144,8 +154,9 @@ struct Instance {
                                               : 0.007 + 0.0005 * static_cast<double>(i));
       zero_points.push_back(110 + static_cast<std::int64_t>(i));
     }
-    attributes = {{"hidden", kHidden},   {"direction", std::string("bidirectional")}, {"x_scale", 0.02},
-                  {"x_zero_point", std::int64_t{100}}, {"scales", scales}, {"zero_points", zero_points}};
+    attributes = {{"hidden", kHidden}, {"direction", std::string("bidirectional")},
+                  {"x_scale", 0.02},   {"x_zero_point", std::int64_t{100}},
+                  {"scales", scales},  {"zero_points", zero_points}};
     if (!initial) return;
     attributes.set("initial_h_scale", 0.008);
     attributes.set("initial_h_zero_point", std::int64_t{120});
@@ -203,7 +214,7 @@ void check_part(const Tensor& result, std::int64_t first, const Tensor& expected
 TEST_CASE("the static recurrent ops are their integer ops, step by step") {
   for (const Form& form : kForms) {
     for (const bool initial : {false, true}) {
-      CAPTURE(op_name(form.op));
+      CAPTURE(std::string(op_name(form.op)));
       CAPTURE(initial);
       const Instance instance(form, initial);
       const std::vector<Tensor> found = instance.run_all();
@@ -245,7 +256,7 @@ TEST_CASE("the static recurrent ops refuse scales that do not fit") {
 
 TEST_CASE("the observed ops compute what the float ones do, with their inner values") {
   for (const Form& form : kForms) {
-    CAPTURE(op_name(form.observed));
+    CAPTURE(std::string(op_name(form.observed)));
     const std::int64_t rows = form.gates * kHidden;
     const Operands operands{wave({kSteps, kBatch, kInput}, 0.4f), wave({2, rows, kInput}, 0.7f),
                             wave({2, rows, kHidden}, 1.1f), wave({2, 2 * rows}, 1.9f)};

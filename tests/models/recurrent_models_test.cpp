@@ -210,8 +210,9 @@ TEST_CASE("voice activity by an LSTM: int8 keeps the F1 of float") {
                                        speech.frames.bytes().first(static_cast<std::size_t>(frames) * 4 * 576))
                            .value();
   const Tensor state = floats({1, 1, 128}, std::vector<float>(128));
-  for (const auto& [form, name] : {std::pair(Form::dynamic, "dynamic"), std::pair(Form::static_products, "static products"),
-                                   std::pair(Form::static_codes, "static codes")}) {
+  for (const auto& [form, name] :
+       {std::pair(Form::dynamic, "dynamic"), std::pair(Form::static_products, "static products"),
+        std::pair(Form::static_codes, "static codes")}) {
     Loaded integer = load(form, make, {{first, state, state}});
     CHECK(integer.integer_layers == 1);
     const Detection b = detect(integer.session, speech);
@@ -413,8 +414,9 @@ TEST_CASE("phonemes by GRUs: int8 keeps the words of float") {
   const Accuracy real = measure(network, Form::real, entries);
   CHECK(real.exact > 650);
   const Steps steps = record(network, read_dictionary(dictionary, 97));  // mostly other words
-  for (const auto& [form, name] : {std::pair(Form::dynamic, "dynamic"), std::pair(Form::static_products, "static products"),
-                                   std::pair(Form::static_codes, "static codes")}) {
+  for (const auto& [form, name] :
+       {std::pair(Form::dynamic, "dynamic"), std::pair(Form::static_products, "static products"),
+        std::pair(Form::static_codes, "static codes")}) {
     const Accuracy integer = measure(network, form, entries, steps);
     int same = 0;
     for (std::size_t i = 0; i < entries.size(); ++i) same += real.all[i] == integer.all[i];

@@ -82,10 +82,10 @@ class PyTorchCase {
   Recipe recipe() const {
     const std::string weight = flag("per_channel") ? R"("per_channel_min_max", "qscheme": "per_channel_symmetric")"
                                                    : R"("min_max", "qscheme": "per_tensor_symmetric")";
-    const std::string text =
-        R"({"backend": "fbgemm", "object_type": [], "global": {"activation": {"kind": ")" +
-        json_string(json_, "observer").value() + R"(", "dtype": "u8", "reduce_range": )" +
-        (flag("reduce_range") ? "true" : "false") + R"(}, "weight": {"kind": )" + weight + R"(, "dtype": "i8"}},
+    const std::string text = R"({"backend": "fbgemm", "object_type": [], "global": {"activation": {"kind": ")" +
+                             json_string(json_, "observer").value() + R"(", "dtype": "u8", "reduce_range": )" +
+                             (flag("reduce_range") ? "true" : "false") + R"(}, "weight": {"kind": )" + weight +
+                             R"(, "dtype": "i8"}},
         "custom_modules": [{"mode": "static", "float": "LSTM", "observed": "quantizable.LSTM",
                             "quantized": "quantized.LSTM"}]})";
     Result<Recipe> recipe = parse_recipe(text);
@@ -127,13 +127,15 @@ void check_weight(const PyTorchCase& c, const Node& n, std::int64_t layer, std::
   bool same = true;
   for (std::size_t g = 0; g < 4; ++g) {
     const std::size_t at = (static_cast<std::size_t>(direction) * 4 + g) * block;
-    same = same && std::ranges::equal(found.bytes().subspan(at, block), expected.bytes().subspan(kOrder[g] * block, block));
+    same = same &&
+           std::ranges::equal(found.bytes().subspan(at, block), expected.bytes().subspan(kOrder[g] * block, block));
     for (std::size_t k = 0; c.flag("per_channel") && k < rows / 4; ++k) {
       same = same && found_scale.as<float>()[static_cast<std::size_t>(direction) * rows + g * rows / 4 + k] ==
                          scale.as<float>()[kOrder[g] * rows / 4 + k];
     }
   }
-  if (!c.flag("per_channel")) same = same && found_scale.as<float>()[static_cast<std::size_t>(direction)] == scale.as<float>()[0];
+  if (!c.flag("per_channel"))
+    same = same && found_scale.as<float>()[static_cast<std::size_t>(direction)] == scale.as<float>()[0];
   CHECK(same);
 }
 
@@ -172,8 +174,7 @@ TEST_CASE("a statically quantized LSTM is PyTorch's") {
   const std::shared_ptr<const MappedFile> list = MappedFile::open(kFolder + "cases.json").value();
   const std::shared_ptr<const MappedFile> bytes = MappedFile::open(kFolder + "cases.npz").value();
   const NpzReader arrays = NpzReader::open(bytes->bytes(), bytes).value();
-  const Json cases =
-      parse_json({reinterpret_cast<const char*>(list->bytes().data()), list->bytes().size()}).value();
+  const Json cases = parse_json({reinterpret_cast<const char*>(list->bytes().data()), list->bytes().size()}).value();
   CHECK(cases.size() == 5);
   for (const Json& json : cases) {
     const PyTorchCase c(json, arrays);

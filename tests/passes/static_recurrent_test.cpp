@@ -93,7 +93,7 @@ Graph quantized(Graph graph, const Recipe& recipe, Stage last, Ranges* ranges = 
 
 TEST_CASE("by default products of lstm and gru are int8 with static scales") {
   for (const Op op : {Op::lstm, Op::gru}) {
-    CAPTURE(op_name(op));
+    CAPTURE(std::string(op_name(op)));
     const std::vector<Tensor> exact = results(recurrent_graph(op));
     const Graph reference = quantized(recurrent_graph(op), default_recipe(), Stage::quantized);
     CHECK(recurrent_of(reference).is(op));
@@ -111,7 +111,7 @@ TEST_CASE("by default products of lstm and gru are int8 with static scales") {
 
 TEST_CASE("with an inner observer every value inside has a scale of its own") {
   for (const Op op : {Op::lstm, Op::gru}) {
-    CAPTURE(op_name(op));
+    CAPTURE(std::string(op_name(op)));
     const std::vector<Tensor> exact = results(recurrent_graph(op));
     Ranges ranges;
     const Graph prepared = quantized(recurrent_graph(op), codes_recipe(), Stage::prepared);
@@ -196,7 +196,8 @@ TEST_CASE("what a target has no kernel for runs in float") {
 TEST_CASE("an inner observer that fits nothing is refused") {
   auto recipe = [](const std::string& inner) {
     return parse_recipe(R"({"global": {"activation": {"kind": "histogram", "dtype": "u8"}, "weight": {"kind": "min_max",
-      "dtype": "i8", "qscheme": "per_tensor_symmetric"}, "inner": )" + inner + "}}");
+      "dtype": "i8", "qscheme": "per_tensor_symmetric"}, "inner": )" +
+                        inner + "}}");
   };
   CHECK(recipe(R"({"kind": "placeholder", "dtype": "f32"})").ok());
   CHECK(recipe(R"({"kind": "min_max", "dtype": "u8"})").ok());

@@ -133,8 +133,7 @@ Result<CodeProduct> CodeProduct::make(const PrepareContext& context, const Produ
   }
   const ConvDims dims = dims_of_linear(s.rows, s.depth, s.columns);
   CodeProduct p;
-  p.plan_ =
-      plan_conv_s8(dims, DType::u8, {.bounds = full_bounds(DType::u8, data.out.zero_point)}, best_isa());
+  p.plan_ = plan_conv_s8(dims, DType::u8, {.bounds = full_bounds(DType::u8, data.out.zero_point)}, best_isa());
   AOQ_ASSIGN(p.weights_, Tensor::make(DType::u8, {packed_bytes_conv_s8(dims)}));
   pack_conv_s8(dims, data.codes, p.weights_.mutable_bytes());
   const auto columns = static_cast<std::size_t>(s.columns);
@@ -143,9 +142,8 @@ Result<CodeProduct> CodeProduct::make(const PrepareContext& context, const Produ
     RequantSource source{.weight_scales = {data.scale, columns}, .x_scale = x.scale, .out_scale = data.out.scale};
     if (data.bias != nullptr) source.bias = {data.bias, columns};
     prepare_epilogue(source, b, m);
-    const bool is_sound =
-        std::ranges::all_of(b, [](float v) { return std::isfinite(v); }) &&
-        std::ranges::all_of(m, [](float v) { return std::isfinite(v) && v > 0.0f; });
+    const bool is_sound = std::ranges::all_of(b, [](float v) { return std::isfinite(v); }) &&
+                          std::ranges::all_of(m, [](float v) { return std::isfinite(v) && v > 0.0f; });
     if (!is_sound) return refuse("a scale or bias is out of the range of f32");
     p.sources_.push_back({x.zero_point, spread(dims, b.data()), spread(dims, m.data())});
   }

@@ -1,10 +1,10 @@
 // qlstm_static and qgru_static: products by the int8 kernels, everything else on bytes, so equal to the reference bit
 // for bit. One product for all time steps of x, then one for h at every step.
+#include "ir/ops/static_recurrent.h"
 #include "backends/cpu/kernels/binary_s8.h"
 #include "backends/cpu/kernels/quantize.h"
 #include "backends/cpu/rows/recurrent_product.h"
 #include "backends/cpu/rows/rows.h"
-#include "ir/ops/static_recurrent.h"
 
 namespace aoq::cpu {
 namespace {
@@ -179,7 +179,8 @@ Status run(const StaticRecurrent<Steps>& r, const RunContext& c) {
       store(to_h, codes.h, c.outputs[0] + (t * directions + d) * state, state);
     }
     store(to_h, codes.h, c.outputs[1] + d * state, state);
-    if (has_cell) store(direction.changes_scale ? &direction.to_c : nullptr, codes.cell, c.outputs[2] + d * state, state);
+    if (has_cell)
+      store(direction.changes_scale ? &direction.to_c : nullptr, codes.cell, c.outputs[2] + d * state, state);
   }
   return {};
 }
@@ -213,11 +214,9 @@ Result<StaticRecurrent<Steps>> prepare(const PrepareContext& context, const ops:
   for (std::int64_t d = 0; d < directions; ++d) {
     const std::vector<CodeQParams>& inner = q.inner[static_cast<std::size_t>(d)];
     const CodeQParams states[] = {inner[form.hidden], q.initial_h};
-    auto bias = [&](std::int64_t part) {
-      return o.bias.empty() ? nullptr : o.bias.data() + (2 * d + part) * columns;
-    };
-    const CodeProduct::Data of_x{o.w.codes + d * columns * r.input, o.w.scale.data() + d * columns, bias(0), {&q.x, 1},
-                                 inner[0]};
+    auto bias = [&](std::int64_t part) { return o.bias.empty() ? nullptr : o.bias.data() + (2 * d + part) * columns; };
+    const CodeProduct::Data of_x{
+        o.w.codes + d * columns * r.input, o.w.scale.data() + d * columns, bias(0), {&q.x, 1}, inner[0]};
     const CodeProduct::Data of_h{o.r.codes + d * columns * r.hidden, o.r.scale.data() + d * columns, bias(1), states,
                                  inner[1]};
     AOQ_ASSIGN(CodeProduct product_x, CodeProduct::make(context, {r.steps * r.batch, r.input, columns}, of_x));
