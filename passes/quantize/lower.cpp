@@ -352,24 +352,44 @@ class Lowering {
   }
 
   // The op quantizes x itself, and its state in every step, as choose_qparams in front of it says.
+  // x as floats, which the integer op quantizes, with what the op must know; null where there is no such form.
+  struct RecurrentX {
+    Value* value = nullptr;
+    Attributes attributes;
+  };
+  static RecurrentX recurrent_x(const Node& n) {
+    RecurrentX out{nullptr, n.attributes()};
+    DynamicCodes chosen;
+    Codes fixed;
+    if (n.attributes().has("state_scale")) {
+      if (!codes_of(n.input(0), &fixed) || fixed.dtype != DType::u8) return out;
+      const Node& made = *fixed.value->def();
+      const bool is_stub = made.is(Op::quantize) && made.inputs().size() == 1;
+      out.value = is_stub ? made.input(0) : n.input(0);
+      set_in(out.attributes, "x", fixed);
+    } else if (dynamic_codes_of(n.input(0), &chosen) && !chosen.per_token) {
+      const Node& choose = *chosen.scale->def();
+      const bool fits = choose.attributes().string("formula") == "aten" && chosen.value->type().dtype == DType::u8;
+      out.value = fits ? choose.input(0) : nullptr;
+      out.attributes.set("reduce_range", choose.attributes().boolean("reduce_range"));
+    }
+    return out;
+  }
+
   Result<bool> lower_recurrent(Node* n) {
-    DynamicCodes x;
     Weight w, r;
     if (!recurrent_weight_of(n->input(1), &w) || !recurrent_weight_of(n->input(2), &r)) return false;
-    if (!dynamic_codes_of(n->input(0), &x) || x.per_token) return false;
-    const Node& choose = *x.scale->def();
-    if (choose.attributes().string("formula") != "aten" || x.value->type().dtype != DType::u8) return false;
-    std::vector<Value*> inputs{choose.input(0), w.codes, r.codes, without_last_axis(n, w.scale),
-                               without_last_axis(n, r.scale)};
+    RecurrentX x = recurrent_x(*n);
+    if (x.value == nullptr) return false;
+    std::vector<Value*> inputs{x.value, w.codes, r.codes, without_last_axis(n, w.scale), without_last_axis(n, r.scale)};
     inputs.insert(inputs.end(), n->inputs().begin() + 3, n->inputs().end());
-    Attributes a = n->attributes();
-    a.set("reduce_range", choose.attributes().boolean("reduce_range"));
+    Attributes a = std::move(x.attributes);
     const Op op = n->is(Op::lstm) ? Op::qlstm : n->is(Op::gru) ? Op::qgru : Op::qrnn;
     AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, std::move(inputs), std::move(a), n));
     Status supported = target_ == nullptr ? Status() : target_->supports(*made);
     if (!supported.ok()) {
       n->reason = supported.message();
-      return back_to_float(n, choose.input(0));
+      return back_to_float(n, x.value);
     }
     for (std::size_t i = 0; i < n->output_count(); ++i) graph_.replace_uses(n->output(i), made->output(i));
     graph_.erase(n);
@@ -385,7 +405,20 @@ class Lowering {
       AOQ_ASSIGN(std::vector<Tensor> weight, evaluate_node(dq, std::span(inputs).first(dq.inputs().size())));
       graph_.set_input(n, i, graph_.constant(std::move(weight[0]), n, dq.label()));
     }
+    if (n->attributes().has("state_scale")) AOQ_TRY(keep_state(n));
     return false;
+  }
+
+  // The same node with its state in float.
+  Status keep_state(Node* n) {
+    Attributes a = n->attributes();
+    a.erase("state_scale");
+    a.erase("state_zero_point");
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, n->op(), n->inputs(), std::move(a), n));
+    made->reason = n->reason;
+    for (std::size_t i = 0; i < n->output_count(); ++i) graph_.replace_uses(n->output(i), made->output(i));
+    graph_.erase(n);
+    return {};
   }
 
   Result<bool> lower_embedding(Node* n) {

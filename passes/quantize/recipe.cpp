@@ -136,7 +136,9 @@ constexpr std::pair<std::string_view, QuantMode> kModes[] = {{"none", QuantMode:
 
 Json qconfig_to_json(const std::optional<QConfig>& config) {
   if (!config) return nullptr;
-  return Json{{"activation", spec_to_json(config->activation)}, {"weight", spec_to_json(config->weight)}};
+  Json json{{"activation", spec_to_json(config->activation)}, {"weight", spec_to_json(config->weight)}};
+  if (config->inner) json["inner"] = spec_to_json(*config->inner);
+  return json;
 }
 
 Result<ObserverSpec> observer_of(const Json& json, std::string_view key) {
@@ -157,6 +159,9 @@ Result<std::optional<QConfig>> qconfig_from_json(const Json& json) {
   QConfig config;
   AOQ_ASSIGN(config.activation, observer_of(json, "activation"));
   AOQ_ASSIGN(config.weight, observer_of(json, "weight"));
+  if (json_find(json, "inner") != nullptr) {
+    AOQ_ASSIGN(config.inner, observer_of(json, "inner"));
+  }
   return std::optional<QConfig>(std::move(config));
 }
 

@@ -11,6 +11,8 @@
 //     "equalization": true
 //   }
 //
+// A qconfig may have a third observer, "inner", for the values inside recurrent ops.
+//
 // The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block",
 // "Linear", 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules",
 // "quantized_inputs", "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be
@@ -43,6 +45,9 @@ enum class QuantMode : std::uint8_t { none, static_quantization, dynamic_quantiz
 struct QConfig {
   ObserverSpec activation;  // kind "placeholder" with an integer dtype: quantized by what each run brings
   ObserverSpec weight;
+  // Of the values inside statically quantized lstm and gru ops (static_recurrent.h): u8 codes, or kind "placeholder"
+  // for floats. Absent: floats, in the FX workflow the activation's.
+  std::optional<ObserverSpec> inner = std::nullopt;
 };
 bool is_dynamic(const ObserverSpec& activation);
 

@@ -749,6 +749,12 @@ void recurrent_case(Draw& draw, Op op, Case* c) {
   c->attributes.set("direction", direction);
   if (gates == 3) c->attributes.set("linear_before_reset", draw.chance(50));
   if (is_quantized) c->attributes.set("reduce_range", draw.chance(50));
+  if (is_quantized && gates > 1 && draw.chance(30)) {
+    for (const char* name : {"x", "state"}) {
+      c->attributes.set(std::string(name) + "_scale", draw.one_of({0.01, 0.05, 1.0}));
+      c->attributes.set(std::string(name) + "_zero_point", draw.between(0, 255));
+    }
+  }
   c->input(random_tensor(draw, DType::f32, {steps, batch, input}));
   DType weight = is_quantized ? DType::i8 : DType::f32;
   c->constant(random_tensor(draw, weight, {d, gates * hidden, input}));
@@ -765,6 +771,51 @@ void recurrent_case(Draw& draw, Op op, Case* c) {
   for (int i = 0; i < (gates == 4 ? 2 : 1); ++i) {
     if (draw.chance(50)) {
       c->input(random_tensor(draw, DType::f32, {d, batch, hidden}));
+    } else {
+      c->absent();
+    }
+  }
+}
+
+// Scales of the size of what they are for, so that few codes saturate.
+void static_recurrent_case(Draw& draw, Op op, Case* c) {
+  const bool is_lstm = op == Op::qlstm_static;
+  const std::int64_t gates = is_lstm ? 4 : 3, values = is_lstm ? 7 : 8;
+  const std::int64_t steps = draw.between(1, 5), batch = draw.between(1, 3), input = draw.between(1, 20);
+  const std::int64_t hidden = draw.one_of<std::int64_t>({1, 5, 8, 16, 19, 40});
+  const std::string direction = draw.one_of<const char*>({"forward", "reverse", "bidirectional"});
+  const std::int64_t d = direction == "bidirectional" ? 2 : 1;
+  c->attributes.set("hidden", hidden);
+  c->attributes.set("direction", direction);
+  auto qparams = [&](const std::string& name) {
+    c->attributes.set(name + "_scale", draw.one_of({0.01, 0.03, 0.1}));
+    c->attributes.set(name + "_zero_point", draw.between(0, 255));
+  };
+  std::vector<double> scales;
+  std::vector<std::int64_t> zero_points;
+  for (std::int64_t i = 0; i < d * values; ++i) {
+    scales.push_back(draw.one_of({0.004, 0.02, 0.06}));
+    zero_points.push_back(draw.chance(80) ? draw.between(100, 150) : draw.between(0, 255));
+  }
+  c->attributes.set("scales", scales);
+  c->attributes.set("zero_points", zero_points);
+  qparams("x");
+  c->input(random_tensor(draw, DType::u8, {steps, batch, input}));
+  c->constant(random_tensor(draw, DType::i8, {d, gates * hidden, input}));
+  c->constant(random_tensor(draw, DType::i8, {d, gates * hidden, hidden}));
+  for (int i = 0; i < 2; ++i) {
+    c->constant(positive_scales(draw, draw.chance(50) ? Shape{d} : Shape{d, gates * hidden}));
+  }
+  if (draw.chance(70)) {
+    c->constant(random_tensor(draw, DType::f32, {d, 2 * gates * hidden}));
+  } else {
+    c->absent();
+  }
+  for (const char* name : {"initial_h", "initial_c"}) {
+    if (!is_lstm && std::string_view(name) == "initial_c") continue;
+    if (draw.chance(50)) {
+      qparams(name);
+      c->input(random_tensor(draw, DType::u8, {d, batch, hidden}));
     } else {
       c->absent();
     }
@@ -845,6 +896,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (is_any(op, {Op::lstm, Op::gru, Op::rnn, Op::qlstm, Op::qgru, Op::qrnn})) {
     return recurrent_case(draw, op, c), true;
   }
+  if (is_any(op, {Op::qlstm_static, Op::qgru_static})) return static_recurrent_case(draw, op, c), true;
   if (is_any(op, {Op::embedding_bag, Op::qembedding})) return embedding_case(draw, op, c), true;
   if (op == Op::dims) return c->attributes.set("values", std::vector<Dim>{3, 5, draw.between(0, 9)}), true;
   if (op == Op::iota) return c->attributes.set("length", std::vector<Dim>{draw.between(0, 40)}), true;
