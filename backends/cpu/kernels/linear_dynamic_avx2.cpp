@@ -1,7 +1,7 @@
 // linear_dynamic, AVX2. Nibbles are multiplied as unsigned bytes u = c + 8 by `vpmaddubsw`, whose sums of 32 elements
 // fit s16 (16 products of at most 15 * 128 to a lane); with xz the zero point of x the sum of a group is
 //
-//   sum((x - xz) * (c - z)) = sum(x * u) - xz * sum(u) - (8 + z) * sum(x - xz)
+//   sum((x - xz) * (c - z)) = start + sum(x * u) - xz * sum(u) - z * sum(x - xz)     start = -8 * sum(x - xz)
 //
 // Bytes are widened and multiplied by x - xz in s16 with `vpmaddwd`. Nothing saturates.
 #include "backends/cpu/kernels/entry_avx2.h"
@@ -138,10 +138,9 @@ inline __attribute__((always_inline)) void add_bytes(const std::byte* codes, con
   }
 }
 
-// y is [R][16] of the tile; kOffset is 8 of nibbles.
-template <std::uint32_t kOffset, bool kAffine, int R>
-inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, std::int32_t offset,
-                                                     const Sums<R>& sums, float* y) {
+// y is [R][16] of the tile.
+template <bool kAffine, int R>
+inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, const Sums<R>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
@@ -154,10 +153,11 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
     }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      const std::int32_t x_sum = tile.args->sums[(tile.row + r) * groups + g];
-      const auto offset = static_cast<std::int32_t>(static_cast<std::uint32_t>(x_sum) * kOffset);
-      __m256i sum = _mm256_sub_epi32(sums.products[r][h], _mm256_set1_epi32(offset));
-      if (has_zero_points) sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(z, _mm256_set1_epi32(x_sum)));
+      const std::int64_t part = (tile.row + r) * groups + g;
+      __m256i sum = _mm256_add_epi32(sums.products[r][h], _mm256_set1_epi32(tile.args->starts[part]));
+      if (has_zero_points) {
+        sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(z, _mm256_set1_epi32(tile.args->sums[part])));
+      }
       if constexpr (kAffine) {
         __m256i x_zero_point = _mm256_set1_epi32(tile.args->x_zero_points[tile.row + r]);
         sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(x_zero_point, sums.codes[h]));
@@ -187,7 +187,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
     } else {
       add_bytes<R>(codes + begin * 16, args.x16 + tile.row * args.pitch + begin, args.pitch, end - begin, sums);
     }
-    end_group<kNibbles ? 8 : 0, kNibbles && kAffine>(tile, g, sums, y);
+    end_group<kNibbles && kAffine>(tile, g, sums, y);
   }
 }
 
