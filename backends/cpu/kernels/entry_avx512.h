@@ -1,9 +1,20 @@
 // Entry points of the AVX-512 translation units. Call them only when the plan's Isa is avx512_vnni.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace aoq::cpu {
+
+// Rows of s16 pairs, `pitch` values apart, and one panel of 16 columns in S8_K2_N16 (conv_s8.h).
+struct TileS16 {
+  const std::int16_t* a;
+  std::int64_t pitch;
+  const std::byte* weights;
+  std::int64_t k_pairs;
+};
+// Exact sums of 1 to 6 rows, [rows][16].
+void multiply_s16_avx512(const TileS16& tile, std::int64_t rows, std::int32_t* acc);
 
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;

@@ -1,7 +1,7 @@
 // linear_dynamic, AVX2. Nibbles are multiplied as unsigned bytes u = c + 8 by `vpmaddubsw`, whose sums of 32 elements
 // fit s16 (16 products of at most 15 * 128 to a lane); with xz the zero point of x the sum of a group is
 //
-//   sum((x - xz) * (c - z)) = sum(x * u) - xz * sum(u) - (8 + z) * sum(x - xz)
+//   sum((x - xz) * (c - z)) = start + sum(x * u) - xz * sum(u) - z * sum(x - xz)     start = -8 * sum(x - xz)
 //
 // Bytes are widened and multiplied by x - xz in s16 with `vpmaddwd`. Nothing saturates.
 #include "backends/cpu/kernels/entry_avx2.h"
@@ -32,12 +32,9 @@ struct Sums {
   __m256i products[R][2];
   __m256i codes[2];
 };
-template <int R>
-inline __attribute__((always_inline)) void clear(Sums<R>& sums) {
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) sums.products[r][0] = sums.products[r][1] = _mm256_setzero_si256();
-  sums.codes[0] = sums.codes[1] = _mm256_setzero_si256();
-}
+
+enum class Chunk : std::uint8_t { first, later };
+
 inline void add_s16_in_place(__m256i& sum, __m256i product) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
 }
@@ -53,8 +50,9 @@ inline __attribute__((always_inline)) void multiply_nibbles(const __m256i (&u)[2
   }
 }
 
-// Adds at most 32 elements of K, `count` of them, a multiple of 8 but for zeros behind the end.
-template <bool kAffine, int R>
+// At most 32 elements of K, `count` of them, a multiple of 8 but for zeros behind the end. The first ones of a group
+// begin the sums, the later ones are added.
+template <Chunk kChunk, bool kAffine, int R>
 inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, const std::int8_t* x, std::int64_t pitch,
                                                        std::int64_t count, Sums<R>& sums) {
   const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
@@ -77,66 +75,89 @@ inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, c
   for (int h = 0; h < 2; ++h) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      sums.products[r][h] = _mm256_add_epi32(sums.products[r][h], _mm256_madd_epi16(sum[r][h], ones));
+      __m256i products = _mm256_madd_epi16(sum[r][h], ones);
+      sums.products[r][h] = kChunk == Chunk::first ? products : _mm256_add_epi32(sums.products[r][h], products);
     }
     if constexpr (kAffine) {
       __m256i pairs = _mm256_maddubs_epi16(total[h], _mm256_set1_epi8(1));
-      sums.codes[h] = _mm256_add_epi32(sums.codes[h], _mm256_madd_epi16(pairs, ones));
+      __m256i codes_sum = _mm256_madd_epi16(pairs, ones);
+      sums.codes[h] = kChunk == Chunk::first ? codes_sum : _mm256_add_epi32(sums.codes[h], codes_sum);
     }
   }
 }
 
-// The products of `count` elements, a multiple of 4 but for zeros behind the end.
+// The products of `count` elements, a multiple of 4 but for zeros behind the end, with 4 * Q columns of the panel; two
+// sums for each column.
+template <int R, int Q>
+inline __attribute__((always_inline)) void multiply_bytes(const std::byte* codes, const std::int16_t* x,
+                                                          std::int64_t pitch, std::int64_t count,
+                                                          __m256i (&sum)[R][Q]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) sum[r][q] = _mm256_setzero_si256();
+  }
+  for (std::int64_t k = 0; k < count; k += 4, codes += 64) {
+    __m256i w[Q];
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) {
+      w[q] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * q)));
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) {
+      __m256i four = _mm256_set1_epi64x(reinterpret_cast<const AnyInt64*>(x + r * pitch + k)->value);
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; ++q) add_s32_in_place(sum[r][q], _mm256_madd_epi16(w[q], four));
+    }
+  }
+}
+
+inline __m256i join_pairs(__m256i low, __m256i high) {
+  return _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0xd8);
+}
+
+// Many rows take half a panel at a time: 12 sums, 2 weights, one x and one product are all 16 registers.
 template <int R>
 inline __attribute__((always_inline)) void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch,
                                                      std::int64_t count, Sums<R>& sums) {
-  __m256i sum[R][4];  // two sums for each of 4 columns
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) sum[r][q] = _mm256_setzero_si256();
-  }
-  for (std::int64_t k = 0; k < count; k += 4, codes += 64) {
-    __m256i four[R];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      four[r] = _mm256_set1_epi64x(reinterpret_cast<const AnyInt64*>(x + r * pitch + k)->value);
-    }
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) {
-      __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * q)));
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) add_s32_in_place(sum[r][q], _mm256_madd_epi16(w, four[r]));
-    }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 2
+  if constexpr (R > 2) {
     for (int h = 0; h < 2; ++h) {
-      __m256i pairs = _mm256_hadd_epi32(sum[r][2 * h], sum[r][2 * h + 1]);
-      sums.products[r][h] = _mm256_permute4x64_epi64(pairs, 0xd8);
+      __m256i sum[R][2];
+      multiply_bytes<R, 2>(codes + 32 * h, x, pitch, count, sum);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) sums.products[r][h] = join_pairs(sum[r][0], sum[r][1]);
+    }
+  } else {
+    __m256i sum[R][4];
+    multiply_bytes<R, 4>(codes, x, pitch, count, sum);
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) {
+      sums.products[r][0] = join_pairs(sum[r][0], sum[r][1]);
+      sums.products[r][1] = join_pairs(sum[r][2], sum[r][3]);
     }
   }
 }
 
-// y is [R][16] of the tile; `offset` is 8 of nibbles.
+// y is [R][16] of the tile.
 template <bool kAffine, int R>
-inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, std::int32_t offset,
-                                                     const Sums<R>& sums, float* y) {
+inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, const Sums<R>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     const std::int64_t at = (tile.panel * groups + g) * 16 + h * 8;
     __m256 scale = _mm256_loadu_ps(tile.args->weight.scales + at);
-    __m256i z = _mm256_set1_epi32(offset);
-    if (tile.args->weight.zero_points != nullptr) {
-      const auto* from = reinterpret_cast<const __m128i*>(tile.args->weight.zero_points + at);
-      z = _mm256_add_epi32(z, _mm256_cvtepi16_epi32(_mm_loadu_si128(from)));
+    const bool has_zero_points = tile.args->weight.zero_points != nullptr;
+    __m256i z = _mm256_setzero_si256();
+    if (has_zero_points) {
+      z = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(tile.args->weight.zero_points + at)));
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      __m256i x_sum = _mm256_set1_epi32(tile.args->sums[(tile.row + r) * groups + g]);
-      __m256i sum = _mm256_sub_epi32(sums.products[r][h], _mm256_mullo_epi32(z, x_sum));
+      const std::int64_t part = (tile.row + r) * groups + g;
+      __m256i sum = _mm256_add_epi32(sums.products[r][h], _mm256_set1_epi32(tile.args->starts[part]));
+      if (has_zero_points) {
+        sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(z, _mm256_set1_epi32(tile.args->sums[part])));
+      }
       if constexpr (kAffine) {
         __m256i x_zero_point = _mm256_set1_epi32(tile.args->x_zero_points[tile.row + r]);
         sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(x_zero_point, sums.codes[h]));
@@ -156,16 +177,17 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   for (std::int64_t g = 0; g < plan.groups; ++g) {
     const std::int64_t begin = g * plan.group, end = min_of(plan.depth, begin + plan.group);
     Sums<R> sums;
-    clear(sums);
     if constexpr (kNibbles) {
-      for (std::int64_t k = begin; k < end; k += kShortElements) {
-        add_nibbles<kAffine, R>(codes + k * 8, args.x + tile.row * args.pitch + k, args.pitch,
-                                min_of(end - k, kShortElements), sums);
+      const std::int8_t* x = args.x + tile.row * args.pitch;
+      add_nibbles<Chunk::first, kAffine>(codes + begin * 8, x + begin, args.pitch, min_of(end - begin, kShortElements),
+                                         sums);
+      for (std::int64_t k = begin + kShortElements; k < end; k += kShortElements) {
+        add_nibbles<Chunk::later, kAffine>(codes + k * 8, x + k, args.pitch, min_of(end - k, kShortElements), sums);
       }
     } else {
       add_bytes<R>(codes + begin * 16, args.x16 + tile.row * args.pitch + begin, args.pitch, end - begin, sums);
     }
-    end_group<kNibbles && kAffine, R>(tile, g, kNibbles ? 8 : 0, sums, y);
+    end_group<kNibbles && kAffine>(tile, g, sums, y);
   }
 }
 
@@ -187,28 +209,22 @@ void run_tile(const Tile& tile) {
 }
 
 template <bool kNibbles, bool kAffine>
+void run_rows(Tile tile, std::int64_t row_end) {
+  if constexpr (!kNibbles) {
+    for (; tile.row + 6 <= row_end; tile.row += 6) run_tile<kNibbles, kAffine, 6>(tile);
+  }
+  for (; tile.row + 4 <= row_end; tile.row += 4) run_tile<kNibbles, kAffine, 4>(tile);
+  for (; tile.row + 2 <= row_end; tile.row += 2) run_tile<kNibbles, kAffine, 2>(tile);
+  for (; tile.row < row_end; ++tile.row) run_tile<kNibbles, kAffine, 1>(tile);
+}
+
+template <bool kNibbles, bool kAffine>
 void run_units(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin, std::int64_t end) {
-  constexpr int kMany = kNibbles ? 4 : 3;  // as many as there are registers for
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    const std::int64_t first_row = unit % plan.row_blocks * plan.row_block;
-    const std::int64_t last_row = min_of(first_row + plan.row_block, plan.rows);
-    const std::int64_t first_panel = unit / plan.row_blocks * kNarrowPanelBlock;
-    const std::int64_t last_panel = min_of(first_panel + kNarrowPanelBlock, plan.panels);
-    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      Tile tile = {&plan, &args, first_row, panel};
-      while (tile.row < last_row) {
-        if (last_row - tile.row >= kMany) {
-          run_tile<kNibbles, kAffine, kMany>(tile);
-          tile.row += kMany;
-        } else if (last_row - tile.row >= 2) {
-          run_tile<kNibbles, kAffine, 2>(tile);
-          tile.row += 2;
-        } else {
-          run_tile<kNibbles, kAffine, 1>(tile);
-          tile.row += 1;
-        }
-      }
-    }
+    Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock};
+    const std::int64_t last_row = min_of(tile.row + plan.row_block, plan.rows);
+    const std::int64_t last_panel = min_of(tile.panel + kNarrowPanelBlock, plan.panels);
+    for (; tile.panel < last_panel; ++tile.panel) run_rows<kNibbles, kAffine>(tile, last_row);
   }
 }
 

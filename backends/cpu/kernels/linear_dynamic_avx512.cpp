@@ -1,9 +1,10 @@
 // linear_dynamic, AVX512-VNNI: `vpdpbusd` of weights as unsigned bytes and codes of x as signed ones, four elements of
 // K at a time. With u = c + offset of the weight (8 of nibbles, 128 of bytes) the sum of a group is
 //
-//   sum((x - xz) * (c - z)) = sum(x * u) - offset * sum(x) - xz * sum(c) - z * sum(x - xz)
+//   sum((x - xz) * (c - z)) = start + sum(x * u) - xz * sum(c) - z * sum(x - xz)     start = -offset * sum(x)
 //
-// whose parts are exact modulo 2^32. Only the first and third look at the weights.
+// whose parts are exact modulo 2^32. For nibbles the third part has sum(u) and the first -8 * sum(x - xz) instead: both
+// lack the same 8 for each element.
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -67,16 +68,11 @@ inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes
   if constexpr (kNibbles) multiply(x + 4, pitch, high, Sums<R, P>::kTwoChains ? sums.others : sums.products);
 }
 
-template <bool kNibbles, int R, int P>
+template <int R, int P>
 inline __attribute__((always_inline)) void begin_group(const Tile& tile, std::int64_t g, Sums<R, P>& sums) {
-  // The codes of nibbles are summed as u, so sum(c) lacks 8 per element, as sum(x) has x's zero point in it.
-  const std::int32_t* x_sums = kNibbles ? tile.args->sums : tile.args->raw_sums;
-  constexpr std::int32_t kOffset = kNibbles ? -8 : -128;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const std::int32_t sum = x_sums[(tile.row + r) * tile.plan->groups + g];
-    __m512i start = _mm512_set1_epi32(
-        static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * static_cast<std::uint32_t>(kOffset)));
+    __m512i start = _mm512_set1_epi32(tile.args->starts[(tile.row + r) * tile.plan->groups + g]);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       sums.products[r][p] = start;
@@ -129,7 +125,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   for (std::int64_t g = 0; g < plan.groups; ++g) {
     const std::int64_t end = plan.depth - k < plan.group ? plan.depth : k + plan.group;
     Sums<R, P> sums;
-    begin_group<kNibbles>(tile, g, sums);
+    begin_group(tile, g, sums);
     // Codes and x are zeros behind the end.
     for (; k < end; k += kSteps, codes += 64) {
       multiply_codes<kNibbles, kAffine>(codes, plan.panel_bytes, x + k, tile.args->pitch, sums);

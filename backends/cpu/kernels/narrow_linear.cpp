@@ -81,6 +81,12 @@ bool reads_wide_codes(const NarrowLinearPlan& plan) {
   return plan.isa < Isa::avx512_vnni && plan.codes == NarrowCodes::byte_integers;
 }
 
+std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum) {
+  const bool nibbles = plan.codes == NarrowCodes::nibble_integers;
+  const std::uint32_t offset = nibbles ? 8 : reads_wide_codes(plan) ? 0 : 128;
+  return static_cast<std::int32_t>(0u - offset * static_cast<std::uint32_t>(nibbles ? sum : raw_sum));
+}
+
 std::int64_t packed_bytes_narrow(bool nibbles, std::int64_t columns, std::int64_t depth) {
   return ceil_div(columns, 16) * ceil_div(depth, nibbles ? 8 : 4) * 64;
 }

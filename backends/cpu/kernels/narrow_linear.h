@@ -82,15 +82,18 @@ struct LinearDynamicArgs {
   const std::int8_t* x = nullptr;
   const std::int16_t* x16 = nullptr;
   std::int64_t pitch = 0;
-  const std::int32_t* sums = nullptr;      // of (x - x_zero_point) in each group, [rows, groups]
-  const std::int32_t* raw_sums = nullptr;  // of x in each group
-  const float* x_scales = nullptr;         // [rows]
+  const std::int32_t* sums = nullptr;    // of (x - x_zero_point) in each group, [rows, groups]
+  const std::int32_t* starts = nullptr;  // start_of each group, [rows, groups]
+  const float* x_scales = nullptr;       // [rows]
   const std::int32_t* x_zero_points = nullptr;
   bool has_x_zero_points = false;
   float* out = nullptr;
 };
 // Whether the kernel wants x16.
 bool reads_wide_codes(const NarrowLinearPlan& plan);
+
+// What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
+std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
 
 // Compute units [begin, end); results do not depend on how units are split over calls.
 void run_linear_weight_only(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,

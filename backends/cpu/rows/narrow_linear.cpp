@@ -173,7 +173,7 @@ Quantizer quantizer_of(const PrepareContext& context) {
 struct CodeBuffers {
   std::int8_t* codes = nullptr;
   std::int16_t* wide = nullptr;
-  std::int32_t *sums = nullptr, *raw_sums = nullptr, *zero_points = nullptr;
+  std::int32_t *sums = nullptr, *starts = nullptr, *zero_points = nullptr;
   float* scales = nullptr;
 };
 
@@ -203,7 +203,7 @@ CodeBuffers carve(const NarrowLinearPlan& plan, Carver* carver) {
   b.codes = carver->take<std::int8_t>(plan.rows * code_pitch(plan));
   if (reads_wide_codes(plan)) b.wide = carver->take<std::int16_t>(plan.rows * code_pitch(plan));
   b.sums = carver->take<std::int32_t>(plan.rows * plan.groups);
-  b.raw_sums = carver->take<std::int32_t>(plan.rows * plan.groups);
+  b.starts = carver->take<std::int32_t>(plan.rows * plan.groups);
   b.zero_points = carver->take<std::int32_t>(plan.rows);
   b.scales = carver->take<float>(plan.rows);
   return b;
@@ -220,8 +220,9 @@ void quantize_row(const NarrowLinearPlan& plan, const float* x, std::int64_t r, 
     const std::int64_t begin = g * plan.group, end = std::min(plan.depth, begin + plan.group);
     std::int32_t sum = 0;
     for (std::int64_t k = begin; k < end; ++k) sum += codes[k];
-    b.raw_sums[r * plan.groups + g] = sum;
-    b.sums[r * plan.groups + g] = sum - static_cast<std::int32_t>(end - begin) * zero_point;
+    const std::int32_t centred = sum - static_cast<std::int32_t>(end - begin) * zero_point;
+    b.sums[r * plan.groups + g] = centred;
+    b.starts[r * plan.groups + g] = start_of(plan, sum, centred);
   }
   if (b.wide == nullptr) return;
   std::int16_t* wide = b.wide + r * pitch;
@@ -283,7 +284,7 @@ KernelResult make_dynamic(const PrepareContext& context, Isa isa) {
         args.x16 = b.wide;
         args.pitch = code_pitch(p.plan);
         args.sums = b.sums;
-        args.raw_sums = b.raw_sums;
+        args.starts = b.starts;
         args.x_scales = b.scales;
         args.x_zero_points = b.zero_points;
         args.has_x_zero_points = quantizer.has_zero_points;

@@ -82,9 +82,12 @@ void check_case(const Case& c, Random& random) {
   ConvS8Plan scalar = plan_conv_s8(d, c.x_type, c.epilogue, Isa::reference);
   std::vector<std::uint8_t> expected = run_in_pieces(scalar, args, 1);
   CHECK(run_in_pieces(scalar, args, 3) == expected);
-  ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, Isa::avx2);
-  CHECK(run_in_pieces(vector, args, 1) == expected);
-  CHECK(run_in_pieces(vector, args, 4) == expected);
+  for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (isa > best_isa()) continue;
+    ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, isa);
+    CHECK(run_in_pieces(vector, args, 1) == expected);
+    CHECK(run_in_pieces(vector, args, 4) == expected);
+  }
 }
 
 std::int32_t random_zero_point(Random& random, DType type) {
