@@ -47,7 +47,7 @@ Result<Quantized> intx_dynamic(const Config& config, const LinearSite& site, Inp
   AOQ_ASSIGN(form.granularity, granularity_field(config, "weight_granularity"));
   AOQ_ASSIGN(form.mapping, mapping_field(config, "weight_mapping_type"));
   if (config.fields.has("weight_scale_dtype")) form.scale_dtype = config.fields.dtype("weight_scale_dtype");
-  AOQ_ASSIGN(QuantizedWeight weight, intx_weight(site.weight, form));
+  AOQ_ASSIGN(QuantizedWeight weight, intx_by_algorithm(config, site, form));
   ActivationQuantization activation;
   AOQ_ASSIGN(activation.mapping, mapping_field(config, "act_mapping_type"));
   weight.activation = activation;
@@ -135,6 +135,7 @@ void add_activation_handlers(std::vector<Handler>& handlers) {
       {"weight_granularity", AttributeKind::string, "PerGroup(32)", "PerGroup(g) or PerAxis(0)"},
       {"weight_mapping_type", AttributeKind::string, "symmetric", "symmetric, symmetric_no_clipping_err or asymmetric"},
       {"weight_scale_dtype", AttributeKind::dtype, "absent", "scales are rounded to it"},
+                 {"intx_choose_qparams_algorithm", AttributeKind::string, "affine", "affine or hqq_scale_only"},
       {"act_mapping_type", AttributeKind::string, "asymmetric", "symmetric or asymmetric"}};
   intx.quantize = intx_dynamic;
   handlers.push_back(std::move(intx));

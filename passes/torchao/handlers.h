@@ -9,6 +9,9 @@ namespace aoq::torchao {
 
 std::vector<Handler> built_in_handlers();
 
+// By the field intx_choose_qparams_algorithm: affine, or hqq_scale_only.
+Result<QuantizedWeight> intx_by_algorithm(const Config& config, const LinearSite& site, const IntxForm& form);
+
 // Int8WeightOnlyConfig, IntxWeightOnlyConfig, Int4WeightOnlyConfig, ...
 void add_weight_only_handlers(std::vector<Handler>& handlers);
 // Int8DynamicActivation..., Int8StaticActivationInt8WeightConfig

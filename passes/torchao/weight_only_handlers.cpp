@@ -50,7 +50,7 @@ Result<Quantized> hqq(const LinearSite& site, DType dtype, std::int64_t group) {
 }
 
 // The scale alone by HQQ.
-Result<Quantized> hqq_scale_only(const LinearSite& site, const IntxForm& intx) {
+Result<QuantizedWeight> hqq_scale_only(const LinearSite& site, const IntxForm& intx) {
   if (intx.mapping == MappingType::asymmetric) {
     return error(ErrorId::recipe_invalid, "hqq_scale_only is symmetric, the mapping is asymmetric");
   }
@@ -63,7 +63,7 @@ Result<Quantized> hqq_scale_only(const LinearSite& site, const IntxForm& intx) {
   out.codes = std::move(found.codes);
   AOQ_ASSIGN(out.qparams.scale, to_floats(found.scale.view()));
   std::ranges::fill(out.qparams.zero_point, std::int64_t{0});
-  return quantized(std::move(out));
+  return out;
 }
 
 Result<Quantized> intx(const Config& config, const LinearSite& site, InputObserver*) {
@@ -72,10 +72,7 @@ Result<Quantized> intx(const Config& config, const LinearSite& site, InputObserv
   AOQ_ASSIGN(form.granularity, granularity_field(config, "granularity"));
   AOQ_ASSIGN(form.mapping, mapping_field(config, "mapping_type"));
   if (config.fields.has("scale_dtype")) form.scale_dtype = config.fields.dtype("scale_dtype");
-  const std::string& algorithm = config.fields.string("intx_choose_qparams_algorithm");
-  if (algorithm == "hqq_scale_only") return hqq_scale_only(site, form);
-  if (algorithm != "affine") return unknown_algorithm(algorithm, "affine or hqq_scale_only");
-  AOQ_ASSIGN(QuantizedWeight weight, intx_weight(site.weight, form));
+  AOQ_ASSIGN(QuantizedWeight weight, intx_by_algorithm(config, site, form));
   return quantized(std::move(weight));
 }
 
@@ -105,6 +102,13 @@ Result<Quantized> uintx(const Config& config, const LinearSite& site, InputObser
 
 }  // namespace
 
+Result<QuantizedWeight> intx_by_algorithm(const Config& config, const LinearSite& site, const IntxForm& form) {
+  const std::string& algorithm = config.fields.string("intx_choose_qparams_algorithm");
+  if (algorithm == "hqq_scale_only") return hqq_scale_only(site, form);
+  if (algorithm != "affine") return unknown_algorithm(algorithm, "affine or hqq_scale_only");
+  return intx_weight(site.weight, form);
+}
+
 void add_weight_only_handlers(std::vector<Handler>& handlers) {
   Handler int8_only;
   int8_only.type = "Int8WeightOnlyConfig";
@@ -121,7 +125,8 @@ void add_weight_only_handlers(std::vector<Handler>& handlers) {
       {"weight_dtype", AttributeKind::dtype, "i8", "i1 to i8"},
       {"granularity", AttributeKind::string, "PerAxis(0)", "PerAxis(0) or PerGroup(g)"},
       {"mapping_type", AttributeKind::string, "symmetric", "symmetric, symmetric_no_clipping_err or asymmetric"},
-      {"scale_dtype", AttributeKind::dtype, "absent", "scales are rounded to it"}};
+      {"scale_dtype", AttributeKind::dtype, "absent", "scales are rounded to it"},
+      {"intx_choose_qparams_algorithm", AttributeKind::string, "affine", "affine or hqq_scale_only"}};
   intx_only.quantize = intx;
   handlers.push_back(std::move(intx_only));
 
