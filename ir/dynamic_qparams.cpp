@@ -84,6 +84,15 @@ DynamicQParams DynamicQParams::from(const Attributes& attributes) {
   return how;
 }
 
+DynamicQParams DynamicQParams::narrow_linear(const Attributes& attributes) {
+  DynamicQParams how;
+  how.range = {-128, 127};
+  if (attributes.boolean("symmetric")) how.formula = Formula::symmetric;
+  how.per_token = true;
+  how.eps = static_cast<float>(attributes.real("eps"));
+  return how;
+}
+
 Result<ChosenQParams> choose_dynamic_qparams(const DynamicQParams& how, float min, float max) {
   if (!std::isfinite(min) || !std::isfinite(max)) {
     return error(Code::invalid_data, "input has the element {}, expected finite numbers",

@@ -42,6 +42,8 @@ struct DynamicQParams {
 
   // Attributes that choose_qparams accepted.
   static DynamicQParams from(const Attributes& attributes);
+  // The attributes of linear_dynamic: i8 codes for each row.
+  static DynamicQParams narrow_linear(const Attributes& attributes);
 };
 
 struct ChosenQParams {

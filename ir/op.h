@@ -66,6 +66,8 @@ enum Trait : std::uint32_t {
   kPreparedOnly = 1u << 4,  // may appear only in the prepared stage
   kView = 1u << 5,          // the result has the same elements in the same order (reshape)
   kDataMovement = 1u << 6,  // result elements are copies of input elements; any dtype
+  // Computes on integers with scales of its own: may appear only from the quantized stage on.
+  kQuantizedOnly = 1u << 7,
 };
 
 // What type inference sees. Absent optional inputs are null.

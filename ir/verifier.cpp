@@ -31,6 +31,8 @@ struct StageRule {
 constexpr StageRule kStageRules[] = {
     {Stage::traced, kLoweredOnly, "is a lowered op, not allowed before lowering"},
     {Stage::traced, kPreparedOnly, "is allowed in the prepared stage only"},
+    {Stage::traced, kQuantizedOnly, "is an integer op, not allowed before quantizing"},
+    {Stage::prepared, kQuantizedOnly, "is an integer op, not allowed before quantizing"},
     {Stage::prepared, kLoweredOnly, "is a lowered op, not allowed before lowering"},
     {Stage::quantized, kLoweredOnly, "is a lowered op, not allowed before lowering"},
     {Stage::quantized, kPreparedOnly, "is allowed in the prepared stage only"},

@@ -20,6 +20,9 @@ class TargetInfo;
 struct Recipe;
 struct CalibrationData;
 struct Ranges;
+namespace torchao {
+struct LayerReport;
+}
 
 // What stages need; rewrites look at none of it. Pointers are borrowed and may be null where a pass does not need them:
 // a pass that misses one fails with invalid_argument.
@@ -29,8 +32,9 @@ struct PassContext {
   Executor* executor = nullptr;
   CalibrationData* data = nullptr;
   Ranges* ranges = nullptr;
-  std::vector<std::string>* warnings = nullptr;  // where stages put what may be a mistake and is none for sure
-  bool has_checked_names = false;                // of the recipe, against the graph before rewrites
+  std::vector<torchao::LayerReport>* layers = nullptr;  // what became of layers that a recipe's "configs" name
+  std::vector<std::string>* warnings = nullptr;         // where stages put what may be a mistake and is none for sure
+  bool has_checked_names = false;                       // of the recipe, against the graph before rewrites
 };
 
 enum class PassKind : std::uint8_t { rewrite, stage };

@@ -1,9 +1,11 @@
 #include "passes/pipeline.h"
 
+#include <algorithm>
 #include <array>
 
 #include "passes/fx/workflow.h"
 #include "passes/quantize/check_recipe.h"
+#include "passes/torchao/quantize_model.h"
 
 namespace aoq {
 
@@ -23,11 +25,35 @@ bool is_before(const Graph& graph, Stage stage) {
   return static_cast<int>(graph.stage) < static_cast<int>(stage);
 }
 
+// Linear layers by torchao's configurations. What follows sees the data from their beginning.
+Status quantize_layers(Graph& graph, PassContext& context) {
+  torchao::ModelOptions options;
+  options.executor = context.executor;
+  options.data = context.data;
+  const Recipe& recipe = *context.recipe;
+  options.filter = [&](const std::string&, const Node& n) { return !is_kept_float(recipe, n); };
+  AOQ_ASSIGN(std::vector<torchao::LayerReport> layers, torchao::quantize(graph, recipe.configs, options));
+  if (context.layers != nullptr) *context.layers = std::move(layers);
+  const auto took_data = [](const auto& rule) { return rule.second && torchao::needs_data(*rule.second); };
+  if (context.data != nullptr && std::ranges::any_of(recipe.configs, took_data) && !context.data->rewind()) {
+    context.data = nullptr;
+  }
+  return {};
+}
+
+bool has_observers(const Graph& graph) {
+  for (const Node* n : graph.nodes()) {
+    if (n->is(Op::observe)) return true;
+  }
+  return false;
+}
+
 // traced to quantized.
 Status quantize(Graph& graph, PassContext& context, const PipelineOptions& options) {
   if (is_before(graph, Stage::prepared)) AOQ_TRY(run_stage(graph, "prepare", context, options));
   if (options.last == Stage::prepared || !is_before(graph, Stage::quantized)) return {};
-  if (context.data != nullptr) AOQ_TRY(run_stage(graph, "calibrate", context, options));
+  const bool learns_ranges = context.recipe == nullptr || context.recipe->configs.empty() || has_observers(graph);
+  if (context.data != nullptr && learns_ranges) AOQ_TRY(run_stage(graph, "calibrate", context, options));
   return run_stage(graph, "convert", context, options);
 }
 
@@ -48,6 +74,9 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
     if (is_fx) AOQ_TRY(fx::fuse_fx(graph, *context.recipe));
   }
   if (options.last == Stage::traced) return {};
+  const bool has_configs =
+      options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->configs.empty();
+  if (has_configs && graph.stage == Stage::traced) AOQ_TRY(quantize_layers(graph, context));
   if (options.mode != QuantMode::none) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};
   // Where stubs are, nothing fuses across them; what is fused now is one op.

@@ -5,7 +5,7 @@
 namespace aoq {
 
 bool is_computed_constant(const Node& node) {
-  if (!node.is(Op::dequantize) && !node.is(Op::dequantize_rows)) return false;
+  if (!node.is(Op::dequantize) && !node.is(Op::dequantize_rows) && !node.is(Op::dequantize_codebook)) return false;
   for (const Value* v : node.inputs()) {
     if (v != nullptr && constant_tensor(v) == nullptr) return false;
   }

@@ -270,6 +270,11 @@ Result<bool> CalibrationStream::next(std::vector<Tensor>& batch) {
   return true;
 }
 
+bool CalibrationStream::rewind() {
+  next_ = 0;
+  return true;
+}
+
 std::string CalibrationStream::position() const {
   if (next_ == 0) return {};
   std::int64_t first = data_.first_sample(next_ - 1), count = data_.batch_samples(next_ - 1);

@@ -72,6 +72,7 @@ class CalibrationStream : public CalibrationData {
  public:
   CalibrationStream(const DataSet& data, const Console& console);
   Result<bool> next(std::vector<Tensor>& batch) override;
+  bool rewind() override;
   // "samples 8 to 15 of data.npz"
   std::string position() const;
 

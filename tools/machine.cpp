@@ -9,9 +9,9 @@ namespace aoq::tools {
 
 namespace {
 
-constexpr cpu::Isa kClasses[] = {cpu::Isa::reference, cpu::Isa::avx2};
+constexpr cpu::Isa kClasses[] = {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512_vnni};
 // Classes of the design that have no kernels yet.
-constexpr const char* kFutureClasses[] = {"avx_vnni", "avx512_vnni"};
+constexpr const char* kFutureClasses[] = {"avx_vnni"};
 
 }  // namespace
 

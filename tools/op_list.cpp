@@ -33,6 +33,10 @@ bool is_boundary(const Node& n) {
   return n.def().rule == QuantRule::boundary;
 }
 
+bool is_integer_op(const Node& n) {
+  return n.def().has_trait(kLoweredOnly) || n.def().has_trait(kQuantizedOnly);
+}
+
 std::string default_reason(const Node& n) {
   if (is_boundary(n)) return "turns float numbers into codes or back, at the edge of an integer part";
   if (n.def().rule == QuantRule::float_only) return fmt::format("{} has no integer form", n.def().name);
@@ -45,7 +49,7 @@ std::string default_reason(const Node& n) {
 
 std::string precision_of(const Node& node) {
   if (node.is(Op::qembedding) && node.attributes().integer("bits") == 4) return "int4";
-  if (node.def().has_trait(kLoweredOnly)) return "int8";
+  if (is_integer_op(node)) return "int8";
   if (is_boundary(node)) return "boundary";
   for (const Value* v : node.inputs()) {
     if (v != nullptr && is_float(v->type().dtype)) return precision_name(v->type().dtype);
@@ -86,7 +90,7 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
   for (const Node* n : graph.nodes()) {
     if (n->def().has_trait(kStructural)) continue;
     OpEntry& e = entries[i++];
-    if (e.reason.empty() && !n->def().has_trait(kLoweredOnly)) e.reason = default_reason(*n);
+    if (e.reason.empty() && !is_integer_op(*n)) e.reason = default_reason(*n);
   }
   return entries;
 }

@@ -7,6 +7,7 @@
 
 #include "ir/error_id.h"
 #include "passes/fx/backend_config.h"
+#include "passes/torchao/quantize_model.h"
 #include "tools/output_file.h"
 #include "tools/suggest.h"
 
@@ -44,11 +45,32 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
 }
 
 // Recipes of PyTorch's backends: "fx-x86", "fx-qnnpack", ...
-bool is_recipe_name(const std::string& name) {
+bool is_fx_name(const std::string& name) {
   return name.starts_with("fx-") && !name.ends_with(".json");
 }
+
+bool is_recipe_name(const std::string& name) {
+  return is_fx_name(name) || torchao::has_named_rules(name);
+}
+
 Result<Recipe> named_recipe(const std::string& name) {
-  return fx::fx_recipe(name.substr(3));
+  if (is_fx_name(name)) return fx::fx_recipe(name.substr(3));
+  Recipe recipe;
+  recipe.name = name;
+  recipe.mode = QuantMode::weight_only;
+  recipe.bias_correction = recipe.equalization = false;
+  AOQ_ASSIGN(recipe.configs, torchao::named_rules(name));
+  return recipe;
+}
+
+// Configurations that learn from data must get some.
+Status check_data(const Recipe& recipe, const QuantizeFlags& flags) {
+  for (const auto& [name, config] : recipe.configs) {
+    if (!config || !torchao::needs_data(*config) || !flags.calibrate.empty()) continue;
+    return error(ErrorId::ranges_needed, "recipe \"{}\": {} (\"{}\") learns from data: give --calibrate DATA",
+                 recipe.name, config->type, name);
+  }
+  return {};
 }
 
 Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
@@ -70,9 +92,10 @@ void QuantizeFlags::declare(Flags& flags) {
                "How (default: static with --calibrate or --ranges, else none)");
   flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
   flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
-  flags.text(
-      "--recipe", "FILE.json", recipe,
-      "What to quantize, and how: a file, or fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn (default: the built-in recipe)");
+  flags.text("--recipe", "FILE.json", recipe,
+             "What to quantize, and how: a file, fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn, or a configuration for "
+             "linear layers "
+             "such as int8-weight-only, int4-weight-only, int8-dynamic, 8da4w (default: the built-in recipe)");
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");
@@ -93,11 +116,12 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     recipe = std::move(*parsed);
   }
   AOQ_ASSIGN(recipe.mode, wanted_mode(flags, recipe.mode));
-  if (is_recipe_name(flags.recipe) && recipe.mode != QuantMode::static_quantization) {
+  if (is_fx_name(flags.recipe) && recipe.mode != QuantMode::static_quantization) {
     return error(Code::invalid_argument,
                  "--recipe {} is static: leave out --quantize {}, or write a recipe with dynamic qconfigs (docs/fx.md)",
                  flags.recipe, flags.quantize);
   }
+  AOQ_TRY(check_data(recipe, flags));
   recipe.keep_float.insert(recipe.keep_float.end(), flags.keep_float.begin(), flags.keep_float.end());
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
   if (!flags.calibrate.empty() && !flags.ranges.empty()) {

@@ -58,8 +58,12 @@ CpuFeatures detect() {
 Isa detect_isa() {
   const CpuFeatures& f = cpu_features();
   Isa best = f.avx2 && f.fma && f.f16c ? Isa::avx2 : Isa::reference;
+  if (best == Isa::avx2 && f.avx512f && f.avx512bw && f.avx512vl && f.avx512_vnni) best = Isa::avx512_vnni;
   const char* wanted = std::getenv("AOQ_CPU_CLASS");
-  if (wanted != nullptr && std::string_view(wanted) == "reference") best = Isa::reference;
+  if (wanted == nullptr) return best;
+  for (Isa isa : {Isa::reference, Isa::avx2}) {
+    if (isa < best && isa_name(isa) == wanted) return isa;
+  }
   return best;
 }
 
@@ -71,7 +75,8 @@ const CpuFeatures& cpu_features() {
 }
 
 std::string_view isa_name(Isa isa) {
-  return isa == Isa::avx2 ? "avx2" : "reference";
+  constexpr std::string_view kNames[] = {"reference", "avx2", "avx512_vnni"};
+  return kNames[static_cast<std::size_t>(isa)];
 }
 
 Isa best_isa() {

@@ -18,13 +18,16 @@ struct CpuFeatures {
   bool avx512_vnni = false;
 };
 
-// Instruction sets that have kernels of their own, weakest first. `avx2` means AVX2 + FMA + F16C.
-enum class Isa : std::uint8_t { reference, avx2 };
+// Instruction sets that have kernels of their own, weakest first; each has all of those before it. `avx2` means AVX2 +
+// FMA
+// + F16C, `avx512_vnni` AVX-512 F, BW, VL and VNNI on top of it.
+enum class Isa : std::uint8_t { reference, avx2, avx512_vnni };
 
 const CpuFeatures& cpu_features();
 std::string_view isa_name(Isa isa);
 
-// The best class of this machine and build; the environment variable AOQ_CPU_CLASS=reference|avx2 may lower it.
+// The best class of this machine and build; the environment variable AOQ_CPU_CLASS=reference|avx2|avx512_vnni may lower
+// it.
 Isa best_isa();
 
 }  // namespace aoq::cpu

@@ -9,8 +9,9 @@
 
 namespace aoq {
 
-// The tensors of a .safetensors file or an .npz archive, told apart by their first bytes; they keep the mapped file
-// alive where they read it in place. not_found when the file is not there, invalid_data when it is neither.
+// The tensors of a .safetensors file, an .npz archive or a GGUF file (as f32), told apart by their first bytes; they
+// keep the mapped file alive where they read it in place. not_found when the file is not there, invalid_data when it is
+// neither.
 Result<std::map<std::string, Tensor>> read_state(const std::string& path);
 
 }  // namespace aoq

@@ -34,6 +34,15 @@ void Parameter::fill(float value) {
   for (float& v : tensor_.mutable_as<float>()) v = value;
 }
 
+Status Parameter::convert(DType dtype) {
+  if (!is_float(tensor_.dtype()) || tensor_.dtype() == dtype) return {};
+  std::vector<float> values(static_cast<std::size_t>(tensor_.element_count()));
+  dtype_info(tensor_.dtype()).to_float(tensor_.bytes().data(), 0, values);
+  AOQ_ASSIGN(tensor_, Tensor::make(dtype, tensor_.shape()));
+  dtype_info(dtype).from_float(values, tensor_.mutable_bytes().data(), 0);
+  return {};
+}
+
 void Parameter::remove() {
   is_present_ = false;
   tensor_ = Tensor();
@@ -91,6 +100,14 @@ Module* Module::find(std::string_view relative_path) {
     if (Module* found = child->find(relative_path.substr(name.size() + 1))) return found;
   }
   return nullptr;
+}
+
+Status Module::to(DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::f16) {
+    return error(Code::invalid_argument, "a module's dtype is f32, bf16 or f16, found {}", dtype_name(dtype));
+  }
+  for (const auto& [name, p] : parameters()) AOQ_TRY(p->convert(dtype));
+  return {};
 }
 
 Status Module::load_state(const StateDict& state) {

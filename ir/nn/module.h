@@ -45,6 +45,8 @@ class Parameter {
   // invalid_argument when dtype or shape differ.
   Status set(Tensor tensor);
   void fill(float value);
+  // To another float type, rounding its numbers; parameters that are no floats stay.
+  Status convert(DType dtype);
   // A module may have been told to do without (bias = false): it is then no parameter of the module.
   bool is_present() const { return is_present_; }
   void remove();
@@ -93,6 +95,8 @@ class Module {
   // "num_batches_tracked" are ignored) and which shapes differ; then nothing was changed.
   Status load_state(const StateDict& state);
   StateDict state() const;
+  // Every float parameter to f32, bf16 or f16, as torch's module.to(dtype). invalid_argument for other types.
+  Status to(DType dtype);
 
  protected:
   Slot at(std::string name) { return {this, std::move(name)}; }

@@ -37,7 +37,7 @@ float reset_sum(const ops::RecurrentDirection& d, const std::vector<float>& rese
   float sum = 0.0f;
   for (std::int64_t j = 0; j < d.hidden; ++j) {
     float weight = d.r[static_cast<std::size_t>(j * 3 * d.hidden + 2 * d.hidden + k)];
-    sum = std::fma(reset[static_cast<std::size_t>(j)] * h[j], weight, sum);
+    sum = std::fma(d.seen(reset[static_cast<std::size_t>(j)] * h[j]), weight, sum);
   }
   return sum;
 }
@@ -74,6 +74,8 @@ const OpDef kOpDef_gru = {
                     ops::kDirection,
                     ops::kActivations,
                     ops::kClip,
+                    ops::kStateScale,
+                    ops::kStateZeroPoint,
                     {"linear_before_reset", AttributeKind::boolean, "false",
                      "the reset gate multiplies the recurrent sum, not the state"}}},
     .outputs = 2,

@@ -53,6 +53,8 @@ const OpDef kOpDef_lstm = {
                     ops::kDirection,
                     ops::kActivations,
                     ops::kClip,
+                    ops::kStateScale,
+                    ops::kStateZeroPoint,
                     {"input_forget", AttributeKind::boolean, "false", "f is 1 - i"}}},
     .outputs = 3,
     .rule = QuantRule::float_only,

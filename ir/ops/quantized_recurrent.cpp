@@ -27,6 +27,10 @@ InferResult infer_quantized_recurrent(const InferContext& c, const RecurrentForm
   AOQ_TRY(require(c.input(kQX).dtype == DType::f32, c.input(kQX), "f32"));
   AOQ_TRY(check_weight(c, kQW, kQWScale, "w_scale"));
   AOQ_TRY(check_weight(c, kQR, kQRScale, "r_scale"));
+  AOQ_TRY(read_code_qparams(c.attributes, "x").status());
+  if (c.attributes.has("x_scale") != c.attributes.has("state_scale")) {
+    return error(Code::invalid_model, "has one of x_scale and state_scale, expected both or none");
+  }
   // The rest is the float op's: the same inputs with float weights.
   Type w{DType::f32, c.input(kQW).shape, std::nullopt}, r{DType::f32, c.input(kQR).shape, std::nullopt};
   std::vector<const Type*> inputs{c.inputs[kQX], &w, &r};
@@ -52,18 +56,25 @@ struct QuantizedWeights {
   }
 };
 
-Result<ChosenQParams> choose(const DynamicQParams& how, std::span<const float> x) {
+// How activations are quantized: with a given scale, or one chosen by what they are.
+struct ActivationQParams {
+  DynamicQParams how;
+  std::optional<CodeQParams> fixed;
+};
+
+Result<ChosenQParams> choose(const ActivationQParams& a, std::span<const float> x) {
   float lo = 0.0f, hi = 0.0f;
   for (float v : x) {
     if (!std::isfinite(v)) return error(Code::invalid_data, "an activation is {}, expected finite numbers", v);
     lo = std::min(lo, v);
     hi = std::max(hi, v);
   }
-  return choose_dynamic_qparams(how, lo, hi);
+  if (a.fixed) return ChosenQParams{a.fixed->scale, a.fixed->zero_point};
+  return choose_dynamic_qparams(a.how, lo, hi);
 }
 
 // x [n, depth] to [n, rows].
-Result<std::vector<float>> dynamic_linear(const DynamicQParams& how, std::span<const float> x, std::int64_t n,
+Result<std::vector<float>> dynamic_linear(const ActivationQParams& how, std::span<const float> x, std::int64_t n,
                                           const QuantizedWeights& w) {
   AOQ_ASSIGN(const ChosenQParams q, choose(how, x));
   std::vector<std::int16_t> codes, weights(w.codes, w.codes + w.rows * w.depth);
@@ -95,11 +106,15 @@ class QuantizedRun {
         input_(c.inputs[kQX].shape[2]),
         hidden_(c.attributes.integer("hidden")),
         directions_(c.inputs[kQW].shape[0]) {
-    how_.formula = DynamicQParams::Formula::aten;
-    if (c.attributes.boolean("reduce_range")) how_.range = {0, 127};
+    DynamicQParams how;
+    how.formula = DynamicQParams::Formula::aten;
+    if (c.attributes.boolean("reduce_range")) how.range = {0, 127};
+    x_how_.how = state_how_.how = how;
   }
 
   Status run() {
+    AOQ_ASSIGN(x_how_.fixed, read_code_qparams(c_.attributes, "x"));
+    AOQ_ASSIGN(state_how_.fixed, read_code_qparams(c_.attributes, "state"));
     AOQ_ASSIGN(lengths_, read_lengths(c_, kQLengths, steps_, batch_));
     AOQ_ASSIGN(activations_, read_activations(c_.attributes, form_, directions_));
     std::fill_n(floats(c_.outputs[0]), c_.outputs[0].element_count(), 0.0f);
@@ -165,7 +180,7 @@ class QuantizedRun {
       }
     }
     AOQ_ASSIGN(const QuantizedWeights w, weights(d, kQW, kQWScale));
-    AOQ_ASSIGN(const std::vector<float> all, dynamic_linear(how_, rows, n, w));
+    AOQ_ASSIGN(const std::vector<float> all, dynamic_linear(x_how_, rows, n, w));
     std::vector<std::vector<float>> parts;
     auto at = all.begin();
     for (std::int64_t t = 0; t < steps_; ++t) {
@@ -223,7 +238,7 @@ class QuantizedRun {
     const auto n = static_cast<std::int64_t>(rows.size());
     std::vector<float> states;
     for (std::int64_t b : rows) states.insert(states.end(), h.begin() + b * hidden_, h.begin() + (b + 1) * hidden_);
-    AOQ_ASSIGN(std::vector<float> parts, dynamic_linear(how_, states, n, r));
+    AOQ_ASSIGN(std::vector<float> parts, dynamic_linear(state_how_, states, n, r));
     if (resets_ == ResetsState::no) return parts;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       load_parts(direction, i, x, parts);
@@ -231,7 +246,7 @@ class QuantizedRun {
       for (std::size_t k = 0; k < reset.size(); ++k) states[i * reset.size() + k] *= reset[k];
     }
     const std::int64_t first = gate_count() - hidden_;
-    AOQ_ASSIGN(const std::vector<float> candidate, dynamic_linear(how_, states, n, r.from(first)));
+    AOQ_ASSIGN(const std::vector<float> candidate, dynamic_linear(state_how_, states, n, r.from(first)));
     for (std::int64_t i = 0; i < n; ++i) {
       std::copy_n(candidate.begin() + i * hidden_, hidden_, parts.begin() + i * gate_count() + first);
     }
@@ -243,7 +258,7 @@ class QuantizedRun {
   const ResetsState resets_;
   const RecurrentStep& step_;
   const std::int64_t steps_, batch_, input_, hidden_, directions_;
-  DynamicQParams how_;
+  ActivationQParams x_how_, state_how_;
   std::vector<std::int64_t> lengths_;
   std::vector<GateActivation> activations_;
 };

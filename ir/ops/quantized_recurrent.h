@@ -9,7 +9,9 @@
 // Per direction: x_part is one dynamic linear (w, first half of the bias) over the rows of x that lie within their
 // sequences, all time steps together. At every time step t, r_part is one dynamic linear (r, second half of the bias)
 // over the states of the sequences that have a step t; a gru that is not linear before reset has one more over the
-// reset states for its candidate. The gates are those of the float op with x_part and r_part and without bias.
+// reset states for its candidate. With x_scale and state_scale (both or none) those are (s, z) in place of chosen ones:
+// of x, and of the states and reset states. The gates are those of the float op with x_part and r_part and without
+// bias.
 #pragma once
 
 #include "ir/ops/recurrent.h"
@@ -18,6 +20,10 @@ namespace aoq::ops {
 
 inline constexpr AttributeDef kReduceRange = {"reduce_range", AttributeKind::boolean, "false",
                                               "activations take half the range of their codes"};
+
+inline constexpr AttributeDef kStaticXScale = {"x_scale", AttributeKind::real, kAbsent,
+                                               "of all of x, not chosen in every run"};
+inline constexpr AttributeDef kStaticXZeroPoint = {"x_zero_point", AttributeKind::integer, kAbsent, "absent: 0"};
 
 // Positions of the inputs.
 enum QuantizedRecurrentInput : std::size_t {

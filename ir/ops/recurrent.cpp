@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "ir/epilogue.h"
 #include "ir/math.h"
 #include "ir/ops/fma.h"
 
@@ -79,7 +80,9 @@ Status check_inputs(const InferContext& c, const RecurrentForm& form, std::int64
 
 Result<std::vector<GateActivation>> read_activations(const Attributes& attributes, const RecurrentForm& form,
                                                      std::int64_t directions) {
-  const auto& names = attributes.get<std::vector<std::string>>("activations");
+  static const std::vector<std::string> kNone;
+  const bool has_names = attributes.has("activations");
+  const auto& names = has_names ? attributes.get<std::vector<std::string>>("activations") : kNone;
   std::size_t expected = form.default_activations.size() * static_cast<std::size_t>(directions);
   if (!names.empty() && names.size() != expected) {
     return error(Code::invalid_model, "has {} activations, expected {}", names.size(), expected);
@@ -101,8 +104,11 @@ InferResult infer_recurrent(const InferContext& c, const RecurrentForm& form) {
   AOQ_TRY(require_range("hidden", hidden, 1, std::int64_t{1} << 31));
   AOQ_ASSIGN(std::int64_t directions, direction_count(c.attributes));
   AOQ_TRY(read_activations(c.attributes, form, directions).status());
-  AOQ_TRY(require_finite(c.attributes, "clip"));
-  if (c.attributes.real("clip") < 0) return error(Code::invalid_model, "clip is {}", c.attributes.real("clip"));
+  if (c.attributes.has("clip")) {
+    AOQ_TRY(require_finite(c.attributes, "clip"));
+    if (c.attributes.real("clip") < 0) return error(Code::invalid_model, "clip is {}", c.attributes.real("clip"));
+  }
+  AOQ_TRY(read_code_qparams(c.attributes, "state").status());
   AOQ_TRY(check_inputs(c, form, directions));
   Type y{x.dtype, {x.shape[0], Dim(directions), x.shape[1], Dim(hidden)}, std::nullopt};
   Type state{x.dtype, {Dim(directions), x.shape[1], Dim(hidden)}, std::nullopt};
@@ -124,12 +130,38 @@ Result<std::vector<std::int64_t>> read_lengths(const EvalContext& c, std::size_t
   return lengths;
 }
 
+Status check_code_qparams(std::string_view name, double scale, std::int64_t zero_point) {
+  if (!(scale >= kMinScale && scale <= kMaxScale)) {
+    return error(Code::invalid_model, "{} has the scale {}, expected one between 2^-40 and 2^40", name, scale);
+  }
+  if (zero_point >= 0 && zero_point <= 255) return {};
+  return error(Code::invalid_model, "{} has the zero point {}, expected a code of u8", name, zero_point);
+}
+
+Result<std::optional<CodeQParams>> read_code_qparams(const Attributes& attributes, const std::string& prefix) {
+  const Attribute* scale = attributes.find(prefix + "_scale");
+  const Attribute* zero_point = attributes.find(prefix + "_zero_point");
+  if (scale == nullptr && zero_point != nullptr) {
+    return error(Code::invalid_model, "{}_zero_point is given without {}_scale", prefix, prefix);
+  }
+  if (scale == nullptr) return std::optional<CodeQParams>();
+  const std::int64_t z = zero_point == nullptr ? 0 : std::get<std::int64_t>(*zero_point);
+  AOQ_TRY(check_code_qparams(prefix, std::get<double>(*scale), z));
+  return std::optional(CodeQParams{static_cast<float>(std::get<double>(*scale)), static_cast<std::int32_t>(z)});
+}
+
+float RecurrentDirection::seen(float v) const {
+  if (!state) return v;
+  const std::int32_t code = quantize_value(v, 1.0f / state->scale, state->zero_point, 0, 255);
+  return dequantize_value(code, state->scale, state->zero_point);
+}
+
 void RecurrentDirection::start_step(const float* x, const float* h) {
   std::int64_t n = gates * hidden;
   x_part.assign(static_cast<std::size_t>(n), 0.0f);
   r_part.assign(static_cast<std::size_t>(n), 0.0f);
   for (std::int64_t k = 0; k < input; ++k) fma_accumulate(x[k], w.data() + k * n, x_part.data(), n);
-  for (std::int64_t k = 0; k < hidden; ++k) fma_accumulate(h[k], r.data() + k * n, r_part.data(), n);
+  for (std::int64_t k = 0; k < hidden; ++k) fma_accumulate(seen(h[k]), r.data() + k * n, r_part.data(), n);
 }
 
 float RecurrentDirection::gate(std::int64_t index) const {
@@ -189,7 +221,10 @@ RecurrentDirection make_direction(const EvalContext& c, const Problem& p, const 
   AOQ_CHECK(all.ok());
   auto per_direction = static_cast<std::ptrdiff_t>(form.default_activations.size());
   direction.activations.assign(all->begin() + d * per_direction, all->begin() + (d + 1) * per_direction);
-  direction.clip = static_cast<float>(c.attributes.real("clip"));
+  if (c.attributes.has("clip")) direction.clip = static_cast<float>(c.attributes.real("clip"));
+  Result<std::optional<CodeQParams>> state = read_code_qparams(c.attributes, "state");
+  AOQ_CHECK(state.ok());
+  direction.state = *state;
   return direction;
 }
 

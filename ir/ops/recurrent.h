@@ -5,6 +5,9 @@
 // of fused multiply-adds from 0; a gate is ((x part + r part) + w bias) + r bias.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "ir/ops/common.h"
 #include "ir/ops/elements.h"
 
@@ -15,6 +18,9 @@ inline constexpr AttributeDef kDirection = {"direction", AttributeKind::string, 
                                             "forward, reverse or bidirectional"};
 inline constexpr AttributeDef kActivations = {"activations", AttributeKind::strings, "[]",
                                               "per direction, in ONNX's order; none: its defaults"};
+inline constexpr AttributeDef kStateScale = {"state_scale", AttributeKind::real, kAbsent,
+                                             "products see the state as u8 codes with this scale"};
+inline constexpr AttributeDef kStateZeroPoint = {"state_zero_point", AttributeKind::integer, kAbsent, "absent: 0"};
 inline constexpr AttributeDef kClip = {"clip", AttributeKind::real, "0", "bound of what activations see; 0: none"};
 
 // `gates` is G; with a cell state there is a third result, and inputs initial_c and peephole.
@@ -38,6 +44,17 @@ Result<std::vector<GateActivation>> read_activations(const Attributes& attribute
 Result<std::vector<std::int64_t>> read_lengths(const EvalContext& c, std::size_t input, std::int64_t steps,
                                                std::int64_t batch);
 
+// The scale and zero point of u8 codes.
+struct CodeQParams {
+  float scale = 1.0f;
+  std::int32_t zero_point = 0;
+};
+// Attributes <prefix>_scale and <prefix>_zero_point; none where there is no scale. Checked: a scale between kMinScale
+// and kMaxScale, so that no product or quotient of a few leaves the range of f32, and a zero point of u8.
+inline constexpr double kMinScale = 0x1p-40, kMaxScale = 0x1p40;
+Status check_code_qparams(std::string_view name, double scale, std::int64_t zero_point);
+Result<std::optional<CodeQParams>> read_code_qparams(const Attributes& attributes, const std::string& prefix);
+
 // One direction of one node with its weights transposed for the chains.
 struct RecurrentDirection {
   std::int64_t input, hidden, gates;
@@ -47,6 +64,10 @@ struct RecurrentDirection {
   std::vector<GateActivation> activations;
   float clip = 0.0f;
   std::vector<float> x_part, r_part;  // [G*H], of the current step
+  std::optional<CodeQParams> state;   // products see the state as codes
+
+  // What products see of a state.
+  float seen(float v) const;
 
   void start_step(const float* x, const float* h);
   // The gate before its activation, without clip.

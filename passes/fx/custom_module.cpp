@@ -272,6 +272,18 @@ class CustomConversion {
 
 }  // namespace
 
+Result<bool> is_recurrent_custom_module(const Recipe& recipe, const Node& node) {
+  for (const CustomModule& custom : recipe.custom.custom_modules) {
+    const std::string& type = custom.float_class;
+    if (type != node.scope.type || custom.mode != QuantMode::static_quantization) continue;
+    if (custom.observed_class == "quantizable." + type && custom.quantized_class == "quantized." + type) return true;
+    return error(ErrorId::recipe_invalid,
+                 "{}: custom module {} becomes {} and {}, expected quantizable.{} and quantized.{}", module_of(node),
+                 type, custom.observed_class, custom.quantized_class, type, type);
+  }
+  return false;
+}
+
 bool is_observed_custom_module(const Recipe& recipe, const Node& node) {
   return custom_with(recipe, node, &CustomModule::observed_class) != nullptr;
 }

@@ -62,6 +62,9 @@ Status observe_custom_modules(Graph& graph, const Recipe& recipe);
 // observers' qparams come by name.
 using QParamsOf = std::function<Result<QParams>(const std::string& observer)>;
 Result<Node*> quantize_custom_module(Graph& graph, Node* node, const Recipe& recipe, const QParamsOf& qparams_of);
+// Whether the recipe has the class of an LSTM or GRU module, made of our own ops, as a static custom module: its forms
+// are passes/quantize/static_recurrent.h's, named quantizable.LSTM and quantized.LSTM; other names are an error.
+Result<bool> is_recurrent_custom_module(const Recipe& recipe, const Node& node);
 bool is_observed_custom_module(const Recipe& recipe, const Node& node);
 
 }  // namespace aoq::fx

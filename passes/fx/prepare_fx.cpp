@@ -6,6 +6,9 @@
 //     result of its last unit; a dynamic qconfig observes the input only.
 //  3. Units that share their input's observer (reshape, pools, cat, ...) make their own observer stand for that one.
 //
+//  4. An LSTM or GRU that the recipe has as a custom module is observed inside (static_recurrent.h): x first, then the
+//     states; its results are codes with scales of its own.
+//
 // Observers are named activation_post_process_<n> in the order they are made, and lie right behind what they observe.
 #include <algorithm>
 #include <map>
@@ -17,6 +20,7 @@
 #include "passes/fx/custom_module.h"
 #include "passes/fx/match_units.h"
 #include "passes/fx/workflow.h"
+#include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
@@ -30,6 +34,7 @@ struct Match {
   int first = 0, last = 0;
   const QConfig* qconfig = nullptr;
   bool is_dynamic = false, is_shared = false, is_weight_only = false;
+  std::optional<InnerForm> recurrent = {};  // of a statically quantized LSTM or GRU
 };
 
 bool is_weighted(const Node& n) {
@@ -60,7 +65,7 @@ class FxPreparation {
     AOQ_TRY(observe_results());
     name_scopes();
     mark();
-    return {};
+    return observe_recurrent_values();
   }
 
  private:
@@ -169,6 +174,8 @@ class FxPreparation {
         AOQ_TRY(match_custom(last, *custom));
         continue;
       }
+      AOQ_ASSIGN(const bool is_recurrent_module, match_recurrent(last));
+      if (is_recurrent_module) continue;
       for (const BackendPattern* p : patterns) {
         const std::vector<int> chain = chain_ending_at(units_, *p, last);
         const bool is_free = std::none_of(chain.begin(), chain.end(), [&](int i) {
@@ -223,6 +230,41 @@ class FxPreparation {
     return nullptr;
   }
 
+  // An LSTM or GRU with a static qconfig that the recipe has as a custom module.
+  Result<bool> match_recurrent(int i) {
+    const Node& n = *unit(i).main();
+    if (!is_recurrent(n) || !unit(i).scope().callee.empty()) return false;
+    const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
+    if (qconfig == nullptr || weight_form(*qconfig) != WeightForm::static_int8) return false;
+    AOQ_ASSIGN(const bool is_custom, is_recurrent_custom_module(recipe_, n));
+    if (!is_custom) return false;
+    std::string& reason = reasons_[static_cast<std::size_t>(i)];
+    for (const Node* m : unit(i).nodes) {
+      if (is_recurrent(*m) && reason.empty()) reason = why_no_static_form(*m, *qconfig);
+      for (std::size_t k = 1; is_recurrent(*m) && k <= 2 && reason.empty(); ++k) {
+        const Tensor* w = constant_tensor(m->input(k));
+        if (w == nullptr || w->dtype() != DType::f32) reason = "its weight is not a float constant";
+      }
+    }
+    if (!reason.empty()) return true;
+    Match m{.first = i, .last = i, .qconfig = qconfig};
+    m.recurrent = inner_form(*qconfig, InnerForm::codes);
+    match_of_[static_cast<std::size_t>(i)] = static_cast<int>(matches_.size());
+    matches_.push_back(m);
+    return true;
+  }
+
+  const Match* match_of(int i) const {
+    if (i < 0 || match_of_[static_cast<std::size_t>(i)] < 0) return nullptr;
+    return &matches_[static_cast<std::size_t>(match_of_[static_cast<std::size_t>(i)])];
+  }
+
+  // Whether a value is the result of a recurrent module whose results are codes.
+  bool has_own_scale(const Value* v) const {
+    const Match* m = match_of(units_.of(v));
+    return m != nullptr && m->recurrent == InnerForm::codes;
+  }
+
   Status match_custom(int i, const CustomModule& custom) {
     const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
     if (qconfig == nullptr) return {};
@@ -239,6 +281,7 @@ class FxPreparation {
     const int index = match_of_[static_cast<std::size_t>(i)];
     if (index < 0) return {};
     const Match& m = matches_[static_cast<std::size_t>(index)];
+    if (m.recurrent) return visit_recurrent(i, m);
     if (i == m.first) {
       for (Node* n : unit(i).nodes) {
         for (std::size_t k = 0; k < n->inputs().size(); ++k) AOQ_TRY(visit_operand(n, k, i, m));
@@ -249,6 +292,41 @@ class FxPreparation {
     AOQ_ASSIGN(Node * o, observe(unit(i).results[0], m.qconfig->activation));
     repoint(unit(i).results[0], o);
     return m.is_shared ? share(i, o) : Status();
+  }
+
+  Status visit_recurrent(int i, const Match& m) {
+    for (const bool of_state : {false, true}) {
+      if (of_state && m.recurrent == InnerForm::floats) break;
+      for (Node* n : unit(i).nodes) {
+        for (std::size_t k = 0; k < n->inputs().size(); ++k) {
+          Value* v = n->input(k);
+          const bool is_data = v != nullptr && units_.of(v) >= 0 && units_.of(v) != i && is_float(v);
+          const bool is_state = n->is(Op::slice) || (is_recurrent(*n) && k >= 5);
+          if (is_data && is_state == of_state) AOQ_TRY(observe_operand(n, k, m));
+        }
+      }
+    }
+    if (m.recurrent == InnerForm::codes) return {};
+    for (Node* n : unit(i).nodes) {
+      for (std::size_t k = 1; is_recurrent(*n) && k <= 2; ++k) AOQ_TRY(observe_weight(n, k, m));
+    }
+    return {};
+  }
+
+  // Last, as units hold nodes that this replaces.
+  Status observe_recurrent_values() {
+    for (std::size_t i = 0; i < units_.all().size(); ++i) {
+      const Match* m = match_of(static_cast<int>(i));
+      if (m == nullptr || !m->recurrent) continue;
+      std::int64_t layer = 0;
+      for (Node* n : unit(static_cast<int>(i)).nodes) {
+        if (!is_recurrent(*n)) continue;
+        const std::string place = recurrent_place(n->scope.path, layer++);
+        AOQ_TRY(m->recurrent == InnerForm::codes ? observe_inner_values(graph_, n, *m->qconfig, place)
+                                                 : observe_state(graph_, n, *m->qconfig, place));
+      }
+    }
+    return {};
   }
 
   Status visit_operand(Node* n, std::size_t k, int i, const Match& m) {
@@ -263,7 +341,13 @@ class FxPreparation {
     const bool is_made = v->def()->is(Op::observe) || units_.of(v) >= 0;
     if (!is_made || v->def()->is(Op::observe)) return {};
     if (m.is_dynamic && k != 0) return {};
-    if (quantized_input(v)) return {};
+    return observe_operand(n, k, m);
+  }
+
+  // One observer for each value and kind of codes.
+  Status observe_operand(Node* n, std::size_t k, const Match& m) {
+    Value* v = n->input(k);
+    if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v)) return {};
     ObserverSpec spec = m.qconfig->activation;
     if (spec.kind == "reuse_input") return {};
     // On these engines u8 x s8 sums need the smaller range (C.6).
@@ -374,7 +458,7 @@ class FxPreparation {
                      output->inputs().size());
       }
       Value* v = output->input(k);
-      if (v->def()->is(Op::observe) || quantized_input(v)) continue;
+      if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v)) continue;
       const int maker = units_.of(v);
       const QConfig* qconfig = maker >= 0 ? qconfigs_[static_cast<std::size_t>(maker)].qconfig : nullptr;
       if (qconfig == nullptr && recipe_.global) qconfig = &*recipe_.global;

@@ -24,10 +24,16 @@ UnitKind kind_of(const Node& n) {
 // inside modules.
 bool is_inside(const Node& n) {
   if (n.is(Op::constant)) return !is_attribute(n);
-  if (n.is(Op::observe) && n.scope.callee == "module") return true;
+  const bool is_in_module = n.scope.callee == "module" || n.scope.callee == "state";
+  if (rewrite::is_one_of(n, {Op::observe, Op::slice}) && is_in_module) return true;
   if (!rewrite::is_one_of(n, {Op::observe, Op::dequantize, Op::dequantize_rows}) || n.input(0) == nullptr) return false;
   const Node& def = *n.input(0)->def();
   return def.is(Op::constant) && !is_attribute(def);
+}
+
+// Stubs of a module that is several nodes are members of its unit.
+bool is_inner_stub(const Node& n) {
+  return rewrite::is_one_of(n, {Op::quantize, Op::dequantize}) && n.scope.callee == "module";
 }
 
 // Stubs and observers are units of their own whatever their scope says.
@@ -50,7 +56,10 @@ void add_once(std::vector<Value*>& list, Value* v) {
 
 Node* Unit::main() const {
   for (Node* n : nodes) {
-    if (rewrite::is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear, Op::lstm, Op::gru, Op::rnn})) return n;
+    if (rewrite::is_one_of(*n, {Op::conv, Op::conv_transpose, Op::linear, Op::lstm, Op::gru, Op::rnn, Op::observed_lstm,
+                                Op::observed_gru, Op::qlstm_static, Op::qgru_static})) {
+      return n;
+    }
   }
   return nodes.front();
 }
@@ -73,6 +82,11 @@ void Units::collect(const Graph& graph) {
   for (Node* n : graph.nodes()) {
     if (is_inside(*n)) continue;
     const std::string name = n->origins.empty() ? std::string() : n->origins.front();
+    if (const auto found = open.find(name); is_inner_stub(*n) && found != open.end()) {
+      units_[static_cast<std::size_t>(found->second)].nodes.push_back(n);
+      index_[n] = found->second;
+      continue;
+    }
     if (!is_boundary(*n) && !name.empty()) {
       const auto found = open.find(name);
       if (found != open.end() && is_one_place(units_[static_cast<std::size_t>(found->second)].scope(), n->scope)) {

@@ -21,8 +21,12 @@ using namespace rewrite;
 
 // What has to be told about one value.
 struct Watch {
-  Observer* observer = nullptr;
-  std::string name;
+  struct Watcher {
+    Observer* observer = nullptr;
+    std::string name;
+    std::int64_t leading = 0;  // axes at the front whose every index is an observation
+  };
+  std::vector<Watcher> observers;
   std::vector<std::pair<ChannelStatistics*, std::size_t>> channels;  // with the channel axis
 };
 
@@ -107,9 +111,7 @@ class Calibration {
     if (slot == nullptr) {
       AOQ_ASSIGN(slot, make_observer(spec));
     }
-    Watch& w = watches_[n.input(0)];
-    w.observer = slot.get();
-    w.name = name;
+    watches_[n.input(0)].observers.push_back({slot.get(), name, n.attributes().integer("leading")});
     return {};
   }
 
@@ -130,16 +132,26 @@ class Calibration {
     return {};
   }
 
+  static Status observe(const Watch::Watcher& w, const TensorView& view) {
+    const auto* x = reinterpret_cast<const float*>(view.data);
+    AOQ_TRY(check_finite({x, static_cast<std::size_t>(view.element_count())}, w.name));
+    const auto leading = static_cast<std::size_t>(w.leading);
+    TensorView part = view;
+    part.shape = view.shape.subspan(leading);
+    std::int64_t parts = 1;
+    for (std::size_t i = 0; i < leading; ++i) parts *= view.shape[i];
+    for (std::int64_t i = 0; i < parts; ++i) {
+      part.data = reinterpret_cast<const std::byte*>(x + i * part.element_count());
+      AOQ_TRY(w.observer->observe(part));
+    }
+    return {};
+  }
+
   Status see(const Value& v, const TensorView& view) {
     auto it = watches_.find(&v);
     if (it == watches_.end() || view.dtype != DType::f32) return {};
     const Watch& w = it->second;
-    if (w.observer != nullptr) {
-      std::span<const float> values(reinterpret_cast<const float*>(view.data),
-                                    static_cast<std::size_t>(view.element_count()));
-      AOQ_TRY(check_finite(values, w.name));
-      AOQ_TRY(w.observer->observe(view));
-    }
+    for (const Watch::Watcher& watcher : w.observers) AOQ_TRY(observe(watcher, view));
     for (const auto& [statistics, axis] : w.channels) add_channels(view, axis, statistics);
     return {};
   }

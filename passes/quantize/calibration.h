@@ -16,6 +16,8 @@ struct CalibrationData {
   virtual ~CalibrationData() = default;
   // Fills one tensor per graph input, in order; false at the end.
   virtual Result<bool> next(std::vector<Tensor>& batch) = 0;
+  // Starts over; false where that cannot be done.
+  virtual bool rewind() { return false; }
 };
 
 // Each channel of what a weighted op reads, for bias correction and equalization.

@@ -9,6 +9,7 @@
 
 #include "ir/error_id.h"
 #include "ir/nearest_name.h"
+#include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
@@ -109,12 +110,28 @@ Status check_observers(const QConfig& config) {
   return {};
 }
 
+// What is inside recurrent ops: floats or bytes.
+Status check_inner(const QConfig& config) {
+  if (!config.inner) return {};
+  const ObserverSpec& spec = *config.inner;
+  AOQ_TRY(make_observer(spec).status());
+  if (spec.kind == "placeholder" && spec.dtype == DType::f32) return {};
+  const bool is_affine = spec.qscheme == QScheme::per_tensor_affine || spec.qscheme == QScheme::per_tensor_symmetric;
+  const bool has_scale = spec.kind != "placeholder" && spec.kind != "noop" && spec.kind != "reuse_input";
+  if (spec.dtype == DType::u8 && is_affine && has_scale) return {};
+  return unsupported("is asked for inside recurrent ops", spec, "u8 per tensor, or a placeholder of float32");
+}
+
 Status check_rule(const std::string& name, const std::optional<QConfig>& config, bool is_fx) {
   if (!config) return {};
   Status status = check_observers(*config);
   if (status.ok() && !is_fx) {
     status = check_activation(config->activation);
     if (!status.ok()) status = std::move(status).with_context("activation");
+  }
+  if (status.ok()) {
+    status = check_inner(*config);
+    if (!status.ok()) status = std::move(status).with_context("inner");
   }
   return status.ok() ? Status() : std::move(status).with_context("recipe: " + name);
 }
@@ -221,9 +238,10 @@ Status check_node(const Node& n, const QConfig& config) {
   Status status = check_activation(config.activation);
   if (!status.ok()) return std::move(status).with_context("activation");
   const WeightForm form = weight_form(config);
-  // Tables have the one form, and recurrent ops no static one: other qconfigs leave them in float.
+  // Tables have the one form, and recurrent ops not every one: other qconfigs leave them in float.
   if (is_embedding(n) != (form == WeightForm::rows)) return {};
-  if (is_recurrent(n) && form != WeightForm::dynamic_int8) return {};
+  const bool is_static = form == WeightForm::static_int8 && is_recurrent(n) && why_no_static_form(n, config).empty();
+  if (is_recurrent(n) && form != WeightForm::dynamic_int8 && !is_static) return {};
   const auto rank = static_cast<std::int64_t>(weight_of(n)->type().shape.size());
   status = check_weight(config, is_recurrent(n) ? 2 : rank);
   return status.ok() ? Status() : std::move(status).with_context("weight");

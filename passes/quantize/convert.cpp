@@ -4,6 +4,7 @@
 //   observe(x) {placeholder} =>   s, z = choose_qparams(x); dequantize(quantize(x, s, z), s, z)
 //   conv(x, w) to be int8    =>   conv(x, dequantize(w_int8, w_scale) {axis 0}, b')
 //   lstm(x, w, r) dynamic    =>   lstm(x, dequantize(w_int8, w_scale), dequantize(r_int8, r_scale))
+//   lstm(x, w, r) static     =>   the same with the state's scale, or qlstm_static (static_recurrent.h)
 //   gather(table, indices)   =>   gather(dequantize_rows(codes, scale, bias), indices)
 //
 // Before that the channels of activations are equalized, where the recipe says so (equalize.h).
@@ -20,6 +21,7 @@
 #include "passes/quantize/check_recipe.h"
 #include "passes/quantize/equalize.h"
 #include "passes/quantize/recipe.h"
+#include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
@@ -313,6 +315,10 @@ Result<bool> run(Graph& graph, PassContext& context) {
     if (fx::is_observed_custom_module(*context.recipe, *n)) {
       AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
     }
+    if (is_observed_recurrent(*n)) {
+      AOQ_ASSIGN(n, quantize_observed_recurrent(graph, n, qparams_of));
+    }
+    if (is_recurrent(*n)) AOQ_TRY(quantize_state(graph, n, qparams_of));
     Node* next = n->next();
     Status converted = convert_weights(graph, n, *context.recipe, equalization, *context.ranges);
     if (!converted.ok()) return std::move(converted).with_context(describe(*n));

@@ -320,41 +320,12 @@ class Lowering {
     Attributes a{{"x_scale", 1.0}, {"x_zero_point", std::int64_t{0}}, {"out_dtype", DType::f32}};
     AOQ_ASSIGN(Node * product,
                graph_.create_like(*n, Op::qlinear, {x.value, w.codes, scale_vector(n, w.scale)}, std::move(a), n));
-    AOQ_ASSIGN(Node * last, beside(*n, Op::mul, {product->output(), x.scale}, {}, n));
+    AOQ_ASSIGN(Node * last, node_beside(graph_, *n, Op::mul, {product->output(), x.scale}, n));
     if (n->input(2) != nullptr) {
-      AOQ_ASSIGN(last, beside(*n, Op::add, {last->output(), n->input(2)}, {}, n));
+      AOQ_ASSIGN(last, node_beside(graph_, *n, Op::add, {last->output(), n->input(2)}, n));
     }
-    AOQ_ASSIGN(last, activated(*n, last, n));
+    AOQ_ASSIGN(last, split_activation(graph_, *n, last, n));
     return accept(n, LayoutNode{product, last}, Target{});
-  }
-
-  // Float arithmetic that belongs to an integer op.
-  Result<Node*> beside(const Node& n, Op op, std::vector<Value*> inputs, Attributes attributes, Node* before) {
-    AOQ_ASSIGN(Node * made, graph_.create_like(n, op, std::move(inputs), std::move(attributes), before));
-    made->requested.clear();
-    made->reason = "part of an integer op whose result is float";
-    return made;
-  }
-
-  // The activation attribute of `n` as a node of its own on the result of `x`; x itself where there is none.
-  Result<Node*> activated(const Node& n, Node* x, Node* before) {
-    const Attributes& a = n.attributes();
-    std::string name = a.string("activation");
-    if (name == "none") return x;
-    Attributes attributes;
-    if (name == "clamp") {
-      attributes = {{"min", a.real("activation_min")}, {"max", a.real("activation_max")}};
-    } else if (name == "hardsigmoid") {
-      attributes = {{"alpha", a.real("activation_min")}, {"beta", a.real("activation_max")}};
-    } else if (name == "leaky_relu") {
-      attributes = {{"alpha", a.real("activation_min")}};
-    } else if (name == "gelu_tanh") {
-      name = "gelu";
-      attributes = {{"approximate", std::string("tanh")}};
-    }
-    const std::optional<Op> op = op_from_name(name);
-    if (!op) return error(Code::internal, "no op is named like the activation {}", name);
-    return beside(n, *op, {x->output()}, std::move(attributes), before);
   }
 
   // ---- recurrent ops and embeddings
@@ -381,24 +352,44 @@ class Lowering {
   }
 
   // The op quantizes x itself, and its state in every step, as choose_qparams in front of it says.
+  // x as floats, which the integer op quantizes, with what the op must know; null where there is no such form.
+  struct RecurrentX {
+    Value* value = nullptr;
+    Attributes attributes;
+  };
+  static RecurrentX recurrent_x(const Node& n) {
+    RecurrentX out{nullptr, n.attributes()};
+    DynamicCodes chosen;
+    Codes fixed;
+    if (n.attributes().has("state_scale")) {
+      if (!codes_of(n.input(0), &fixed) || fixed.dtype != DType::u8) return out;
+      const Node& made = *fixed.value->def();
+      const bool is_stub = made.is(Op::quantize) && made.inputs().size() == 1;
+      out.value = is_stub ? made.input(0) : n.input(0);
+      set_in(out.attributes, "x", fixed);
+    } else if (dynamic_codes_of(n.input(0), &chosen) && !chosen.per_token) {
+      const Node& choose = *chosen.scale->def();
+      const bool fits = choose.attributes().string("formula") == "aten" && chosen.value->type().dtype == DType::u8;
+      out.value = fits ? choose.input(0) : nullptr;
+      out.attributes.set("reduce_range", choose.attributes().boolean("reduce_range"));
+    }
+    return out;
+  }
+
   Result<bool> lower_recurrent(Node* n) {
-    DynamicCodes x;
     Weight w, r;
     if (!recurrent_weight_of(n->input(1), &w) || !recurrent_weight_of(n->input(2), &r)) return false;
-    if (!dynamic_codes_of(n->input(0), &x) || x.per_token) return false;
-    const Node& choose = *x.scale->def();
-    if (choose.attributes().string("formula") != "aten" || x.value->type().dtype != DType::u8) return false;
-    std::vector<Value*> inputs{choose.input(0), w.codes, r.codes, without_last_axis(n, w.scale),
-                               without_last_axis(n, r.scale)};
+    RecurrentX x = recurrent_x(*n);
+    if (x.value == nullptr) return false;
+    std::vector<Value*> inputs{x.value, w.codes, r.codes, without_last_axis(n, w.scale), without_last_axis(n, r.scale)};
     inputs.insert(inputs.end(), n->inputs().begin() + 3, n->inputs().end());
-    Attributes a = n->attributes();
-    a.set("reduce_range", choose.attributes().boolean("reduce_range"));
+    Attributes a = std::move(x.attributes);
     const Op op = n->is(Op::lstm) ? Op::qlstm : n->is(Op::gru) ? Op::qgru : Op::qrnn;
     AOQ_ASSIGN(Node * made, graph_.create_like(*n, op, std::move(inputs), std::move(a), n));
     Status supported = target_ == nullptr ? Status() : target_->supports(*made);
     if (!supported.ok()) {
       n->reason = supported.message();
-      return back_to_float(n, choose.input(0));
+      return back_to_float(n, x.value);
     }
     for (std::size_t i = 0; i < n->output_count(); ++i) graph_.replace_uses(n->output(i), made->output(i));
     graph_.erase(n);
@@ -414,7 +405,20 @@ class Lowering {
       AOQ_ASSIGN(std::vector<Tensor> weight, evaluate_node(dq, std::span(inputs).first(dq.inputs().size())));
       graph_.set_input(n, i, graph_.constant(std::move(weight[0]), n, dq.label()));
     }
+    if (n->attributes().has("state_scale")) AOQ_TRY(keep_state(n));
     return false;
+  }
+
+  // The same node with its state in float.
+  Status keep_state(Node* n) {
+    Attributes a = n->attributes();
+    a.erase("state_scale");
+    a.erase("state_zero_point");
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, n->op(), n->inputs(), std::move(a), n));
+    made->reason = n->reason;
+    for (std::size_t i = 0; i < n->output_count(); ++i) graph_.replace_uses(n->output(i), made->output(i));
+    graph_.erase(n);
+    return {};
   }
 
   Result<bool> lower_embedding(Node* n) {
@@ -451,8 +455,8 @@ class Lowering {
   Status split_residual(Node* n) {
     Value* residual = n->input(3);
     graph_.set_input(n, 3, nullptr);
-    AOQ_ASSIGN(Node * sum, beside(*n, Op::add, {n->output(), residual}, {}, n->next()));
-    AOQ_ASSIGN(Node * last, activated(*n, sum, sum->next()));
+    AOQ_ASSIGN(Node * sum, node_beside(graph_, *n, Op::add, {n->output(), residual}, n->next()));
+    AOQ_ASSIGN(Node * last, split_activation(graph_, *n, sum, sum->next()));
     n->set_attribute("activation", std::string("none"));
     sum->reason.clear();
     last->reason.clear();

@@ -12,6 +12,7 @@
 //     in float: spelled-out one-hot, LayerNorm or GELU code is never touched, whatever the graph.
 //     A linear or recurrent op whose qconfig is dynamic is an anchor by itself: its input is quantized in front of it,
 //     its result is float. Weight-only and float16 qconfigs touch the weights alone (weights.h).
+//     A statically quantized lstm or gru is an anchor for x; what becomes of its inside static_recurrent.h says.
 //  4. Every wanted value gets one observer. Values that must share a scale (the operands and the result of a concat, a
 //     max pool, a reshape, ...) share one.
 //
@@ -29,6 +30,7 @@
 #include "passes/fx/workflow.h"
 #include "passes/quantize/check_recipe.h"
 #include "passes/quantize/recipe.h"
+#include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
 
@@ -74,7 +76,8 @@ class Preparation {
       }
     }
     AOQ_TRY(insert_observers());
-    return insert_dynamic_observers();
+    AOQ_TRY(insert_dynamic_observers());
+    return observe_recurrent_values();
   }
 
  private:
@@ -166,7 +169,7 @@ class Preparation {
   // A recurrent op quantizes its state by itself in every step, so only a scale for all of x and u8 fit.
   void find_recurrent(Node* n, const QConfig& config) {
     const WeightForm form = weight_form(config);
-    if (form == WeightForm::static_int8) return;
+    if (form == WeightForm::static_int8) return find_static_recurrent(n, config);
     const ObserverSpec& x = config.activation;
     std::string why = why_no_codes(*n, 2);
     if (why.empty() && form == WeightForm::dynamic_int8 &&
@@ -183,6 +186,15 @@ class Preparation {
     } else {
       n->reason = fmt::format("{} has no {} form", n->def().name, name_of(form));
     }
+  }
+
+  void find_static_recurrent(Node* n, const QConfig& config) {
+    n->reason = why_no_codes(*n, 2);
+    if (n->reason.empty()) n->reason = why_no_static_form(*n, config);
+    if (!n->reason.empty()) return;
+    anchors_[n] = &config;
+    wanted_.insert(n->input(0));
+    static_.push_back(n);
   }
 
   void find_embedding(Node* n, const QConfig& config) {
@@ -264,7 +276,8 @@ class Preparation {
 
   // A residual is added inside an anchor whose result is wanted, when the residual is codes or can be.
   bool want_residual(Node* n) {
-    if (!anchors_.contains(n) || n->input(3) == nullptr || !wanted_.contains(n->output())) return false;
+    if (!anchors_.contains(n) || is_recurrent(*n) || n->input(3) == nullptr || !wanted_.contains(n->output()))
+      return false;
     Value* residual = n->input(3);
     if (wanted_.contains(residual) || !could_be_codes(residual)) return false;
     return wanted_.insert(residual).second;
@@ -298,7 +311,8 @@ class Preparation {
       wanted_.insert(n->output());
     }
     for (const auto& [n, qconfig] : anchors_) {
-      if (n->input(3) != nullptr && wanted_.contains(n->output()) && is_integer_node(n->input(3)->def())) {
+      if (!is_recurrent(*n) && n->input(3) != nullptr && wanted_.contains(n->output()) &&
+          is_integer_node(n->input(3)->def())) {
         wanted_.insert(n->input(3));
       }
     }
@@ -416,6 +430,35 @@ class Preparation {
     return {};
   }
 
+  Status observe_recurrent_values() {
+    std::map<std::string, std::int64_t> layers;
+    for (Node* n : static_) {
+      const QConfig& config = *anchors_.at(n);
+      const std::string module = n->scope.path.empty() ? n->label() : n->scope.path;
+      const std::string place = recurrent_place(module, layers[module]++);
+      if (inner_form(config, InnerForm::floats) == InnerForm::floats) {
+        AOQ_TRY(observe_state(graph_, n, config, place));
+      } else {
+        AOQ_TRY(observe_initial_states(n, config, place));
+        AOQ_TRY(observe_inner_values(graph_, n, config, place));
+      }
+    }
+    return {};
+  }
+
+  // The states that the codes begin with.
+  Status observe_initial_states(Node* n, const QConfig& config, const std::string& place) {
+    for (const char* name : {"initial_h", "initial_c"}) {
+      const int k = n->def().input_index(name);
+      if (k < 0 || n->input(static_cast<std::size_t>(k)) == nullptr) continue;
+      Attributes a{{"observer", place + "." + name}, {"spec", print_observer_spec(config.activation)}};
+      AOQ_ASSIGN(Node * o, graph_.create(Op::observe, {n->input(static_cast<std::size_t>(k))}, std::move(a), n));
+      o->scope = n->scope;
+      graph_.set_input(n, static_cast<std::size_t>(k), o->output());
+    }
+    return {};
+  }
+
   bool reads_codes(const Use& use) const {
     if (!is_integer_node(use.user)) return false;
     for (std::size_t i : activation_operands(*use.user)) {
@@ -428,6 +471,7 @@ class Preparation {
   const Recipe& recipe_;
   std::map<const Node*, const QConfig*> anchors_;
   std::vector<std::pair<Node*, const QConfig*>> dynamic_;  // in the order of the graph
+  std::vector<Node*> static_;                              // recurrent anchors, in the order of the graph
   std::unordered_set<const Node*> members_;
   std::unordered_set<const Node*> tables_;  // gather and embedding_bag whose rows become codes
   std::unordered_set<const Value*> wanted_;

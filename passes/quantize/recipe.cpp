@@ -38,12 +38,16 @@ const QConfigRule* nearest(const std::vector<QConfigRule>& rules, std::string_vi
   return best;
 }
 
-bool is_kept_float(const std::string& entry, const Node& n) {
+bool is_entry_of(const std::string& entry, const Node& n) {
   if (entry == n.def().name || entry == n.scope.type || is_name_or_ancestor(entry, n.scope.path)) return true;
   return std::find(n.origins.begin(), n.origins.end(), entry) != n.origins.end();
 }
 
 }  // namespace
+
+bool is_kept_float(const Recipe& recipe, const Node& node) {
+  return std::ranges::any_of(recipe.keep_float, [&](const std::string& entry) { return is_entry_of(entry, node); });
+}
 
 QConfigMatch match_qconfig(const Recipe& recipe, const Node& node) {
   return match_qconfig(recipe, node, node.scope.path);
@@ -51,7 +55,7 @@ QConfigMatch match_qconfig(const Recipe& recipe, const Node& node) {
 
 QConfigMatch match_qconfig(const Recipe& recipe, const Node& node, const std::string& path) {
   for (const std::string& entry : recipe.keep_float) {
-    if (is_kept_float(entry, node)) return {nullptr, fmt::format("kept in float by \"{}\"", entry)};
+    if (is_entry_of(entry, node)) return {nullptr, fmt::format("kept in float by \"{}\"", entry)};
   }
   if (const QConfigRule* rule = nearest(recipe.module_name, path)) return found(*rule, "module_name");
   for (const QConfigRule& rule : recipe.module_name_regex) {
@@ -132,7 +136,9 @@ constexpr std::pair<std::string_view, QuantMode> kModes[] = {{"none", QuantMode:
 
 Json qconfig_to_json(const std::optional<QConfig>& config) {
   if (!config) return nullptr;
-  return Json{{"activation", spec_to_json(config->activation)}, {"weight", spec_to_json(config->weight)}};
+  Json json{{"activation", spec_to_json(config->activation)}, {"weight", spec_to_json(config->weight)}};
+  if (config->inner) json["inner"] = spec_to_json(*config->inner);
+  return json;
 }
 
 Result<ObserverSpec> observer_of(const Json& json, std::string_view key) {
@@ -153,6 +159,9 @@ Result<std::optional<QConfig>> qconfig_from_json(const Json& json) {
   QConfig config;
   AOQ_ASSIGN(config.activation, observer_of(json, "activation"));
   AOQ_ASSIGN(config.weight, observer_of(json, "weight"));
+  if (json_find(json, "inner") != nullptr) {
+    AOQ_ASSIGN(config.inner, observer_of(json, "inner"));
+  }
   return std::optional<QConfig>(std::move(config));
 }
 
@@ -200,6 +209,7 @@ Status check_keys(const Json& json) {
                                          "keep_float",
                                          "bias_correction",
                                          "equalization",
+                                         "configs",
                                          "backend",
                                          "qat",
                                          "module_name_object_type_order",
@@ -223,6 +233,45 @@ Result<QuantMode> mode_from_name(const std::string& name) {
     if (name == text) return mode;
   }
   return error(ErrorId::recipe_invalid, "recipe: mode is \"{}\", expected none, static, dynamic or weight-only", name);
+}
+
+// ---- torchao's configurations
+
+Json configs_to_json(const Recipe& recipe) {
+  Json out = Json::array();
+  for (const auto& [name, config] : recipe.configs) {
+    Result<Json> json = config ? parse_json(torchao::print_config(*config)) : Result<Json>(Json());
+    if (json.ok()) out.push_back(Json::array({name, std::move(*json)}));
+  }
+  return out;
+}
+
+Status read_config(const std::string& name, const Json& json, Recipe& recipe) {
+  if (json.is_null()) {
+    recipe.configs.emplace_back(name, std::nullopt);
+    return {};
+  }
+  Result<torchao::Config> config = torchao::parse_config(dump_json(json));
+  if (!config.ok()) return std::move(config).status().with_context(fmt::format("recipe: configs \"{}\"", name));
+  recipe.configs.emplace_back(name, std::move(*config));
+  return {};
+}
+
+Status read_configs(const Json& json, Recipe& recipe) {
+  const Json* configs = json_find(json, "configs");
+  if (configs == nullptr) return {};
+  if (configs->is_object()) {
+    for (const auto& [name, config] : configs->items()) AOQ_TRY(read_config(name, config, recipe));
+    return {};
+  }
+  const Status malformed =
+      error(ErrorId::recipe_invalid, "recipe: \"configs\" is neither an object nor a list of [name, configuration]");
+  if (!configs->is_array()) return malformed;
+  for (const Json& entry : *configs) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string()) return malformed;
+    AOQ_TRY(read_config(entry[0].get<std::string>(), entry[1], recipe));
+  }
+  return {};
 }
 
 // ---- the FX workflow's part
@@ -353,9 +402,16 @@ Status read_order_rules(const Json& json, Recipe& recipe) {
   return {};
 }
 
-// The recipe that the keys of a text replace: PyTorch's default mapping where a backend is named.
+// The recipe that the keys of a text replace: PyTorch's default mapping where a backend is named, nothing where layers
+// have configurations.
 Result<Recipe> base_recipe(const Json& json) {
   const Json* backend = json_find(json, "backend");
+  if (backend == nullptr && json_find(json, "configs") != nullptr) {
+    Recipe recipe;
+    recipe.mode = QuantMode::weight_only;
+    recipe.bias_correction = recipe.equalization = false;
+    return recipe;
+  }
   if (backend == nullptr) return default_recipe();
   bool qat = false;
   if (json_find(json, "qat") != nullptr) {
@@ -402,6 +458,7 @@ std::string print_recipe(const Recipe& recipe) {
             {"bias_correction", recipe.bias_correction},
             {"equalization", recipe.equalization}};
   json["mode"] = std::string(mode_name(recipe.mode));
+  if (!recipe.configs.empty()) json["configs"] = configs_to_json(recipe);
   if (recipe.backend.empty()) return dump_json(json);
   Result<Json> backend =
       recipe.backend.starts_with('{') ? parse_json(recipe.backend) : Result<Json>(Json(recipe.backend));
@@ -449,6 +506,7 @@ Result<Recipe> parse_recipe(std::string_view text) {
   if (json_find(json, "bias_correction") != nullptr) {
     AOQ_ASSIGN(recipe.bias_correction, json_bool(json, "bias_correction"));
   }
+  AOQ_TRY(read_configs(json, recipe));
   AOQ_TRY(read_fx(json, recipe));
   AOQ_TRY(check_recipe(recipe));
   return recipe;

@@ -11,10 +11,17 @@
 //     "equalization": true
 //   }
 //
+// A qconfig may have a third observer, "inner", for the values inside recurrent ops.
+//
 // The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block",
 // "Linear", 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules",
 // "quantized_inputs", "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be
 // the name of one of PyTorch's ("default_dynamic_qconfig").
+//
+// "configs" quantizes linear layers by torchao's configurations (passes/torchao/quantize_model.h), before anything
+// else:
+// [["re:layers\\..*", {"type": "Int4WeightOnlyConfig"}], ["head", null], ["_default", {...}]], or an object where the
+// order does not matter.
 //
 // A qconfig is null for "leave in float". Precedence is FX's, lowest to highest: global, object_type, module_name_regex
 // (anchored at the start, the first that matches), module_name (the nearest ancestor), module_name_object_type_order
@@ -29,6 +36,7 @@
 
 #include "ir/graph.h"
 #include "passes/quantize/observer.h"
+#include "passes/torchao/config.h"
 
 namespace aoq {
 
@@ -37,6 +45,9 @@ enum class QuantMode : std::uint8_t { none, static_quantization, dynamic_quantiz
 struct QConfig {
   ObserverSpec activation;  // kind "placeholder" with an integer dtype: quantized by what each run brings
   ObserverSpec weight;
+  // Of the values inside statically quantized lstm and gru ops (static_recurrent.h): u8 codes, or kind "placeholder"
+  // for floats. Absent: floats, in the FX workflow the activation's.
+  std::optional<ObserverSpec> inner = std::nullopt;
 };
 bool is_dynamic(const ObserverSpec& activation);
 
@@ -91,6 +102,9 @@ struct Recipe {
   // Makes the channels of activations between weighted ops equally large (passes/quantize/equalize.h).
   bool equalization = true;
 
+  // Configurations of linear layers, by name; null: left to the rest of the recipe.
+  std::vector<std::pair<std::string, std::optional<torchao::Config>>> configs;
+
   // Not empty: the FX workflow (passes/fx/workflow.h) with this backend configuration: a name, or JSON text.
   std::string backend;
   // Of the FX workflow: fake quantization in training (prepare_qat_fx).
@@ -110,6 +124,9 @@ std::string print_observer_spec(const ObserverSpec& spec);
 Result<ObserverSpec> parse_observer_spec(std::string_view text);
 Result<Recipe> parse_recipe(std::string_view json);
 std::string print_recipe(const Recipe& recipe);
+
+// Whether an entry of keep_float names the node.
+bool is_kept_float(const Recipe& recipe, const Node& node);
 
 struct QConfigMatch {
   const QConfig* qconfig = nullptr;  // null: leave in float

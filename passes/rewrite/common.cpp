@@ -50,4 +50,32 @@ bool is_one_of(const Node& n, std::initializer_list<Op> ops) {
   return std::find(ops.begin(), ops.end(), n.op()) != ops.end();
 }
 
+Result<Node*> node_beside(Graph& graph, const Node& n, Op op, std::vector<Value*> inputs, Node* before,
+                          Attributes attributes) {
+  AOQ_ASSIGN(Node * made, graph.create_like(n, op, std::move(inputs), std::move(attributes), before));
+  made->requested.clear();
+  made->reason = "part of an integer op whose result is float";
+  return made;
+}
+
+Result<Node*> split_activation(Graph& graph, const Node& n, Node* x, Node* before) {
+  const Attributes& a = n.attributes();
+  std::string name = a.string("activation");
+  if (name == "none") return x;
+  Attributes attributes;
+  if (name == "clamp") {
+    attributes = {{"min", a.real("activation_min")}, {"max", a.real("activation_max")}};
+  } else if (name == "hardsigmoid") {
+    attributes = {{"alpha", a.real("activation_min")}, {"beta", a.real("activation_max")}};
+  } else if (name == "leaky_relu") {
+    attributes = {{"alpha", a.real("activation_min")}};
+  } else if (name == "gelu_tanh") {
+    name = "gelu";
+    attributes = {{"approximate", std::string("tanh")}};
+  }
+  const std::optional<Op> op = op_from_name(name);
+  if (!op) return error(Code::internal, "no op is named like the activation {}", name);
+  return node_beside(graph, n, *op, {x->output()}, before, std::move(attributes));
+}
+
 }  // namespace aoq::rewrite

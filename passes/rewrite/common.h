@@ -22,5 +22,11 @@ void replace_node(Graph& graph, Node* old, Value* replacement);
 void merge_origins(Node* to, const Node* from);
 Tensor float_tensor(std::vector<std::int64_t> shape, std::span<const float> values);
 bool is_one_of(const Node& n, std::initializer_list<Op> ops);
+// Float arithmetic that belongs to the integer op which takes the place of `n`: with its scope and origins, a reason,
+// and nothing requested.
+Result<Node*> node_beside(Graph& graph, const Node& n, Op op, std::vector<Value*> inputs, Node* before,
+                          Attributes attributes = {});
+// The activation attribute of `n` as such a node on the result of `x`; x itself where there is none.
+Result<Node*> split_activation(Graph& graph, const Node& n, Node* x, Node* before);
 
 }  // namespace aoq::rewrite

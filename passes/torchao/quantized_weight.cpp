@@ -4,12 +4,15 @@
 #include <cmath>
 
 #include "passes/quantize/arithmetic.h"
+#include "passes/quantize/float8.h"
+#include "passes/quantize/nvfp4.h"
 #include "passes/quantize/primitives.h"
 
 namespace aoq::torchao {
 
 namespace {
 
+constexpr float kLeastMagnitude = 1e-12f;  // of a block that gets a scale for floats
 constexpr float kInt8Eps = 0x1p-23f;  // also for bf16, whose own would be 65536 times as large
 
 Status check_weight(TensorView weight) {
@@ -81,8 +84,8 @@ struct QuantizedInput {
 };
 
 Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorView x) {
-  if (how.dtype != DType::i8) {
-    return error(Code::unsupported, "activations of {}, expected i8", dtype_name(how.dtype));
+  if (how.dtype != DType::i8 && how.dtype != DType::u8) {
+    return error(Code::unsupported, "activations of {}, expected i8 or u8", dtype_name(how.dtype));
   }
   AOQ_ASSIGN(const std::vector<float> values, to_floats(x));
   for (float v : values) {
@@ -93,18 +96,27 @@ Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorV
   if (how.fixed) {
     AOQ_ASSIGN(const Blocks blocks, Blocks::make(x.shape, block));
     const auto count = static_cast<std::size_t>(blocks.count());
-    q.dtype = DType::i8;
-    q.range = whole_range(DType::i8);
+    q.dtype = how.dtype;
+    q.range = whole_range(how.dtype);
     q.scale.assign(count, static_cast<float>(how.fixed->scale));
     q.zero_point.assign(count, how.fixed->zero_point);
   } else {
-    const AffineFormula formula{how.mapping, DType::i8, whole_range(DType::i8), kInt8Eps, x.dtype, true, false};
+    const AffineFormula formula{how.mapping, how.dtype, whole_range(how.dtype), kInt8Eps, x.dtype, true, false};
     AOQ_ASSIGN(q, choose_qparams_affine(formula, x, block));
   }
-  AOQ_ASSIGN(const Tensor codes, quantize_affine(x, block, q));
+  Tensor wide;
+  TensorView arguments = x;
+  if (how.fixed && how.fixed_dtype == DType::f32 && x.dtype != DType::f32) {
+    AOQ_ASSIGN(wide, Tensor::make(DType::f32, {x.shape.begin(), x.shape.end()}));
+    std::ranges::copy(values, wide.mutable_as<float>().begin());
+    arguments = wide.view();
+  }
+  AOQ_ASSIGN(const Tensor codes, quantize_affine(arguments, block, q));
   QuantizedInput out;
   AOQ_ASSIGN(out.dequantized, dequantize_affine(codes.view(), block, q, x.dtype));
-  for (std::int8_t code : codes.as<std::int8_t>()) out.codes.push_back(code);
+  for (std::int64_t i = 0; i < codes.element_count(); ++i) {
+    out.codes.push_back(static_cast<std::int32_t>(load_integer(how.dtype, codes.bytes().data(), i)));
+  }
   const std::int64_t rows = x.element_count() / x.shape.back();
   const std::int64_t rows_per_block = rows / static_cast<std::int64_t>(q.scale.size());
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -114,6 +126,21 @@ Result<QuantizedInput> quantize_input(const ActivationQuantization& how, TensorV
   return out;
 }
 
+// The input as codes of a float of 8 bits have it, in fp32.
+Result<Tensor> through_float8(const ActivationQuantization& how, TensorView x) {
+  AOQ_ASSIGN(const std::vector<std::int64_t> block, block_size_of(how.granularity, x.shape));
+  Tensor scale;
+  if (how.fixed) {
+    AOQ_ASSIGN(scale, Tensor::make(DType::f32, std::vector<std::int64_t>(x.shape.size(), 1)));
+    scale.mutable_as<float>()[0] = static_cast<float>(how.fixed->scale);
+  } else {
+    const float least = how.amax_min ? *how.amax_min : kLeastMagnitude;
+    AOQ_ASSIGN(scale, choose_float8_scale(x, block, {how.dtype, Float8ScaleForm::f32, least, how.amax_max}));
+  }
+  AOQ_ASSIGN(const Tensor codes, quantize_float8(x, scale.view(), how.dtype));
+  return dequantize_float8(codes.view(), scale.view(), DType::f32);
+}
+
 class Layer {
  public:
   Layer(const QuantizedWeight& weight, std::vector<float> bias)
@@ -121,9 +148,9 @@ class Layer {
 
   Result<Tensor> run(TensorView x) {
     std::vector<std::int64_t> shape(x.shape.begin(), x.shape.end());
-    shape.back() = weight_.codes.shape()[0];
+    shape.back() = columns();
     AOQ_ASSIGN(y_, Tensor::make(weight_.dtype, shape));
-    const bool whole_rows = weight_.block_size[1] == weight_.codes.shape()[1];
+    const bool whole_rows = weight_.block_size[1] == depth();
     if (weight_.product == Product::scaled && weight_.activation) {
       AOQ_TRY(scaled_integers(x));
     } else if (weight_.product == Product::scaled && whole_rows) {
@@ -135,8 +162,8 @@ class Layer {
   }
 
  private:
-  std::int64_t columns() const { return weight_.codes.shape()[0]; }
-  std::int64_t depth() const { return weight_.codes.shape()[1]; }
+  std::int64_t columns() const { return weight_.outputs(); }
+  std::int64_t depth() const { return weight_.inputs(); }
   float row_scale(std::int64_t n) const {
     const std::vector<float>& scale = weight_.qparams.scale;
     return scale.size() == 1 ? scale[0] : scale[static_cast<std::size_t>(n)];
@@ -163,6 +190,7 @@ class Layer {
   // The exact sum of codes, times the input's scale, less the part of its zero point, times the weight's scale.
   Status scaled_integers(TensorView x) {
     AOQ_ASSIGN(const QuantizedInput a, quantize_input(*weight_.activation, x));
+    if (weight_.codes.dtype() != DType::i8) return error(Code::invalid_argument, "weight codes are no i8");
     const std::span<const std::int8_t> w = weight_.codes.as<std::int8_t>();
     const auto depth_ = static_cast<std::size_t>(depth());
     for (std::size_t m = 0; m < a.scale.size(); ++m) {
@@ -184,7 +212,10 @@ class Layer {
 
   Status dequantized(TensorView x) {
     Tensor replaced;
-    if (weight_.activation) {
+    if (weight_.activation && is_float(weight_.activation->dtype)) {
+      AOQ_ASSIGN(replaced, through_float8(*weight_.activation, x));
+      x = replaced.view();
+    } else if (weight_.activation) {
       AOQ_ASSIGN(QuantizedInput a, quantize_input(*weight_.activation, x));
       replaced = std::move(a.dequantized);
       x = replaced.view();
@@ -204,6 +235,20 @@ class Layer {
   Tensor y_;
 };
 
+Result<Tensor> dequantize_float_codes(const QuantizedWeight& weight) {
+  const Tensor& codes = weight.codes;
+  std::vector<float> values(static_cast<std::size_t>(codes.element_count()));
+  dtype_info(codes.dtype()).to_float(codes.bytes().data(), 0, values);
+  AOQ_ASSIGN(const Blocks blocks, Blocks::make(codes.shape(), weight.block_size));
+  blocks.for_each_run([&](std::int64_t block, std::int64_t begin, std::int64_t size) {
+    const float scale = weight.qparams.scale[static_cast<std::size_t>(block)];
+    for (float& v : std::span(values).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size))) v *= scale;
+  });
+  AOQ_ASSIGN(Tensor out, Tensor::make(weight.dtype, codes.shape()));
+  dtype_info(weight.dtype).from_float(values, out.mutable_bytes().data(), 0);
+  return out;
+}
+
 Result<Tensor> pre_scaled(const QuantizedWeight& weight, TensorView x) {
   AOQ_ASSIGN(std::vector<float> values, to_floats(x));
   const Rounding round(x.dtype);
@@ -215,6 +260,64 @@ Result<Tensor> pre_scaled(const QuantizedWeight& weight, TensorView x) {
 }
 
 }  // namespace
+
+Result<QuantizedWeight> float8_weight(TensorView weight, DType dtype, const Granularity& granularity) {
+  AOQ_TRY(check_weight(weight));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  AOQ_ASSIGN(out.block_size, block_size_of(granularity, weight.shape));
+  const Float8Scaling scaling{dtype, Float8ScaleForm::f32, kLeastMagnitude, std::nullopt};
+  AOQ_ASSIGN(const Tensor scale, choose_float8_scale(weight, out.block_size, scaling));
+  AOQ_ASSIGN(out.codes, quantize_float8(weight, scale.view(), dtype));
+  out.qparams.dtype = dtype;
+  out.qparams.scale.assign(scale.as<float>().begin(), scale.as<float>().end());
+  return out;
+}
+
+Result<QuantizedWeight> mx_weight(TensorView weight, const MxForm& form) {
+  AOQ_TRY(check_weight(weight));
+  AOQ_ASSIGN(MxTensor mx, quantize_mx(weight, form));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  out.block_size = {1, form.block_size};
+  out.qparams.dtype = form.element;
+  out.qparams.scale.resize(static_cast<std::size_t>(mx.scales.element_count()));
+  dtype_info(DType::f8_e8m0).to_float(mx.scales.bytes().data(), 0, out.qparams.scale);
+  out.codes = std::move(mx.codes);
+  return out;
+}
+
+Result<QuantizedWeight> nvfp4_weight(TensorView weight) {
+  AOQ_TRY(check_weight(weight));
+  AOQ_ASSIGN(const float tensor_scale, nvfp4_tensor_scale(weight));
+  AOQ_ASSIGN(Nvfp4Tensor blocks, quantize_nvfp4(weight, tensor_scale));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  out.block_size = {1, kNvfp4BlockSize};
+  out.qparams.dtype = DType::f4_e2m1;
+  out.qparams.scale.resize(static_cast<std::size_t>(blocks.scales.element_count()));
+  dtype_info(DType::f8_e4m3fn).to_float(blocks.scales.bytes().data(), 0, out.qparams.scale);
+  for (float& scale : out.qparams.scale) scale *= tensor_scale;
+  out.codes = std::move(blocks.codes);
+  return out;
+}
+
+Result<QuantizedWeight> codebook_weight(TensorView weight, const CodebookForm& form) {
+  AOQ_TRY(check_weight(weight));
+  QuantizedWeight out;
+  out.dtype = weight.dtype;
+  out.block_size = form.block_size;
+  AOQ_ASSIGN(out.codebook, choose_codebook(weight, form));
+  AOQ_ASSIGN(out.codes, quantize_codebook(weight, *out.codebook, form.code_dtype));
+  return out;
+}
+
+std::int64_t QuantizedWeight::inputs() const {
+  return codebook ? codes.shape()[1] * block_size[1] : codes.shape()[1];
+}
+std::int64_t QuantizedWeight::outputs() const {
+  return codebook ? codes.shape()[0] * block_size[0] : codes.shape()[0];
+}
 
 std::vector<std::int64_t> QuantizedWeight::parameter_shape() const {
   std::vector<std::int64_t> shape;
@@ -248,6 +351,11 @@ Result<QuantizedWeight> intx_weight(TensorView weight, const IntxForm& form) {
   return out;
 }
 
+Result<QuantizedWeight> uintx_weight(TensorView weight, DType dtype, std::int64_t group_size) {
+  const AffineFormula formula{MappingType::asymmetric, dtype, whole_range(dtype), kInt8Eps, weight.dtype, true, false};
+  return affine_weight(weight, {Granularity::Kind::group, group_size}, formula);
+}
+
 Result<QuantizedWeight> int4_weight(TensorView weight, std::int64_t group_size) {
   AOQ_TRY(check_weight(weight));
   QuantizedWeight out;
@@ -279,6 +387,8 @@ Result<QuantizedWeight> int4_weight(TensorView weight, std::int64_t group_size) 
 }
 
 Result<Tensor> dequantize(const QuantizedWeight& weight) {
+  if (weight.codebook) return dequantize_codebook(weight.codes.view(), *weight.codebook, weight.dtype);
+  if (is_float(weight.codes.dtype())) return dequantize_float_codes(weight);
   if (weight.qparams.float_zero_point.empty()) {
     return dequantize_affine(weight.codes.view(), weight.block_size, weight.qparams, weight.dtype);
   }
@@ -286,7 +396,7 @@ Result<Tensor> dequantize(const QuantizedWeight& weight) {
 }
 
 Result<Tensor> linear(const QuantizedWeight& weight, TensorView x, const Tensor* bias) {
-  const std::int64_t depth = weight.codes.shape()[1];
+  const std::int64_t depth = weight.inputs();
   if (x.dtype != weight.dtype || x.shape.empty() || x.shape.back() != depth) {
     return error(Code::invalid_argument, "input is {}{}, expected {}[..., {}]", dtype_name(x.dtype),
                  shape_to_string(x.shape), dtype_name(weight.dtype), depth);
@@ -294,9 +404,9 @@ Result<Tensor> linear(const QuantizedWeight& weight, TensorView x, const Tensor*
   std::vector<float> bias_values;
   if (bias != nullptr) {
     AOQ_ASSIGN(bias_values, to_floats(bias->view()));
-    if (static_cast<std::int64_t>(bias_values.size()) != weight.codes.shape()[0]) {
+    if (static_cast<std::int64_t>(bias_values.size()) != weight.outputs()) {
       return error(Code::invalid_argument, "bias has {} elements, expected {}", bias_values.size(),
-                   weight.codes.shape()[0]);
+                   weight.outputs());
     }
   }
   Tensor scaled;

@@ -1,5 +1,9 @@
 // Configurations that leave the input of a layer in float.
+#include <algorithm>
+
 #include "ir/error_id.h"
+#include "passes/algorithms/hqq.h"
+#include "passes/quantize/arithmetic.h"
 #include "passes/torchao/handlers.h"
 
 namespace aoq::torchao {
@@ -22,12 +26,55 @@ Result<Quantized> int8(const Config& config, const LinearSite& site, InputObserv
   return quantized(std::move(weight));
 }
 
+Status unknown_algorithm(const std::string& found, const char* expected) {
+  return error(ErrorId::recipe_invalid, "the algorithm is \"{}\", expected {}", found, expected);
+}
+
+// Scales and zero points by HQQ; the zero point becomes the value of the middle code.
+Result<Quantized> hqq(const LinearSite& site, DType dtype, std::int64_t group) {
+  HqqForm form;
+  form.bits = dtype_info(dtype).bits;
+  form.group_size = group;
+  form.parameters = site.weight.dtype;
+  AOQ_ASSIGN(HqqWeight found, hqq_quantize(site.weight, form));
+  AOQ_ASSIGN(found, hqq_to_tinygemm(std::move(found)));
+  QuantizedWeight out;
+  out.dtype = site.weight.dtype;
+  out.block_size = {1, group};
+  out.codes = std::move(found.codes);
+  out.qparams.dtype = dtype;
+  out.qparams.range = {0, (std::int64_t{1} << form.bits) - 1};
+  AOQ_ASSIGN(out.qparams.scale, to_floats(found.scale.view()));
+  AOQ_ASSIGN(out.qparams.float_zero_point, to_floats(found.zero.view()));
+  return quantized(std::move(out));
+}
+
+// The scale alone by HQQ.
+Result<Quantized> hqq_scale_only(const LinearSite& site, const IntxForm& intx) {
+  if (intx.mapping == MappingType::asymmetric) {
+    return error(ErrorId::recipe_invalid, "hqq_scale_only is symmetric, the mapping is asymmetric");
+  }
+  AOQ_ASSIGN(QuantizedWeight out, intx_weight(site.weight, intx));
+  ScaleOnlyHqqForm form;
+  form.dtype = intx.dtype;
+  form.range = out.qparams.range;
+  form.group_size = out.block_size[1];
+  AOQ_ASSIGN(ScaleOnlyHqqWeight found, hqq_quantize_scale_only(site.weight, form));
+  out.codes = std::move(found.codes);
+  AOQ_ASSIGN(out.qparams.scale, to_floats(found.scale.view()));
+  std::ranges::fill(out.qparams.zero_point, std::int64_t{0});
+  return quantized(std::move(out));
+}
+
 Result<Quantized> intx(const Config& config, const LinearSite& site, InputObserver*) {
   IntxForm form;
   form.dtype = config.fields.dtype("weight_dtype");
   AOQ_ASSIGN(form.granularity, granularity_field(config, "granularity"));
   AOQ_ASSIGN(form.mapping, mapping_field(config, "mapping_type"));
   if (config.fields.has("scale_dtype")) form.scale_dtype = config.fields.dtype("scale_dtype");
+  const std::string& algorithm = config.fields.string("intx_choose_qparams_algorithm");
+  if (algorithm == "hqq_scale_only") return hqq_scale_only(site, form);
+  if (algorithm != "affine") return unknown_algorithm(algorithm, "affine or hqq_scale_only");
   AOQ_ASSIGN(QuantizedWeight weight, intx_weight(site.weight, form));
   return quantized(std::move(weight));
 }
@@ -39,7 +86,20 @@ Result<Quantized> int4(const Config& config, const LinearSite& site, InputObserv
   if (depth % group != 0) {
     return Quantized{std::nullopt, fmt::format("{} inputs are no multiple of group_size {}", depth, group)};
   }
+  const std::string& algorithm = config.fields.string("int4_choose_qparams_algorithm");
+  if (algorithm == "hqq") return hqq(site, DType::u4, group);
+  if (algorithm != "tinygemm") return unknown_algorithm(algorithm, "tinygemm or hqq");
   AOQ_ASSIGN(QuantizedWeight weight, int4_weight(site.weight, group));
+  return quantized(std::move(weight));
+}
+
+Result<Quantized> uintx(const Config& config, const LinearSite& site, InputObserver*) {
+  const DType dtype = config.fields.dtype("dtype");
+  const std::int64_t group = config.fields.integer("group_size");
+  const bool fits = is_integer(dtype) && !is_signed_integer(dtype) && dtype_info(dtype).bits <= 8;
+  if (!fits) return error(ErrorId::recipe_invalid, "dtype is {}, expected u1 to u8", dtype_name(dtype));
+  if (config.fields.boolean("use_hqq")) return hqq(site, dtype, group);
+  AOQ_ASSIGN(QuantizedWeight weight, uintx_weight(site.weight, dtype, group));
   return quantized(std::move(weight));
 }
 
@@ -68,9 +128,19 @@ void add_weight_only_handlers(std::vector<Handler>& handlers) {
   Handler int4_only;
   int4_only.type = "Int4WeightOnlyConfig";
   int4_only.doc = "u4 weights with a scale and a float zero point for each group; other layers stay in float";
-  int4_only.fields = {{"group_size", AttributeKind::integer, "128", "inputs that share a scale"}};
+  int4_only.fields = {{"group_size", AttributeKind::integer, "128", "inputs that share a scale"},
+                      {"int4_choose_qparams_algorithm", AttributeKind::string, "tinygemm", "tinygemm or hqq"}};
   int4_only.quantize = int4;
   handlers.push_back(std::move(int4_only));
+
+  Handler uintx_only;
+  uintx_only.type = "UIntxWeightOnlyConfig";
+  uintx_only.doc = "unsigned weights of 1 to 8 bits in groups, affine";
+  uintx_only.fields = {{"dtype", AttributeKind::dtype, "u4", "u1 to u8"},
+                       {"group_size", AttributeKind::integer, "64", "inputs that share a scale"},
+                       {"use_hqq", AttributeKind::boolean, "false", "scales and zero points by HQQ"}};
+  uintx_only.quantize = uintx;
+  handlers.push_back(std::move(uintx_only));
 }
 
 }  // namespace aoq::torchao

@@ -122,6 +122,14 @@ struct Seed {
   Attributes attributes;
 };
 
+Attributes static_qparams(std::size_t values) {
+  return {{"hidden", std::int64_t{2}},
+          {"x_scale", 0.1},
+          {"x_zero_point", std::int64_t{3}},
+          {"scales", std::vector<double>(values, 0.05)},
+          {"zero_points", Ints(values, 128)}};
+}
+
 std::vector<Seed> valid_nodes() {
   Tensor image = wave({2, 4, 5, 3}, 0.3f);
   Tensor codes = run(Op::cast, {wave({2, 4, 5, 3}, 0.3f, 50.0f)}, {{"dtype", DType::i8}});
@@ -181,6 +189,16 @@ std::vector<Seed> valid_nodes() {
       {Op::qrnn,
        {x, bytes({1, 2, 4}), bytes({1, 2, 2}), f32({1}, {0.1f}), f32({1}, {0.2f}), wave({1, 4}, 3), lengths, h0},
        hidden},
+      {Op::observed_lstm, {x, wave({1, 8, 4}, 1), wave({1, 8, 2}, 2), wave({1, 16}, 3)}, hidden},
+      {Op::observed_gru, {x, wave({1, 6, 4}, 1), wave({1, 6, 2}, 2), wave({1, 12}, 3)}, hidden},
+      {Op::qlstm_static,
+       {u8({1, 1, 4}, {1, 2, 3, 4}), bytes({1, 8, 4}), bytes({1, 8, 2}), f32({1}, {0.1f}), f32({1, 8}, Floats(8, 0.1f)),
+        wave({1, 16}, 3)},
+       static_qparams(7)},
+      {Op::qgru_static,
+       {u8({1, 1, 4}, {1, 2, 3, 4}), bytes({1, 6, 4}), bytes({1, 6, 2}), f32({1}, {0.1f}), f32({1}, {0.2f}),
+        wave({1, 12}, 3)},
+       static_qparams(8)},
       {Op::embedding_bag, {wave({3, 4}, 1), i64({4}, {0, 2, -1, 1}), i64({2}, {0, 3})}, {}},
       {Op::qembedding, {u8({2, 2}, {1, 2, 3, 4}), wave({2}, 1), wave({2}, 2), i64({2, 1}, {0, -1})}, rows},
       {Op::dequantize_rows, {u8({2, 2}, {1, 2, 3, 4}), wave({2}, 1), wave({2}, 2)}, rows},

@@ -457,6 +457,20 @@ TEST_CASE("dynamic quantization runs recurrent layers on integers") {
   CHECK(listed_op(listing, "gru")["runs"] == "int8");
   Outcome compared = w.aoq("compare model.aoqir dynamic.aoq --input data.npz --min-sqnr 25");
   CHECK_MESSAGE(compared.code == 0, compared.err);
+  // With static scales: products by default, every value inside with an inner observer.
+  REQUIRE(w.aoq("compile model.aoqir -o products.aoq --calibrate data.npz").code == 0);
+  CHECK(listed_op(w.aoq("inspect products.aoq --json").json(), "lstm")["kernel"] == "qlstm_s8");
+  w.write("codes.json",
+          R"({"global": {"activation": {"kind": "histogram", "dtype": "u8"}, "inner": {"kind": "histogram", "dtype": "u8"},
+              "weight": {"kind": "per_channel_min_max", "dtype": "i8", "qscheme": "per_channel_symmetric"}}})");
+  REQUIRE(w.aoq("compile model.aoqir -o codes.aoq --recipe codes.json --calibrate data.npz").code == 0);
+  const Json codes = w.aoq("inspect codes.aoq --json").json();
+  CHECK(listed_op(codes, "lstm")["kernel"] == "qlstm_static_u8");
+  CHECK(listed_op(codes, "lstm")["runs"] == "int8");
+  for (const char* made_file : {"products.aoq --min-sqnr 25", "codes.aoq --min-sqnr 15"}) {
+    compared = w.aoq(std::string("compare model.aoqir --input data.npz ") + made_file);
+    CHECK_MESSAGE(compared.code == 0, compared.err);
+  }
   // What has no kernel stays in float and says why.
   text.replace(text.find("{hidden=3}"), 10, "{hidden=3, clip=2.0}");
   w.write("clipped.aoqir", text);

@@ -22,7 +22,7 @@ void for_each_pair(const BinaryS8Params& p, const BroadcastShape& s, const void*
 
 void add_bytes(Isa isa, const BinaryS8Params& p, const BroadcastShape& shape, const void* a, const void* b, void* out) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return add_bytes_avx2(p, shape, a, b, out);
+  if (isa >= Isa::avx2) return add_bytes_avx2(p, shape, a, b, out);
 #endif
   for_each_pair(p, shape, a, b, out, [&](std::int32_t x, std::int32_t y) {
     float first = static_cast<float>(x) * p.a_scale;
@@ -34,7 +34,7 @@ void add_bytes(Isa isa, const BinaryS8Params& p, const BroadcastShape& shape, co
 void multiply_bytes(Isa isa, const BinaryS8Params& p, const BroadcastShape& shape, const void* a, const void* b,
                     void* out) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return multiply_bytes_avx2(p, shape, a, b, out);
+  if (isa >= Isa::avx2) return multiply_bytes_avx2(p, shape, a, b, out);
 #endif
   for_each_pair(p, shape, a, b, out,
                 [&](std::int32_t x, std::int32_t y) { return static_cast<float>(x * y) * p.a_scale; });

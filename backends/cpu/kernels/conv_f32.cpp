@@ -120,7 +120,7 @@ void pack_conv_f32(const ConvDims& dims, const float* weights, std::span<std::by
 void run_conv_f32(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                   std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (plan.isa == Isa::avx2) return run_conv_f32_avx2(plan, args, unit_begin, unit_end, scratch);
+  if (plan.isa >= Isa::avx2) return run_conv_f32_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan, args, unit_begin, unit_end);
 }

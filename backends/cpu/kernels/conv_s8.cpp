@@ -135,7 +135,7 @@ void spread_channels(const ConvDims& dims, std::span<const float> values, std::s
 void run_conv_s8(const ConvS8Plan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                  std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (plan.isa == Isa::avx2) return run_conv_s8_avx2(plan, args, unit_begin, unit_end, scratch);
+  if (plan.isa >= Isa::avx2) return run_conv_s8_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan, args, unit_begin, unit_end);
 }

@@ -110,7 +110,7 @@ void pack_depthwise_s8(const ConvDims& dims, const std::int8_t* weights, std::sp
 void run_depthwise_s8(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                       std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (plan.isa == Isa::avx2) return run_depthwise_s8_avx2(plan, args, unit_begin, unit_end, scratch);
+  if (plan.isa >= Isa::avx2) return run_depthwise_s8_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan, args, unit_begin, unit_end);
 }

@@ -90,14 +90,14 @@ float unary_value(const UnaryF32& p, float x) {
 
 void unary_f32(Isa isa, const UnaryF32& params, const float* x, float* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return unary_f32_avx2(params, x, out, n);
+  if (isa >= Isa::avx2) return unary_f32_avx2(params, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) out[i] = unary_value(params, x[i]);
 }
 
 void binary_f32(Isa isa, BinaryOp op, const BroadcastShape& s, const float* a, const float* b, float* out) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return binary_f32_avx2(op, s, a, b, out);
+  if (isa >= Isa::avx2) return binary_f32_avx2(op, s, a, b, out);
 #endif
   for (std::int64_t row = 0; row < s.rows; ++row) {
     for (std::int64_t column = 0; column < s.columns; ++column) {

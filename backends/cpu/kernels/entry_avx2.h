@@ -40,6 +40,14 @@ struct MatmulF32Args;
 void run_matmul_f32_avx2(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                          std::int64_t unit_end, std::byte* scratch);
 
+struct NarrowLinearPlan;
+struct LinearWeightOnlyArgs;
+struct LinearDynamicArgs;
+void run_linear_weight_only_avx2(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
+                                 std::int64_t end);
+void run_linear_dynamic_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
+                             std::int64_t end);
+
 struct QuantizeParams;
 struct DequantizeParams;
 struct RequantizeParams;

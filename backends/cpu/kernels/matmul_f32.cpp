@@ -49,7 +49,7 @@ MatmulF32Plan plan_matmul_f32(const MatmulDims& dims, Isa isa) {
 void run_matmul_f32(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                     std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (plan.isa == Isa::avx2) return run_matmul_f32_avx2(plan, args, unit_begin, unit_end, scratch);
+  if (plan.isa >= Isa::avx2) return run_matmul_f32_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan.dims, args, unit_begin, unit_end);
 }

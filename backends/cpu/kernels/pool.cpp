@@ -76,7 +76,7 @@ PoolPlan plan_pool(const PoolParams& params, Isa isa) {
 void run_pool(const PoolPlan& plan, const PoolArgs& args, std::int64_t unit_begin, std::int64_t unit_end,
               std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (plan.isa == Isa::avx2) return run_pool_avx2(plan, args, unit_begin, unit_end, scratch);
+  if (plan.isa >= Isa::avx2) return run_pool_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   const ConvDims& d = plan.params.dims;
   for (std::int64_t pixel = unit_begin * d.out_w; pixel < unit_end * d.out_w; ++pixel) {

@@ -10,7 +10,7 @@ namespace aoq::cpu {
 
 void quantize_f32(Isa isa, const QuantizeParams& p, const float* x, void* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return quantize_f32_avx2(p, x, out, n);
+  if (isa >= Isa::avx2) return quantize_f32_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) {
     store_code(out, p.type, i, quantize_value(x[i], p.inv_scale, p.zero_point, p.qmin, p.qmax));
@@ -19,14 +19,14 @@ void quantize_f32(Isa isa, const QuantizeParams& p, const float* x, void* out, s
 
 void dequantize_bytes(Isa isa, const DequantizeParams& p, const void* x, float* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return dequantize_bytes_avx2(p, x, out, n);
+  if (isa >= Isa::avx2) return dequantize_bytes_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) out[i] = dequantize_value(load_code(x, p.type, i), p.scale, p.zero_point);
 }
 
 void requantize_bytes(Isa isa, const RequantizeParams& p, const void* x, void* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return requantize_bytes_avx2(p, x, out, n);
+  if (isa >= Isa::avx2) return requantize_bytes_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) {
     float v = static_cast<float>(load_code(x, p.x_type, i) - p.x_zero_point) * p.x_scale;
@@ -37,7 +37,7 @@ void requantize_bytes(Isa isa, const RequantizeParams& p, const void* x, void* o
 
 void look_up_bytes(Isa isa, const std::uint8_t table[256], const void* x, void* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return look_up_bytes_avx2(table, x, out, n);
+  if (isa >= Isa::avx2) return look_up_bytes_avx2(table, x, out, n);
 #endif
   const auto* in = static_cast<const std::uint8_t*>(x);
   auto* to = static_cast<std::uint8_t*>(out);
@@ -46,7 +46,7 @@ void look_up_bytes(Isa isa, const std::uint8_t table[256], const void* x, void* 
 
 Range range_of(Isa isa, const float* x, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return range_of_avx2(x, n);
+  if (isa >= Isa::avx2) return range_of_avx2(x, n);
 #endif
   Range range = {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
   for (std::int64_t i = 0; i < n; ++i) {

@@ -31,7 +31,7 @@ float reduce_column(ReduceOp op, const float* x, std::int64_t n, std::int64_t st
 
 void softmax_f32(Isa isa, const RowsF32& rows) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return softmax_f32_avx2(rows);
+  if (isa >= Isa::avx2) return softmax_f32_avx2(rows);
 #endif
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     math::softmax_row(rows.x + row * rows.columns, rows.out + row * rows.columns, rows.columns);
@@ -40,7 +40,7 @@ void softmax_f32(Isa isa, const RowsF32& rows) {
 
 void layer_norm_f32(Isa isa, const math::LayerNormParams& params, const RowsF32& rows) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return layer_norm_f32_avx2(params, rows);
+  if (isa >= Isa::avx2) return layer_norm_f32_avx2(params, rows);
 #endif
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     math::layer_norm_row(rows.x + row * rows.columns, rows.out + row * rows.columns, rows.columns, params);
@@ -49,7 +49,7 @@ void layer_norm_f32(Isa isa, const math::LayerNormParams& params, const RowsF32&
 
 void reduce_last_f32(Isa isa, ReduceOp op, const RowsF32& rows) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return reduce_last_f32_avx2(op, rows);
+  if (isa >= Isa::avx2) return reduce_last_f32_avx2(op, rows);
 #endif
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     rows.out[row] = reduce_row(op, rows.x + row * rows.columns, rows.columns);
@@ -58,7 +58,7 @@ void reduce_last_f32(Isa isa, ReduceOp op, const RowsF32& rows) {
 
 void reduce_middle_f32(Isa isa, ReduceOp op, const MiddleF32& shape) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa == Isa::avx2) return reduce_middle_f32_avx2(op, shape);
+  if (isa >= Isa::avx2) return reduce_middle_f32_avx2(op, shape);
 #endif
   for (std::int64_t outer = 0; outer < shape.outer; ++outer) {
     for (std::int64_t inner = 0; inner < shape.inner; ++inner) {

@@ -6,6 +6,7 @@
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/kernels/narrow_linear.h"
 #include "ir/checked.h"
 
 namespace aoq::cpu {
@@ -112,6 +113,36 @@ Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   return plain;
 }
 
+// Checks that the layout of nibbles, or of bytes, is for this constant.
+Status check_narrow(const PackedConstant& c, bool nibbles) {
+  const int bits = dtype_info(c.dtype).bits;
+  const bool is_code = is_integer(c.dtype) || is_float(c.dtype);
+  if (!is_code || bits > 8 || has_nibble_codes(c.dtype) != nibbles || c.shape.size() != 2 || c.groups != 1) {
+    return error(Code::invalid_argument, "the layout does not fit {}{}", dtype_name(c.dtype), shape_to_string(c.shape));
+  }
+  return dims_of_weight(c.shape, 1).status();
+}
+
+Result<std::vector<std::byte>> pack_narrow_with(bool nibbles, const Tensor& plain, std::int64_t groups) {
+  AOQ_TRY(check_narrow({{}, plain.dtype(), plain.shape(), groups}, nibbles));
+  std::vector<std::byte> packed(
+      static_cast<std::size_t>(packed_bytes_narrow(nibbles, plain.shape()[0], plain.shape()[1])));
+  pack_narrow(plain.dtype(), plain.bytes().data(), plain.shape(), packed.data());
+  return packed;
+}
+
+Result<Tensor> unpack_narrow_with(bool nibbles, const PackedConstant& c) {
+  AOQ_TRY(check_narrow(c, nibbles));
+  const std::int64_t bytes = packed_bytes_narrow(nibbles, c.shape[0], c.shape[1]);
+  if (static_cast<std::int64_t>(c.bytes.size()) != bytes) {
+    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
+                 bytes);
+  }
+  AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
+  unpack_narrow(c.dtype, c.bytes.data(), c.shape, plain.mutable_bytes().data());
+  return plain;
+}
+
 }  // namespace
 
 std::string layout_name(std::string_view base, std::int64_t groups) {
@@ -164,6 +195,18 @@ Result<std::vector<std::byte>> pack_f32_dw(const Tensor& plain, std::int64_t gro
 }
 Result<Tensor> unpack_f32_dw(const PackedConstant& packed) {
   return unpack_with(kF32Depthwise, packed);
+}
+Result<std::vector<std::byte>> pack_n4_k8_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_narrow_with(true, plain, groups);
+}
+Result<Tensor> unpack_n4_k8_n16(const PackedConstant& packed) {
+  return unpack_narrow_with(true, packed);
+}
+Result<std::vector<std::byte>> pack_b8_k4_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_narrow_with(false, plain, groups);
+}
+Result<Tensor> unpack_b8_k4_n16(const PackedConstant& packed) {
+  return unpack_narrow_with(false, packed);
 }
 
 }  // namespace aoq::cpu

@@ -1,5 +1,5 @@
 // The packed layouts of this backend's constants. A layout's name says everything that the bytes depend on besides the
-// constant's shape: "s8_k2_n16", with ".g4" for four groups; "s8_dw"; "f32_n16"; "f32_dw".
+// constant's shape: "s8_k2_n16", with ".g4" for four groups; "s8_dw"; "f32_n16"; "f32_dw"; "n4_k8_n16"; "b8_k4_n16".
 //
 // A constant of shape [O, I / groups, k...] or [N, K]; kernels/*.h show the bytes.
 #pragma once
@@ -19,6 +19,8 @@ inline constexpr std::string_view kLayoutS8 = "s8_k2_n16";
 inline constexpr std::string_view kLayoutS8Depthwise = "s8_dw";
 inline constexpr std::string_view kLayoutF32 = "f32_n16";
 inline constexpr std::string_view kLayoutF32Depthwise = "f32_dw";
+inline constexpr std::string_view kLayoutNibbles = "n4_k8_n16";
+inline constexpr std::string_view kLayoutBytes = "b8_k4_n16";
 
 std::string layout_name(std::string_view base, std::int64_t groups);
 

@@ -46,6 +46,7 @@ Status check_form(const PrepareContext& context, const Operands& operands) {
   if (context.node.input(operands.lengths) != nullptr) return refuse("the kernel has one length for the whole batch");
   if (!operands.is_quantized) AOQ_TRY(require_f32(context));
   const Attributes& a = context.attributes;
+  if (!operands.is_quantized && a.has("state_scale")) return refuse("the kernel keeps the state in float");
   if (!a.get<std::vector<std::string>>("activations").empty()) return refuse("the kernel has the default activations");
   if (a.real("clip") != 0.0) return refuse("the kernel does not clip");
   if (a.has("input_forget") && a.boolean("input_forget")) return refuse("the kernel does not couple gates");
@@ -74,7 +75,9 @@ Result<std::unique_ptr<Product>> product_of(const PrepareContext& context, const
   AOQ_ASSIGN(std::vector<float> bias, float_constants(context, o.bias, n.directions * 2 * columns));
   bias.resize(static_cast<std::size_t>(n.directions * 2 * columns));
   const float* own = bias.data() + (2 * rows.direction + rows.of_state) * columns + rows.first;
-  return make_dynamic_product(context, shape, {all.codes + first * depth, all.scale.data() + first, own});
+  AOQ_ASSIGN(const std::optional<ops::CodeQParams> scale,
+             ops::read_code_qparams(context.attributes, rows.of_state ? "state" : "x"));
+  return make_dynamic_product(context, shape, {all.codes + first * depth, all.scale.data() + first, own, scale});
 }
 
 Result<Direction> direction_of(const PrepareContext& context, const Recurrent& n, std::int64_t d) {

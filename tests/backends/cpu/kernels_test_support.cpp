@@ -12,7 +12,7 @@ constexpr std::byte kGuardByte{0x5c};
 }  // namespace
 
 bool has_avx2() {
-  if (best_isa() == Isa::avx2) return true;
+  if (best_isa() >= Isa::avx2) return true;
   std::printf("[SKIP] no avx2\n");
   return false;
 }

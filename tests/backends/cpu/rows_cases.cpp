@@ -1,6 +1,7 @@
 #include "tests/backends/cpu/rows_cases.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace aoq::cpu::test {
@@ -261,6 +262,94 @@ void quantized_dot(Draw& draw, Op op, Case* c, const ConvShapes& shapes) {
     c->data[4] = std::move(tensor);
     if (r != DType::f32) set_qparams(draw, c, "residual", r);
   }
+}
+
+Tensor positive_scales(Draw& draw, const Shape& shape) {
+  Tensor t = random_tensor(draw, DType::f32, shape);
+  for (float& v : t.mutable_as<float>()) v = 0.001f + std::fabs(v) * 0.01f;
+  return t;
+}
+
+Tensor i32_scalar(std::int64_t value) {
+  Tensor t = Tensor::make(DType::i32, {}).value();
+  store_integer(DType::i32, t.mutable_bytes().data(), 0, value);
+  return t;
+}
+
+Tensor narrow_zero_points(Draw& draw, DType weight, const Shape& parts) {
+  const bool is_signed = is_signed_integer(weight);
+  Tensor t = Tensor::make(is_signed ? DType::i8 : DType::u8, parts).value();
+  const auto lo = static_cast<std::int64_t>(dtype_info(weight).min),
+             hi = static_cast<std::int64_t>(dtype_info(weight).max);
+  const bool anywhere = draw.chance(20);
+  for (std::int64_t i = 0; i < t.element_count(); ++i) {
+    const std::int64_t z = !anywhere   ? draw.between(lo, hi)
+                           : is_signed ? draw.between(-128, 127)
+                                       : draw.between(0, 255);
+    store_integer(t.dtype(), t.mutable_bytes().data(), i, z);
+  }
+  return t;
+}
+
+DType narrow_weight(Draw& draw, Op op) {
+  if (draw.chance(60)) return draw.one_of({DType::i4, DType::u4, DType::i8, DType::u8});
+  if (op == Op::linear_weight_only && draw.chance(60)) {
+    return draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn, DType::f8_e5m2,
+                        DType::f8_e4m3fnuz, DType::f8_e5m2fnuz});
+  }
+  return draw.one_of({DType::u1, DType::u2, DType::u3, DType::u5, DType::u6, DType::u7, DType::i1, DType::i2, DType::i3,
+                      DType::i5, DType::i6, DType::i7});
+}
+
+void narrow_linear_case(Draw& draw, Op op, Case* c) {
+  std::int64_t depth = draw.between(1, 90);
+  const std::int64_t columns = draw.one_of<std::int64_t>({1, 7, 8, 9, 16, 17, 33, 64, 70, 129});
+  std::int64_t group = 8 * draw.between(1, 6);
+  if (draw.chance(25)) group = depth + draw.between(0, 3);
+  if (draw.large) depth = draw.between(200, 400);
+  Shape x{draw.chance(40) ? 1 : draw.between(1, draw.large ? 130 : 14), depth};
+  if (draw.chance(20)) x.insert(x.begin(), draw.between(1, 3));
+  c->attributes.set("group", group);
+  const DType type = narrow_weight(draw, op);
+  const bool is_special = op == Op::linear_weight_only && draw.chance(10);
+  c->input(random_tensor(draw, DType::f32, x, is_special || draw.chance(3) ? Values::special : Values::plain));
+  Tensor weight = random_tensor(draw, type, {columns, depth});
+  if (is_float(type)) {  // every code
+    const DType bits = dtype_info(type).bits == 4 ? DType::u4 : dtype_info(type).bits == 6 ? DType::u6 : DType::u8;
+    const bool finite = draw.chance(50);
+    for (std::int64_t i = 0; i < weight.element_count(); ++i) {
+      const double before = load_as_double(type, weight.bytes().data(), i);
+      store_integer(bits, weight.mutable_bytes().data(), i, draw.between(0, 255));
+      if (finite && !std::isfinite(load_as_double(type, weight.bytes().data(), i))) {
+        store_from_double(type, weight.mutable_bytes().data(), i, before);
+      }
+    }
+  }
+  c->constant(std::move(weight));
+  const Shape parts{columns, (depth + group - 1) / group};
+  const DType scale = draw.chance(70) ? DType::f32 : draw.one_of({DType::bf16, DType::f16, DType::f8_e8m0});
+  Tensor scales = Tensor::make(scale, parts).value();
+  for (std::int64_t i = 0; i < scales.element_count(); ++i) {
+    store_from_double(scale, scales.mutable_bytes().data(), i, static_cast<double>(draw.real(0.001f, 0.1f)));
+  }
+  c->constant(std::move(scales));
+  if (is_float(type) || draw.chance(50)) {
+    c->absent();
+  } else if (op == Op::linear_weight_only && draw.chance(40)) {
+    c->constant(random_tensor(draw, draw.one_of({DType::f32, DType::bf16}), parts));
+  } else {
+    c->constant(narrow_zero_points(draw, type, parts));
+  }
+  if (draw.chance(50)) {
+    c->constant(random_tensor(draw, DType::f32, {columns}));
+  } else {
+    c->absent();
+  }
+  if (op == Op::linear_weight_only) return;
+  c->attributes.set("symmetric", draw.chance(50));
+  if (draw.chance(70)) return;
+  c->input(positive_scales(draw, {}));
+  if (draw.chance(50)) c->input(i32_scalar(draw.between(-128, draw.chance(5) ? 128 : 127)));
 }
 
 void matmul_case(Draw& draw, Case* c) {
@@ -649,12 +738,6 @@ std::int64_t gates_of(Op op) {
   return is_any(op, {Op::gru, Op::qgru}) ? 3 : 1;
 }
 
-Tensor positive_scales(Draw& draw, const Shape& shape) {
-  Tensor t = random_tensor(draw, DType::f32, shape);
-  for (float& v : t.mutable_as<float>()) v = 0.001f + std::fabs(v) * 0.01f;
-  return t;
-}
-
 void recurrent_case(Draw& draw, Op op, Case* c) {
   const bool is_quantized = is_any(op, {Op::qlstm, Op::qgru, Op::qrnn});
   std::int64_t gates = gates_of(op);
@@ -666,6 +749,12 @@ void recurrent_case(Draw& draw, Op op, Case* c) {
   c->attributes.set("direction", direction);
   if (gates == 3) c->attributes.set("linear_before_reset", draw.chance(50));
   if (is_quantized) c->attributes.set("reduce_range", draw.chance(50));
+  if (is_quantized && gates > 1 && draw.chance(30)) {
+    for (const char* name : {"x", "state"}) {
+      c->attributes.set(std::string(name) + "_scale", draw.one_of({0.01, 0.05, 1.0}));
+      c->attributes.set(std::string(name) + "_zero_point", draw.between(0, 255));
+    }
+  }
   c->input(random_tensor(draw, DType::f32, {steps, batch, input}));
   DType weight = is_quantized ? DType::i8 : DType::f32;
   c->constant(random_tensor(draw, weight, {d, gates * hidden, input}));
@@ -682,6 +771,51 @@ void recurrent_case(Draw& draw, Op op, Case* c) {
   for (int i = 0; i < (gates == 4 ? 2 : 1); ++i) {
     if (draw.chance(50)) {
       c->input(random_tensor(draw, DType::f32, {d, batch, hidden}));
+    } else {
+      c->absent();
+    }
+  }
+}
+
+// Scales of the size of what they are for, so that few codes saturate.
+void static_recurrent_case(Draw& draw, Op op, Case* c) {
+  const bool is_lstm = op == Op::qlstm_static;
+  const std::int64_t gates = is_lstm ? 4 : 3, values = is_lstm ? 7 : 8;
+  const std::int64_t steps = draw.between(1, 5), batch = draw.between(1, 3), input = draw.between(1, 20);
+  const std::int64_t hidden = draw.one_of<std::int64_t>({1, 5, 8, 16, 19, 40});
+  const std::string direction = draw.one_of<const char*>({"forward", "reverse", "bidirectional"});
+  const std::int64_t d = direction == "bidirectional" ? 2 : 1;
+  c->attributes.set("hidden", hidden);
+  c->attributes.set("direction", direction);
+  auto qparams = [&](const std::string& name) {
+    c->attributes.set(name + "_scale", draw.one_of({0.01, 0.03, 0.1}));
+    c->attributes.set(name + "_zero_point", draw.between(0, 255));
+  };
+  std::vector<double> scales;
+  std::vector<std::int64_t> zero_points;
+  for (std::int64_t i = 0; i < d * values; ++i) {
+    scales.push_back(draw.one_of({0.004, 0.02, 0.06}));
+    zero_points.push_back(draw.chance(80) ? draw.between(100, 150) : draw.between(0, 255));
+  }
+  c->attributes.set("scales", scales);
+  c->attributes.set("zero_points", zero_points);
+  qparams("x");
+  c->input(random_tensor(draw, DType::u8, {steps, batch, input}));
+  c->constant(random_tensor(draw, DType::i8, {d, gates * hidden, input}));
+  c->constant(random_tensor(draw, DType::i8, {d, gates * hidden, hidden}));
+  for (int i = 0; i < 2; ++i) {
+    c->constant(positive_scales(draw, draw.chance(50) ? Shape{d} : Shape{d, gates * hidden}));
+  }
+  if (draw.chance(70)) {
+    c->constant(random_tensor(draw, DType::f32, {d, 2 * gates * hidden}));
+  } else {
+    c->absent();
+  }
+  for (const char* name : {"initial_h", "initial_c"}) {
+    if (!is_lstm && std::string_view(name) == "initial_c") continue;
+    if (draw.chance(50)) {
+      qparams(name);
+      c->input(random_tensor(draw, DType::u8, {d, batch, hidden}));
     } else {
       c->absent();
     }
@@ -733,6 +867,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::linear) return float_dot(draw, op, c, random_linear(draw, c)), true;
   if (op == Op::qconv) return quantized_dot(draw, op, c, random_conv(draw, c)), true;
   if (op == Op::qlinear) return quantized_dot(draw, op, c, random_linear(draw, c)), true;
+  if (is_any(op, {Op::linear_weight_only, Op::linear_dynamic})) return narrow_linear_case(draw, op, c), true;
   if (op == Op::conv_transpose) return conv_transpose_case(draw, c), true;
   if (op == Op::matmul) return matmul_case(draw, c), true;
   if (is_any(op, {Op::max_pool, Op::avg_pool, Op::qavg_pool})) return pool_case(draw, op, c), true;
@@ -761,6 +896,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (is_any(op, {Op::lstm, Op::gru, Op::rnn, Op::qlstm, Op::qgru, Op::qrnn})) {
     return recurrent_case(draw, op, c), true;
   }
+  if (is_any(op, {Op::qlstm_static, Op::qgru_static})) return static_recurrent_case(draw, op, c), true;
   if (is_any(op, {Op::embedding_bag, Op::qembedding})) return embedding_case(draw, op, c), true;
   if (op == Op::dims) return c->attributes.set("values", std::vector<Dim>{3, 5, draw.between(0, 9)}), true;
   if (op == Op::iota) return c->attributes.set("length", std::vector<Dim>{draw.between(0, 40)}), true;

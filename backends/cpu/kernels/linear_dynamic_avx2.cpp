@@ -1,0 +1,224 @@
+// linear_dynamic, AVX2. Nibbles are multiplied as unsigned bytes u = c + 8 by `vpmaddubsw`, whose sums of 32 elements
+// fit s16 (16 products of at most 15 * 128 to a lane); with xz the zero point of x the sum of a group is
+//
+//   sum((x - xz) * (c - z)) = sum(x * u) - xz * sum(u) - (8 + z) * sum(x - xz)
+//
+// Bytes are widened and multiplied by x - xz in s16 with `vpmaddwd`. Nothing saturates.
+#include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/simd_avx2.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr std::int64_t kShortElements = 32;  // whose products s16 holds
+
+struct AnyInt32 {
+  std::int32_t value;
+} __attribute__((packed, may_alias));
+struct AnyInt64 {
+  std::int64_t value;
+} __attribute__((packed, may_alias));
+
+struct Tile {
+  const NarrowLinearPlan* plan;
+  const LinearDynamicArgs* args;
+  std::int64_t row, panel;
+};
+
+// The sums of one group, of products and of the codes of each column, for both halves of a panel.
+template <int R>
+struct Sums {
+  __m256i products[R][2];
+  __m256i codes[2];
+};
+template <int R>
+inline __attribute__((always_inline)) void clear(Sums<R>& sums) {
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sums.products[r][0] = sums.products[r][1] = _mm256_setzero_si256();
+  sums.codes[0] = sums.codes[1] = _mm256_setzero_si256();
+}
+inline void add_s16_in_place(__m256i& sum, __m256i product) {
+  asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
+}
+
+template <int R>
+inline __attribute__((always_inline)) void multiply_nibbles(const __m256i (&u)[2], const std::int8_t* x,
+                                                            std::int64_t pitch, __m256i (&sum)[R][2]) {
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    __m256i four = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
+    add_s16_in_place(sum[r][0], _mm256_maddubs_epi16(u[0], four));
+    add_s16_in_place(sum[r][1], _mm256_maddubs_epi16(u[1], four));
+  }
+}
+
+// Adds at most 32 elements of K, `count` of them, a multiple of 8 but for zeros behind the end.
+template <bool kAffine, int R>
+inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, const std::int8_t* x, std::int64_t pitch,
+                                                       std::int64_t count, Sums<R>& sums) {
+  const __m256i mask = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+  __m256i sum[R][2], total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+  for (std::int64_t k = 0; k < count; k += 8, codes += 64) {
+    __m256i low[2], high[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * h));
+      low[h] = _mm256_and_si256(v, mask);
+      high[h] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+      if constexpr (kAffine) total[h] = _mm256_add_epi8(total[h], _mm256_add_epi8(low[h], high[h]));
+    }
+    multiply_nibbles<R>(low, x + k, pitch, sum);
+    multiply_nibbles<R>(high, x + k + 4, pitch, sum);
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      sums.products[r][h] = _mm256_add_epi32(sums.products[r][h], _mm256_madd_epi16(sum[r][h], ones));
+    }
+    if constexpr (kAffine) {
+      __m256i pairs = _mm256_maddubs_epi16(total[h], _mm256_set1_epi8(1));
+      sums.codes[h] = _mm256_add_epi32(sums.codes[h], _mm256_madd_epi16(pairs, ones));
+    }
+  }
+}
+
+// The products of `count` elements, a multiple of 4 but for zeros behind the end.
+template <int R>
+inline __attribute__((always_inline)) void add_bytes(const std::byte* codes, const std::int16_t* x, std::int64_t pitch,
+                                                     std::int64_t count, Sums<R>& sums) {
+  __m256i sum[R][4];  // two sums for each of 4 columns
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; ++q) sum[r][q] = _mm256_setzero_si256();
+  }
+  for (std::int64_t k = 0; k < count; k += 4, codes += 64) {
+    __m256i four[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      four[r] = _mm256_set1_epi64x(reinterpret_cast<const AnyInt64*>(x + r * pitch + k)->value);
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; ++q) {
+      __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * q)));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) add_s32_in_place(sum[r][q], _mm256_madd_epi16(w, four[r]));
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m256i pairs = _mm256_hadd_epi32(sum[r][2 * h], sum[r][2 * h + 1]);
+      sums.products[r][h] = _mm256_permute4x64_epi64(pairs, 0xd8);
+    }
+  }
+}
+
+// y is [R][16] of the tile; `offset` is 8 of nibbles.
+template <bool kAffine, int R>
+inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, std::int32_t offset,
+                                                     const Sums<R>& sums, float* y) {
+  const std::int64_t groups = tile.plan->groups;
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    const std::int64_t at = (tile.panel * groups + g) * 16 + h * 8;
+    __m256 scale = _mm256_loadu_ps(tile.args->weight.scales + at);
+    __m256i z = _mm256_set1_epi32(offset);
+    if (tile.args->weight.zero_points != nullptr) {
+      const auto* from = reinterpret_cast<const __m128i*>(tile.args->weight.zero_points + at);
+      z = _mm256_add_epi32(z, _mm256_cvtepi16_epi32(_mm_loadu_si128(from)));
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      __m256i x_sum = _mm256_set1_epi32(tile.args->sums[(tile.row + r) * groups + g]);
+      __m256i sum = _mm256_sub_epi32(sums.products[r][h], _mm256_mullo_epi32(z, x_sum));
+      if constexpr (kAffine) {
+        __m256i x_zero_point = _mm256_set1_epi32(tile.args->x_zero_points[tile.row + r]);
+        sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(x_zero_point, sums.codes[h]));
+      }
+      float* to = y + r * 16 + h * 8;
+      _mm256_store_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, _mm256_load_ps(to)));
+    }
+  }
+}
+
+// Not inlined: g++ 12 would mix the registers of all tiles.
+template <bool kNibbles, bool kAffine, int R>
+__attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
+  const NarrowLinearPlan& plan = *tile.plan;
+  const LinearDynamicArgs& args = *tile.args;
+  const std::byte* codes = args.weight.codes + tile.panel * plan.panel_bytes;
+  for (std::int64_t g = 0; g < plan.groups; ++g) {
+    const std::int64_t begin = g * plan.group, end = min_of(plan.depth, begin + plan.group);
+    Sums<R> sums;
+    clear(sums);
+    if constexpr (kNibbles) {
+      for (std::int64_t k = begin; k < end; k += kShortElements) {
+        add_nibbles<kAffine, R>(codes + k * 8, args.x + tile.row * args.pitch + k, args.pitch,
+                                min_of(end - k, kShortElements), sums);
+      }
+    } else {
+      add_bytes<R>(codes + begin * 16, args.x16 + tile.row * args.pitch + begin, args.pitch, end - begin, sums);
+    }
+    end_group<kNibbles && kAffine, R>(tile, g, kNibbles ? 8 : 0, sums, y);
+  }
+}
+
+template <bool kNibbles, bool kAffine, int R>
+void run_tile(const Tile& tile) {
+  const NarrowLinearPlan& plan = *tile.plan;
+  const float* bias = tile.args->weight.bias;
+  alignas(32) float y[R * 16] = {};
+  multiply_tile<kNibbles, kAffine, R>(tile, y);
+  for (int r = 0; r < R; ++r) {
+    for (int h = 0; h < 2; ++h) {
+      const std::int64_t column = tile.panel * 16 + h * 8;
+      if (column >= plan.columns) continue;
+      F32x8 value = load(y + r * 16 + h * 8) * F32x8(tile.args->x_scales[tile.row + r]);
+      if (bias != nullptr) value = value + load(bias + column);
+      store_first(tile.args->out + (tile.row + r) * plan.columns + column, value, plan.columns - column);
+    }
+  }
+}
+
+template <bool kNibbles, bool kAffine>
+void run_units(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin, std::int64_t end) {
+  constexpr int kMany = kNibbles ? 4 : 3;  // as many as there are registers for
+  for (std::int64_t unit = begin; unit < end; ++unit) {
+    const std::int64_t first_row = unit % plan.row_blocks * plan.row_block;
+    const std::int64_t last_row = min_of(first_row + plan.row_block, plan.rows);
+    const std::int64_t first_panel = unit / plan.row_blocks * kNarrowPanelBlock;
+    const std::int64_t last_panel = min_of(first_panel + kNarrowPanelBlock, plan.panels);
+    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+      Tile tile = {&plan, &args, first_row, panel};
+      while (tile.row < last_row) {
+        if (last_row - tile.row >= kMany) {
+          run_tile<kNibbles, kAffine, kMany>(tile);
+          tile.row += kMany;
+        } else if (last_row - tile.row >= 2) {
+          run_tile<kNibbles, kAffine, 2>(tile);
+          tile.row += 2;
+        } else {
+          run_tile<kNibbles, kAffine, 1>(tile);
+          tile.row += 1;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void run_linear_dynamic_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
+                             std::int64_t end) {
+  if (plan.codes != NarrowCodes::nibble_integers) return run_units<false, false>(plan, args, begin, end);
+  if (args.has_x_zero_points) return run_units<true, true>(plan, args, begin, end);
+  run_units<true, false>(plan, args, begin, end);
+}
+
+}  // namespace aoq::cpu

@@ -1,0 +1,313 @@
+// linear_weight_only and linear_dynamic: weights of 1 to 8 bits that stay packed, exact.
+//
+// A run has two steps, each split over the workers: what depends on a row of x only (sums of its groups, its codes),
+// then the products.
+#include "backends/cpu/kernels/narrow_linear.h"
+
+#include <cmath>
+#include <limits>
+
+#include "backends/cpu/kernels/quantize.h"
+#include "backends/cpu/rows/layouts.h"
+#include "backends/cpu/rows/rows.h"
+#include "ir/dynamic_qparams.h"
+#include "ir/narrow_linear.h"
+#include "ir/ops/qparams.h"
+
+namespace aoq::cpu {
+namespace {
+
+enum Operand : std::size_t { kX, kWeight, kScale, kZeroPoint, kBias, kXScale, kXZeroPoint };
+
+// The constants of a node; arrays are [panels][groups][16], zeros behind the last column.
+struct Prepared {
+  NarrowLinearPlan plan;
+  const std::byte* codes = nullptr;
+  const float* packed_scales = nullptr;  // or, when they are not f32:
+  std::vector<float> scales;
+  std::vector<std::int16_t> zero_points;
+  std::vector<float> zeros, bias;
+  Split row_split, split;
+
+  bool needs_sums() const { return !zero_points.empty() || !zeros.empty(); }
+  NarrowWeight weight() const {
+    NarrowWeight w;
+    w.codes = codes;
+    w.scales = packed_scales != nullptr ? packed_scales : scales.data();
+    if (!zero_points.empty()) w.zero_points = zero_points.data();
+    if (!zeros.empty()) w.zeros = zeros.data();
+    if (!bias.empty()) w.bias = bias.data();
+    return w;
+  }
+};
+
+// Constants [N, groups] as panels, each through `convert`.
+template <typename T, typename Convert>
+std::vector<T> panels_of(const NarrowLinearPlan& plan, Convert convert) {
+  std::vector<T> out(static_cast<std::size_t>(plan.panels * plan.groups * 16));
+  for (std::int64_t column = 0; column < plan.columns; ++column) {
+    for (std::int64_t g = 0; g < plan.groups; ++g) {
+      const std::int64_t at = (column / 16 * plan.groups + g) * 16 + column % 16;
+      out[static_cast<std::size_t>(at)] = static_cast<T>(convert(column * plan.groups + g));
+    }
+  }
+  return out;
+}
+
+Status prepare_scales(const PrepareContext& context, Prepared* p) {
+  if (context.inputs[kScale].dtype == DType::f32) {
+    AOQ_ASSIGN(const std::byte* packed,
+               packed_input(context, kScale, kLayoutF32, p->plan.panels * p->plan.groups * 64));
+    p->packed_scales = reinterpret_cast<const float*>(packed);
+    return {};
+  }
+  const Tensor* scale = constant_input(context, kScale);
+  if (scale == nullptr) return refuse("the scale is not a constant");
+  std::vector<float> values(static_cast<std::size_t>(scale->element_count()));
+  dtype_info(scale->dtype()).to_float(scale->bytes().data(), 0, values);
+  p->scales = panels_of<float>(p->plan, [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
+  return {};
+}
+
+Status prepare_zero_points(const PrepareContext& context, Prepared* p) {
+  if (context.node.input(kZeroPoint) == nullptr) return {};
+  const Tensor* tensor = constant_input(context, kZeroPoint);
+  if (tensor == nullptr) return refuse("zero_point is not a plain constant");
+  const std::byte* data = tensor->bytes().data();
+  if (is_float(tensor->dtype())) {
+    p->zeros = panels_of<float>(
+        p->plan, [&](std::int64_t i) { return static_cast<float>(load_as_double(tensor->dtype(), data, i)); });
+    return {};
+  }
+  const std::int32_t centre = code_centre(context.inputs[kWeight].dtype);
+  p->zero_points =
+      panels_of<std::int16_t>(p->plan, [&](std::int64_t i) { return load_integer(tensor->dtype(), data, i) - centre; });
+  return {};
+}
+
+Result<Prepared> prepare(const PrepareContext& context, Isa isa) {
+  if (isa > best_isa()) return refuse("this machine is {}", isa_name(best_isa()));
+  const std::vector<std::int64_t>& weight = context.inputs[kWeight].shape;
+  const std::int64_t group = std::min(context.attributes.integer("group"), weight[1]);
+  const std::int64_t outputs = element_count(context.outputs[0]);
+  if (outputs == 0 || weight[1] == 0) return refuse("there is nothing to multiply");
+  if (group % 8 != 0 && group != weight[1])
+    return refuse("a group has {} codes, the kernel takes multiples of 8", group);
+  Prepared p;
+  const DType dtype = context.inputs[kWeight].dtype;
+  p.plan = plan_narrow_linear({outputs / weight[0], weight[0], weight[1], group}, dtype, isa);
+  const bool nibbles = has_nibble_codes(dtype);
+  AOQ_ASSIGN(p.codes, packed_input(context, kWeight, nibbles ? kLayoutNibbles : kLayoutBytes,
+                                   packed_bytes_narrow(nibbles, weight[0], weight[1])));
+  AOQ_TRY(prepare_scales(context, &p));
+  AOQ_TRY(prepare_zero_points(context, &p));
+  AOQ_ASSIGN(p.bias, float_constants(context, kBias, weight[0]));
+  if (!p.bias.empty()) p.bias.resize(static_cast<std::size_t>(p.plan.panels * 16));
+  const NarrowLinearPlan& plan = p.plan;
+  p.split = split_work(plan.units, plan.rows * plan.columns * plan.depth / 8 / plan.units + 1, context);
+  p.row_split = split_work(plan.rows, plan.depth / 4 + 1, context);
+  return p;
+}
+
+// t of ir/narrow_linear.h for each group of a row; eight groups side by side, as each is one chain.
+void sum_groups(const NarrowLinearPlan& plan, const float* x, float* sums) {
+  constexpr std::int64_t kAbreast = 8;
+  std::int64_t g = 0;
+  for (; (g + kAbreast) * plan.group <= plan.depth; g += kAbreast) {
+    const float* from = x + g * plan.group;
+    for (std::int64_t j = 0; j < kAbreast; ++j) sums[g + j] = from[j * plan.group];
+    for (std::int64_t k = 1; k < plan.group; ++k) {
+      for (std::int64_t j = 0; j < kAbreast; ++j) sums[g + j] = sums[g + j] + from[j * plan.group + k];
+    }
+  }
+  for (; g < plan.groups; ++g) {
+    const std::int64_t end = std::min(plan.depth, (g + 1) * plan.group);
+    sums[g] = x[g * plan.group];
+    for (std::int64_t k = g * plan.group + 1; k < end; ++k) sums[g] = sums[g] + x[k];
+  }
+}
+
+KernelResult make_weight_only(const PrepareContext& context, Isa isa) {
+  AOQ_ASSIGN(Prepared prepared, prepare(context, isa));
+  const std::int64_t sums = prepared.needs_sums() ? prepared.plan.rows * prepared.plan.groups : 0;
+  const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(sums * 4))};
+  return make_kernel(
+      [p = std::move(prepared)](const RunContext& c) -> Status {
+        const NarrowLinearPlan& plan = p.plan;
+        LinearWeightOnlyArgs args;
+        args.weight = p.weight();
+        args.x = input_of<float>(c, kX);
+        args.out = output_of<float>(c);
+        if (p.needs_sums()) {
+          auto* group_sums = reinterpret_cast<float*>(c.scratch);
+          run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) {
+              sum_groups(plan, args.x + r * plan.depth, group_sums + r * plan.groups);
+            }
+          });
+          args.sums = group_sums;
+        }
+        run_split(c, p.split,
+                  [&](int, std::int64_t begin, std::int64_t end) { run_linear_weight_only(plan, args, begin, end); });
+        return {};
+      },
+      needs);
+}
+
+// How x becomes codes, and where they lie.
+struct Quantizer {
+  DynamicQParams how;
+  bool is_static = false;
+  bool has_zero_points = false;
+};
+
+Quantizer quantizer_of(const PrepareContext& context) {
+  Quantizer q;
+  q.how = DynamicQParams::narrow_linear(context.attributes);
+  q.is_static = context.node.input(kXScale) != nullptr;
+  q.has_zero_points =
+      q.is_static ? context.node.input(kXZeroPoint) != nullptr : q.how.formula != DynamicQParams::Formula::symmetric;
+  return q;
+}
+
+struct CodeBuffers {
+  std::int8_t* codes = nullptr;
+  std::int16_t* wide = nullptr;
+  std::int32_t *sums = nullptr, *raw_sums = nullptr, *zero_points = nullptr;
+  float* scales = nullptr;
+};
+
+// Scratch of one run, or its size without memory.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory) : memory_(memory) {}
+  template <typename T>
+  T* take(std::int64_t count) {
+    std::byte* at = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += bytes_to_cache_line(count * static_cast<std::int64_t>(sizeof(T)));
+    return reinterpret_cast<T*>(at);
+  }
+  std::int64_t used() const { return used_; }
+
+ private:
+  std::byte* memory_;
+  std::int64_t used_ = 0;
+};
+
+std::int64_t code_pitch(const NarrowLinearPlan& plan) {
+  return (plan.depth + 7) / 8 * 8;
+}
+
+CodeBuffers carve(const NarrowLinearPlan& plan, Carver* carver) {
+  CodeBuffers b;
+  b.codes = carver->take<std::int8_t>(plan.rows * code_pitch(plan));
+  if (reads_wide_codes(plan)) b.wide = carver->take<std::int16_t>(plan.rows * code_pitch(plan));
+  b.sums = carver->take<std::int32_t>(plan.rows * plan.groups);
+  b.raw_sums = carver->take<std::int32_t>(plan.rows * plan.groups);
+  b.zero_points = carver->take<std::int32_t>(plan.rows);
+  b.scales = carver->take<float>(plan.rows);
+  return b;
+}
+
+// Codes and sums of row r, whose scale and zero point are known.
+void quantize_row(const NarrowLinearPlan& plan, const float* x, std::int64_t r, const CodeBuffers& b) {
+  const std::int64_t pitch = code_pitch(plan);
+  std::int8_t* codes = b.codes + r * pitch;
+  const std::int32_t zero_point = b.zero_points[r];
+  quantize_f32(plan.isa, {DType::i8, 1.0f / b.scales[r], zero_point, -128, 127}, x + r * plan.depth, codes, plan.depth);
+  std::fill(codes + plan.depth, codes + pitch, std::int8_t{0});
+  for (std::int64_t g = 0; g < plan.groups; ++g) {
+    const std::int64_t begin = g * plan.group, end = std::min(plan.depth, begin + plan.group);
+    std::int32_t sum = 0;
+    for (std::int64_t k = begin; k < end; ++k) sum += codes[k];
+    b.raw_sums[r * plan.groups + g] = sum;
+    b.sums[r * plan.groups + g] = sum - static_cast<std::int32_t>(end - begin) * zero_point;
+  }
+  if (b.wide == nullptr) return;
+  std::int16_t* wide = b.wide + r * pitch;
+  for (std::int64_t k = 0; k < plan.depth; ++k) wide[k] = static_cast<std::int16_t>(codes[k] - zero_point);
+  std::fill(wide + plan.depth, wide + pitch, std::int16_t{0});
+}
+
+Status check_given(float scale, std::int32_t zero_point) {
+  if (ops::check_scale("x_scale", static_cast<double>(scale)).ok() && zero_point >= -128 && zero_point <= 127) {
+    return {};
+  }
+  return error(Code::invalid_data, "x_scale is {} and x_zero_point {}, out of range for i8", scale, zero_point);
+}
+
+Status quantize_rows(const RunContext& c, const Prepared& p, const Quantizer& q, const CodeBuffers& b) {
+  const NarrowLinearPlan& plan = p.plan;
+  const auto* x = input_of<float>(c, kX);
+  const float given_scale = q.is_static ? *input_of<float>(c, kXScale) : 1.0f;
+  const std::int32_t given_zero_point = q.is_static && q.has_zero_points ? *input_of<std::int32_t>(c, kXZeroPoint) : 0;
+  if (q.is_static) AOQ_TRY(check_given(given_scale, given_zero_point));
+  auto choose = [&](std::int64_t r) {
+    const Range range = range_of(plan.isa, x + r * plan.depth, plan.depth);
+    return choose_dynamic_qparams(q.how, range.min, range.max);
+  };
+  run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      b.scales[r] = given_scale;
+      b.zero_points[r] = given_zero_point;
+      if (!q.is_static) {
+        // A row that cannot be quantized is marked, and found below.
+        const Result<ChosenQParams> chosen = choose(r);
+        b.scales[r] = chosen.ok() ? chosen->scale : std::numeric_limits<float>::quiet_NaN();
+        b.zero_points[r] = chosen.ok() ? chosen->zero_point : 0;
+        if (!chosen.ok()) continue;
+      }
+      quantize_row(plan, x, r, b);
+    }
+  });
+  for (std::int64_t r = 0; r < plan.rows; ++r) {
+    if (std::isnan(b.scales[r])) return choose(r).status();
+  }
+  return {};
+}
+
+KernelResult make_dynamic(const PrepareContext& context, Isa isa) {
+  AOQ_ASSIGN(Prepared prepared, prepare(context, isa));
+  const Quantizer quantizer = quantizer_of(context);
+  Carver size(nullptr);
+  carve(prepared.plan, &size);
+  const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(size.used())};
+  return make_kernel(
+      [p = std::move(prepared), quantizer](const RunContext& c) -> Status {
+        Carver carver(c.scratch);
+        const CodeBuffers b = carve(p.plan, &carver);
+        AOQ_TRY(quantize_rows(c, p, quantizer, b));
+        LinearDynamicArgs args;
+        args.weight = p.weight();
+        args.x = b.codes;
+        args.x16 = b.wide;
+        args.pitch = code_pitch(p.plan);
+        args.sums = b.sums;
+        args.raw_sums = b.raw_sums;
+        args.x_scales = b.scales;
+        args.x_zero_points = b.zero_points;
+        args.has_x_zero_points = quantizer.has_zero_points;
+        args.out = output_of<float>(c);
+        run_split(c, p.split,
+                  [&](int, std::int64_t begin, std::int64_t end) { run_linear_dynamic(p.plan, args, begin, end); });
+        return {};
+      },
+      needs);
+}
+
+}  // namespace
+
+KernelResult make_linear_weight_only_avx512(const PrepareContext& context) {
+  return make_weight_only(context, Isa::avx512_vnni);
+}
+KernelResult make_linear_weight_only_avx2(const PrepareContext& context) {
+  return make_weight_only(context, Isa::avx2);
+}
+KernelResult make_linear_dynamic_avx512(const PrepareContext& context) {
+  return make_dynamic(context, Isa::avx512_vnni);
+}
+KernelResult make_linear_dynamic_avx2(const PrepareContext& context) {
+  return make_dynamic(context, Isa::avx2);
+}
+
+}  // namespace aoq::cpu
