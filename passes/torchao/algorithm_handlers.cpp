@@ -1,4 +1,5 @@
-// Configurations that work for another one: AWQConfig, SmoothQuantConfig and GPTQConfig (pytorch-semantics D.11 to D.13).
+// Configurations that work for another one: AWQConfig, SmoothQuantConfig and GPTQConfig (pytorch-semantics D.11 to
+// D.13).
 #include <algorithm>
 
 #include "ir/error_id.h"

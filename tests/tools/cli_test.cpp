@@ -460,8 +460,9 @@ TEST_CASE("dynamic quantization runs recurrent layers on integers") {
   // With static scales: products by default, every value inside with an inner observer.
   REQUIRE(w.aoq("compile model.aoqir -o products.aoq --calibrate data.npz").code == 0);
   CHECK(listed_op(w.aoq("inspect products.aoq --json").json(), "lstm")["kernel"] == "qlstm_s8");
-  w.write("codes.json",
-          R"({"global": {"activation": {"kind": "histogram", "dtype": "u8"}, "inner": {"kind": "histogram", "dtype": "u8"},
+  w.write(
+      "codes.json",
+      R"({"global": {"activation": {"kind": "histogram", "dtype": "u8"}, "inner": {"kind": "histogram", "dtype": "u8"},
               "weight": {"kind": "per_channel_min_max", "dtype": "i8", "qscheme": "per_channel_symmetric"}}})");
   REQUIRE(w.aoq("compile model.aoqir -o codes.aoq --recipe codes.json --calibrate data.npz").code == 0);
   const Json codes = w.aoq("inspect codes.aoq --json").json();
