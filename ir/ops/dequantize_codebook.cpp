@@ -64,7 +64,8 @@ const OpDef kOpDef_dequantize_codebook = {
     .op = Op::dequantize_codebook,
     .name = "dequantize_codebook",
     .doc =
-        "The matrix whose blocks are entries of a table, times a scale: element [r, k] is codebook[codes[r / h, k / w], "
+        "The matrix whose blocks are entries of a table, times a scale: element [r, k] is codebook[codes[r / h, k / "
+        "w], "
         "r % h, k % w] times the scale of its part. codes are [rows / h, columns / w], codebook is [entries, h, w], "
         "scale [parts of the rows, parts of the columns, 1].",
     .inputs = {{{"codes"}, {"codebook"}, {"scale"}}},

@@ -44,7 +44,8 @@ Result<std::vector<Type>> infer(const InferContext& c) {
 Result<float> choose(const float* x, std::int64_t n, const Bounds& bounds, float highest) {
   float amax = 0.0f;
   for (std::int64_t i = 0; i < n; ++i) {
-    if (!std::isfinite(x[i])) return error(Code::invalid_data, "input has the element {}, expected finite numbers", x[i]);
+    if (!std::isfinite(x[i]))
+      return error(Code::invalid_data, "input has the element {}, expected finite numbers", x[i]);
     amax = std::max(amax, std::fabs(x[i]));
   }
   return std::clamp(amax, bounds.least, bounds.most) / highest;
@@ -65,8 +66,10 @@ Status reference(const EvalContext& c) {
     if (!c.has(1)) {
       AOQ_ASSIGN(scale, choose(in, part, bounds_of(c.attributes), highest));
     }
-    if (!(std::isfinite(scale) && scale > 0.0f)) return error(Code::invalid_data, "scale is {}, expected above 0", scale);
-    for (std::int64_t i = 0; i < part; ++i) row[static_cast<std::size_t>(i)] = std::clamp(in[i] / scale, -highest, highest);
+    if (!(std::isfinite(scale) && scale > 0.0f))
+      return error(Code::invalid_data, "scale is {}, expected above 0", scale);
+    for (std::int64_t i = 0; i < part; ++i)
+      row[static_cast<std::size_t>(i)] = std::clamp(in[i] / scale, -highest, highest);
     info.from_float(row, codes.data(), 0);
     info.to_float(codes.data(), 0, row);
     auto* out = reinterpret_cast<float*>(c.outputs[0].data) + at;
@@ -81,7 +84,8 @@ const OpDef kOpDef_fake_quantize = {
     .op = Op::fake_quantize,
     .name = "fake_quantize",
     .doc =
-        "x as the codes of a small float have it: x / scale, rounded to dtype, times scale. The scale is the operand, or "
+        "x as the codes of a small float have it: x / scale, rounded to dtype, times scale. The scale is the operand, "
+        "or "
         "the largest magnitude within [amax_min, amax_max] over the type's highest number, for the tensor or for each "
         "row of the last axis (token).",
     .inputs = {{{"x"}, {"scale", Arity::optional}}},

@@ -7,22 +7,12 @@
 
 #include "passes/algorithms/channel_scales.h"
 #include "passes/algorithms/weight_matrix.h"
-#include "passes/quantize/torch_math.h"
 
 namespace aoq {
 namespace {
 
 float power(float base, double exponent) {
   return static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(static_cast<float>(exponent))));
-}
-
-std::vector<float> candidate_factors(std::span<const float> mean, double ratio, const Rounding& round) {
-  std::vector<float> factors;
-  for (float m : mean) factors.push_back(std::max(round(power(round(m), ratio)), round(1e-4f)));
-  const auto [lowest, highest] = std::minmax_element(factors.begin(), factors.end());
-  const float middle = round(std::sqrt(round(*highest * *lowest)));
-  for (float& f : factors) f = round(f / middle);
-  return factors;
 }
 
 Result<Tensor> rounded_tensor(std::span<const float> values, std::int64_t columns, DType dtype) {
@@ -80,6 +70,38 @@ Result<std::vector<float>> bias_of(const AwqLayer& layer) {
   }
   return to_floats(layer.bias->view());
 }
+
+// The layer's result on the recorded rows in float, and how far others are from it.
+class Measure {
+ public:
+  static Result<Measure> make(const AwqObserver& observer, const AwqLayer& layer) {
+    AOQ_ASSIGN(const WeightMatrix w, weight_matrix("awq", layer.weight));
+    AOQ_ASSIGN(const std::vector<float> bias, bias_of(layer));
+    if (observer.rows_seen() == 0) return error(Code::invalid_data, "awq: no calibration data were seen");
+    if (observer.features() != w.columns) {
+      return error(Code::invalid_argument, "awq: an observer of {} features for a layer of {}", observer.features(),
+                   w.columns);
+    }
+    return Measure(observer, layer, float_results(w, observer.recorded(), bias, Rounding(layer.weight.dtype)));
+  }
+
+  Result<float> loss(std::span<const float> factors) const {
+    std::vector<float> scaled = observer_.recorded();
+    for (std::size_t i = 0; i < scaled.size(); ++i) scaled[i] /= factors[i % factors.size()];
+    AOQ_ASSIGN(const Tensor x, rounded_tensor(scaled, observer_.features(), layer_.weight.dtype));
+    AOQ_ASSIGN(const Tensor weight, scale_columns(layer_.weight, factors));
+    AOQ_ASSIGN(const Tensor y, layer_.quantized_linear(weight.view(), x.view()));
+    return mean_squared_difference(expected_, y, Rounding(layer_.weight.dtype));
+  }
+
+ private:
+  Measure(const AwqObserver& observer, const AwqLayer& layer, std::vector<float> expected)
+      : observer_(observer), layer_(layer), expected_(std::move(expected)) {}
+
+  const AwqObserver& observer_;
+  const AwqLayer& layer_;
+  std::vector<float> expected_;
+};
 
 }  // namespace
 
@@ -144,28 +166,31 @@ std::vector<float> AwqObserver::mean_magnitude() const {
   return mean;
 }
 
-Result<AwqSearch> awq_search(const AwqObserver& observer, const AwqLayer& layer, int candidates) {
-  AOQ_ASSIGN(const WeightMatrix w, weight_matrix("awq", layer.weight));
-  AOQ_ASSIGN(const std::vector<float> bias, bias_of(layer));
+Result<std::vector<float>> awq_candidate(const AwqObserver& observer, double ratio, DType dtype) {
   if (observer.rows_seen() == 0) return error(Code::invalid_data, "awq: no calibration data were seen");
-  if (observer.features() != w.columns || candidates < 1) {
-    return error(Code::invalid_argument, "awq: {} candidates, an observer of {} features for a layer of {}", candidates,
-                 observer.features(), w.columns);
-  }
-  const DType dtype = layer.weight.dtype;
   const Rounding round(dtype);
-  const std::vector<float> mean = observer.mean_magnitude();
-  const std::span<const float> rows = observer.recorded();
-  const std::vector<float> expected = float_results(w, rows, bias, round);
-  AwqSearch best{std::vector<float>(mean.size(), 1.0f), std::numeric_limits<float>::infinity(), -1};
-  std::vector<float> scaled(rows.size());
+  std::vector<float> factors = observer.mean_magnitude();
+  for (float& f : factors) f = std::max(round(power(round(f), ratio)), round(1e-4f));
+  const auto [lowest, highest] = std::minmax_element(factors.begin(), factors.end());
+  const float middle = round(std::sqrt(round(*highest * *lowest)));
+  for (float& f : factors) f = round(f / middle);
+  return factors;
+}
+
+Result<float> awq_loss(const AwqObserver& observer, const AwqLayer& layer, std::span<const float> factors) {
+  AOQ_ASSIGN(const Measure measure, Measure::make(observer, layer));
+  return measure.loss(factors);
+}
+
+Result<AwqSearch> awq_search(const AwqObserver& observer, const AwqLayer& layer, int candidates) {
+  if (candidates < 1) return error(Code::invalid_argument, "awq: {} candidates, expected 1 or more", candidates);
+  AOQ_ASSIGN(const Measure measure, Measure::make(observer, layer));
+  AwqSearch best{std::vector<float>(static_cast<std::size_t>(observer.features()), 1.0f),
+                 std::numeric_limits<float>::infinity(), -1};
   for (int i = 0; i < candidates; ++i) {
-    std::vector<float> factors = candidate_factors(mean, static_cast<double>(i) / candidates, round);
-    for (std::size_t e = 0; e < rows.size(); ++e) scaled[e] = rows[e] / factors[e % factors.size()];
-    AOQ_ASSIGN(const Tensor x, rounded_tensor(scaled, w.columns, dtype));
-    AOQ_ASSIGN(const Tensor weight, scale_columns(layer.weight, factors));
-    AOQ_ASSIGN(const Tensor y, layer.quantized_linear(weight.view(), x.view()));
-    AOQ_ASSIGN(const float loss, mean_squared_difference(expected, y, round));
+    const double ratio = static_cast<double>(i) / candidates;
+    AOQ_ASSIGN(std::vector<float> factors, awq_candidate(observer, ratio, layer.weight.dtype));
+    AOQ_ASSIGN(const float loss, measure.loss(factors));
     if (loss < best.loss) best = {std::move(factors), loss, i};
   }
   return best;

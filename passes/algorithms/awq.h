@@ -71,9 +71,19 @@ struct AwqSearch {
   int candidate = -1;          // of `candidates`; -1 where all factors are 1 for want of a better
 };
 
-// Tries mean^(i / candidates), brought to about 1, for i = 0, 1, ...; the first of the least loss wins. Every operation
-// is rounded to the weight's type. invalid_data without data, and for NaN or infinity in the weight; invalid_argument
-// for shapes that do not fit. Time is candidates * (rows * N * K + what quantizing takes).
+// mean^ratio, at least 1e-4, over the root of the product of the largest and the smallest: about 1. Every operation is
+// rounded to `dtype`. invalid_data without data.
+Result<std::vector<float>> awq_candidate(const AwqObserver& observer, double ratio, DType dtype);
+
+// The mean squared difference that factors make to the layer's result on the recorded rows.
+Result<float> awq_loss(const AwqObserver& observer, const AwqLayer& layer, std::span<const float> factors);
+
+// Tries the candidates of ratio i / candidates for i = 0, 1, ...; the first of the least loss wins. invalid_data
+// without data, and for NaN or infinity in the weight; invalid_argument for shapes that do not fit. Time is candidates
+// * (rows * N * K + what quantizing takes).
+//
+// A row's largest weight lies on a tie of symmetric formats, so that the last place of a factor may decide its code,
+// and the loss, by a few percent.
 Result<AwqSearch> awq_search(const AwqObserver& observer, const AwqLayer& layer, int candidates = 20);
 
 }  // namespace aoq

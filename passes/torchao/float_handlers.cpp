@@ -44,10 +44,8 @@ Result<Quantized> float8_both(const Config& config, const LinearSite& site, Inpu
 }
 
 Result<MxScaling> scaling_field(const Config& config) {
-  constexpr std::pair<std::string_view, MxScaling> kModes[] = {{"floor", MxScaling::floor},
-                                                               {"even", MxScaling::even},
-                                                               {"ceil", MxScaling::ceil},
-                                                               {"rceil", MxScaling::rceil}};
+  constexpr std::pair<std::string_view, MxScaling> kModes[] = {
+      {"floor", MxScaling::floor}, {"even", MxScaling::even}, {"ceil", MxScaling::ceil}, {"rceil", MxScaling::rceil}};
   for (const auto& [name, mode] : kModes) {
     if (config.fields.string("scaling_mode") == name) return mode;
   }
@@ -94,16 +92,16 @@ void add_float_handlers(std::vector<Handler>& handlers) {
   const AttributeDef weight = {"weight_dtype", AttributeKind::dtype, "f8_e4m3fn", "a float of 8 bits"};
   handlers.push_back(
       handler("Float8WeightOnlyConfig", "weights of 8-bit floats, one scale for each row", {weight}, float8_only));
-  handlers.push_back(handler(
-      "Float8DynamicActivationFloat8WeightConfig",
-      "inputs and weights of 8-bit floats; the inputs' scale is chosen in every run, or given",
-      {weight,
-       {"activation_dtype", AttributeKind::dtype, "f8_e4m3fn", "a float of 8 bits"},
-       {"granularity", AttributeKind::string, "PerTensor", "of both: PerTensor or PerRow"},
-       {"activation_value_lb", AttributeKind::real, "absent", "the least magnitude that a scale is for"},
-       {"activation_value_ub", AttributeKind::real, "absent", "the largest magnitude that a scale is for"},
-       {"act_quant_scale", AttributeKind::real, "absent", "the inputs' scale, for a static one"}},
-      float8_both));
+  handlers.push_back(
+      handler("Float8DynamicActivationFloat8WeightConfig",
+              "inputs and weights of 8-bit floats; the inputs' scale is chosen in every run, or given",
+              {weight,
+               {"activation_dtype", AttributeKind::dtype, "f8_e4m3fn", "a float of 8 bits"},
+               {"granularity", AttributeKind::string, "PerTensor", "of both: PerTensor or PerRow"},
+               {"activation_value_lb", AttributeKind::real, "absent", "the least magnitude that a scale is for"},
+               {"activation_value_ub", AttributeKind::real, "absent", "the largest magnitude that a scale is for"},
+               {"act_quant_scale", AttributeKind::real, "absent", "the inputs' scale, for a static one"}},
+              float8_both));
   handlers.push_back(
       handler("MXWeightOnlyConfig", "weights of small floats in blocks that share a power of two",
               {{"weight_dtype", AttributeKind::dtype, "f4_e2m1", "f8_e4m3fn, f8_e5m2, f6_e2m3, f6_e3m2 or f4_e2m1"},

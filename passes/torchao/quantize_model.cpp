@@ -260,7 +260,8 @@ class LayerRewrite {
     const bool is_float8 = weight.activation && is_float(weight.activation->dtype);
     if (is_float8) {
       AOQ_ASSIGN(inputs[0], through_float8(*weight.activation, x));
-    } else if (weight.activation) AOQ_TRY(add_activation(*weight.activation, inputs, attributes));
+    } else if (weight.activation)
+      AOQ_TRY(add_activation(*weight.activation, inputs, attributes));
     const Op op = weight.activation && !is_float8 ? Op::linear_dynamic : Op::linear_weight_only;
     AOQ_ASSIGN(Node * made, graph_.create_like(*linear_, op, std::move(inputs), std::move(attributes), linear_));
     made->requested = requested_name(weight);
@@ -289,8 +290,7 @@ class LayerRewrite {
     const Codebook& codebook = *weight.codebook;
     std::vector<Value*> inputs{constant(weight.codes, ""), constant(codebook.entries, ".codebook"),
                                constant(codebook.scales, ".scale")};
-    AOQ_ASSIGN(Node * looked_up,
-               graph_.create_like(*linear_, Op::dequantize_codebook, std::move(inputs), {}, linear_));
+    AOQ_ASSIGN(Node * looked_up, graph_.create_like(*linear_, Op::dequantize_codebook, std::move(inputs), {}, linear_));
     looked_up->requested.clear();
     AOQ_ASSIGN(Value * w, cast(looked_up->output(), linear_->input(1)->type().dtype));
     graph_.set_input(linear_, 1, w);
@@ -369,8 +369,8 @@ double bits_per_weight(const QuantizedWeight& w) {
   const double count = static_cast<double>(w.inputs() * w.outputs());
   double bits = dtype_info(w.codes.dtype()).bits * static_cast<double>(w.codes.element_count()) / count;
   if (w.codebook) {
-    return bits + 32.0 * static_cast<double>(w.codebook->entries.element_count() +
-                                             w.codebook->scales.element_count()) / count;
+    return bits +
+           32.0 * static_cast<double>(w.codebook->entries.element_count() + w.codebook->scales.element_count()) / count;
   }
   bits += 32.0 * static_cast<double>(w.qparams.scale.size() + w.qparams.float_zero_point.size()) / count;
   if (std::ranges::any_of(w.qparams.zero_point, [](std::int64_t z) { return z != 0; })) {

