@@ -17,7 +17,7 @@ namespace {
 template <class Inner>
 class Observing : public InputObserver {
  public:
-  explicit Observing(Inner inner) : inner(std::move(inner)) {}
+  explicit Observing(Inner made) : inner(std::move(made)) {}
   Status observe(TensorView x) override { return inner.observe(x); }
 
   Inner inner;
