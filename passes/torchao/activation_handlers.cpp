@@ -135,7 +135,7 @@ void add_activation_handlers(std::vector<Handler>& handlers) {
       {"weight_granularity", AttributeKind::string, "PerGroup(32)", "PerGroup(g) or PerAxis(0)"},
       {"weight_mapping_type", AttributeKind::string, "symmetric", "symmetric, symmetric_no_clipping_err or asymmetric"},
       {"weight_scale_dtype", AttributeKind::dtype, "absent", "scales are rounded to it"},
-                 {"intx_choose_qparams_algorithm", AttributeKind::string, "affine", "affine or hqq_scale_only"},
+      {"intx_choose_qparams_algorithm", AttributeKind::string, "affine", "affine or hqq_scale_only"},
       {"act_mapping_type", AttributeKind::string, "asymmetric", "symmetric or asymmetric"}};
   intx.quantize = intx_dynamic;
   handlers.push_back(std::move(intx));
