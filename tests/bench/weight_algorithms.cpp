@@ -15,6 +15,8 @@
 
 #include <fmt/format.h>
 
+#include "ir/executor.h"
+#include "passes/torchao/config.h"
 #include "runtime/graph_executor.h"
 #include "tests/bench/language_models.h"
 #include "tools/compiler.h"
@@ -98,12 +100,7 @@ Result<std::unique_ptr<Executable>> executable_of(const LanguageModel& model, co
     if (n->is(Op::constant)) bytes += static_cast<double>(n->attributes().tensor("value").bytes().size());
   }
   *megabytes = bytes / 1e6;
-  static const CpuBackend backend;
-  static GraphExecutor executor([] {
-    ModelOptions options;
-    options.backends = {&backend};
-    return options;
-  }());
+  static GraphExecutor executor(tools::model_options({}));
   static std::vector<std::unique_ptr<Graph>> kept;  // as long as the executables
   kept.push_back(std::make_unique<Graph>(std::move(compiled.graph)));
   return executor.prepare(*kept.back());
