@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/graph_executor.h"
 #include "tests/bench/language_models.h"
 #include "tools/compiler.h"
 
@@ -97,7 +98,12 @@ Result<std::unique_ptr<Executable>> executable_of(const LanguageModel& model, co
     if (n->is(Op::constant)) bytes += static_cast<double>(n->attributes().tensor("value").bytes().size());
   }
   *megabytes = bytes / 1e6;
-  static tools::GraphExecutor executor{ModelOptions{}};
+  static const CpuBackend backend;
+  static GraphExecutor executor([] {
+    ModelOptions options;
+    options.backends = {&backend};
+    return options;
+  }());
   static std::vector<std::unique_ptr<Graph>> kept;  // as long as the executables
   kept.push_back(std::make_unique<Graph>(std::move(compiled.graph)));
   return executor.prepare(*kept.back());

@@ -354,4 +354,21 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   CHECK_FALSE(CpuTarget().supports(*y->def()).ok());
 }
 
+TEST_CASE("narrow weights and their scales have layouts") {
+  if (best_isa() < Isa::avx2) return;
+  Draw draw(6);
+  Graph graph;
+  Value* x = graph.input("x", Type{DType::f32, {Dim::symbol("N"), 64}, std::nullopt});
+  Value* s = graph.constant(random_tensor(draw, DType::f32, {20, 2}, Values::positive));
+  for (Op op : {Op::linear_weight_only, Op::linear_dynamic}) {
+    for (DType type : {DType::i4, DType::u2, DType::u8, DType::i5}) {
+      Value* w = graph.constant(random_tensor(draw, type, {20, 64}));
+      Value* y = create(graph, op, {x, w, s}, {{"group", std::int64_t{32}}});
+      CHECK(CpuBackend().preferred_layout(*y->def(), 1) == (dtype_info(type).bits <= 4 ? "n4_k8_n16" : "b8_k4_n16"));
+      CHECK(CpuBackend().preferred_layout(*y->def(), 2) == "f32_n16");
+      CHECK(CpuTarget(CpuBackend(Isa::avx2)).supports(*y->def()).ok());
+    }
+  }
+}
+
 }  // namespace aoq::cpu::test

@@ -1,0 +1,96 @@
+// Instances of linear_weight_only and linear_dynamic: every narrow type, groups that end early, all forms of zero
+// points.
+#include <cmath>
+
+#include "tests/backends/cpu/rows_cases.h"
+
+namespace aoq::cpu::test {
+namespace {
+
+Tensor i32_scalar(std::int64_t value) {
+  Tensor t = Tensor::make(DType::i32, {}).value();
+  store_integer(DType::i32, t.mutable_bytes().data(), 0, value);
+  return t;
+}
+
+Tensor narrow_zero_points(Draw& draw, DType weight, const Shape& parts) {
+  const bool is_signed = is_signed_integer(weight);
+  Tensor t = Tensor::make(is_signed ? DType::i8 : DType::u8, parts).value();
+  const auto lo = static_cast<std::int64_t>(dtype_info(weight).min),
+             hi = static_cast<std::int64_t>(dtype_info(weight).max);
+  const bool anywhere = draw.chance(20);
+  for (std::int64_t i = 0; i < t.element_count(); ++i) {
+    const std::int64_t z = !anywhere   ? draw.between(lo, hi)
+                           : is_signed ? draw.between(-128, 127)
+                                       : draw.between(0, 255);
+    store_integer(t.dtype(), t.mutable_bytes().data(), i, z);
+  }
+  return t;
+}
+
+DType narrow_weight(Draw& draw, Op op) {
+  if (draw.chance(60)) return draw.one_of({DType::i4, DType::u4, DType::i8, DType::u8});
+  if (op == Op::linear_weight_only && draw.chance(60)) {
+    return draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn, DType::f8_e5m2,
+                        DType::f8_e4m3fnuz, DType::f8_e5m2fnuz});
+  }
+  return draw.one_of({DType::u1, DType::u2, DType::u3, DType::u5, DType::u6, DType::u7, DType::i1, DType::i2, DType::i3,
+                      DType::i5, DType::i6, DType::i7});
+}
+
+}  // namespace
+
+void narrow_linear_case(Draw& draw, Op op, Case* c) {
+  std::int64_t depth = draw.between(1, 90);
+  const std::int64_t columns = draw.one_of<std::int64_t>({1, 7, 8, 9, 16, 17, 33, 64, 70, 129});
+  std::int64_t group = 8 * draw.between(1, 6);
+  if (draw.chance(25)) group = depth + draw.between(0, 3);
+  if (draw.large) depth = draw.between(200, 400);
+  Shape x{draw.chance(40) ? 1 : draw.between(1, draw.large ? 130 : 14), depth};
+  if (draw.chance(20)) x.insert(x.begin(), draw.between(1, 3));
+  c->attributes.set("group", group);
+  const DType type = narrow_weight(draw, op);
+  const bool is_special = op == Op::linear_weight_only && draw.chance(10);
+  c->input(random_tensor(draw, DType::f32, x, is_special || draw.chance(3) ? Values::special : Values::plain));
+  Tensor weight = random_tensor(draw, type, {columns, depth});
+  if (is_float(type)) {  // every code
+    const DType bits = dtype_info(type).bits == 4 ? DType::u4 : dtype_info(type).bits == 6 ? DType::u6 : DType::u8;
+    const bool finite = draw.chance(50);
+    for (std::int64_t i = 0; i < weight.element_count(); ++i) {
+      const double before = load_as_double(type, weight.bytes().data(), i);
+      store_integer(bits, weight.mutable_bytes().data(), i, draw.between(0, 255));
+      if (finite && !std::isfinite(load_as_double(type, weight.bytes().data(), i))) {
+        store_from_double(type, weight.mutable_bytes().data(), i, before);
+      }
+    }
+  }
+  c->constant(std::move(weight));
+  const Shape parts{columns, (depth + group - 1) / group};
+  const DType scale = draw.chance(70) ? DType::f32 : draw.one_of({DType::bf16, DType::f16, DType::f8_e8m0});
+  Tensor scales = Tensor::make(scale, parts).value();
+  for (std::int64_t i = 0; i < scales.element_count(); ++i) {
+    store_from_double(scale, scales.mutable_bytes().data(), i, static_cast<double>(draw.real(0.001f, 0.1f)));
+  }
+  c->constant(std::move(scales));
+  if (is_float(type) || draw.chance(50)) {
+    c->absent();
+  } else if (op == Op::linear_weight_only && draw.chance(40)) {
+    c->constant(random_tensor(draw, draw.one_of({DType::f32, DType::bf16}), parts));
+  } else {
+    c->constant(narrow_zero_points(draw, type, parts));
+  }
+  if (draw.chance(50)) {
+    c->constant(random_tensor(draw, DType::f32, {columns}));
+  } else {
+    c->absent();
+  }
+  if (op == Op::linear_weight_only) return;
+  c->attributes.set("symmetric", draw.chance(50));
+  if (draw.chance(70)) return;
+  Tensor x_scale = random_tensor(draw, DType::f32, {}, Values::positive);
+  x_scale.mutable_as<float>()[0] *= 0.05f;
+  c->input(std::move(x_scale));
+  if (draw.chance(50)) c->input(i32_scalar(draw.between(-128, draw.chance(5) ? 128 : 127)));
+}
+
+}  // namespace aoq::cpu::test
