@@ -11,8 +11,10 @@
 namespace aoq {
 namespace {
 
-float power(float base, double exponent) {
-  return static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(static_cast<float>(exponent))));
+// As PyTorch does it for a number as exponent, which takes the type of the base first.
+float power(float base, double exponent, const Rounding& round) {
+  const float e = round(static_cast<float>(exponent));
+  return round(static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(e))));
 }
 
 Result<Tensor> rounded_tensor(std::span<const float> values, std::int64_t columns, DType dtype) {
@@ -170,7 +172,7 @@ Result<std::vector<float>> awq_candidate(const AwqObserver& observer, double rat
   if (observer.rows_seen() == 0) return error(Code::invalid_data, "awq: no calibration data were seen");
   const Rounding round(dtype);
   std::vector<float> factors = observer.mean_magnitude();
-  for (float& f : factors) f = std::max(round(power(round(f), ratio)), round(1e-4f));
+  for (float& f : factors) f = std::max(power(round(f), ratio, round), round(1e-4f));
   const auto [lowest, highest] = std::minmax_element(factors.begin(), factors.end());
   const float middle = round(std::sqrt(round(*highest * *lowest)));
   for (float& f : factors) f = round(f / middle);

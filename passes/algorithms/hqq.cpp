@@ -105,47 +105,57 @@ Result<Tensor> parameter_tensor(std::span<const float> values, DType dtype, std:
   return t;
 }
 
-}  // namespace
-
-Result<HqqWeight> hqq_quantize(TensorView weight, const HqqForm& form) {
-  AOQ_TRY(check_form(form));
-  AOQ_ASSIGN(WeightMatrix m, weight_matrix("hqq", weight));
-  AOQ_TRY(check_group_size("hqq", form.group_size, m.columns));
+// Scales as codes per unit. Without a search they have the type of the form already; a search ends in f32.
+Result<Groups> solve(WeightMatrix m, const HqqForm& form) {
   Groups groups{
       std::move(m.values), static_cast<std::size_t>(form.group_size), static_cast<float>((1 << form.bits) - 1), {}, {}};
   start_from_range(groups, form.bits);
   AOQ_TRY(check_finite(groups));
-  const Rounding round(form.parameters);
   if (form.search == HqqSearch::proximal) {
     optimize(groups);
   } else {
+    const Rounding round(form.parameters);
     for (float& z : groups.zero) z = round(z);
     for (float& s : groups.scale) s = round(s);
   }
   AOQ_TRY(check_finite(groups));
+  return groups;
+}
+
+enum class ZeroPoint : std::uint8_t { code, middle_value };
+
+Result<HqqWeight> quantize(TensorView weight, const HqqForm& form, ZeroPoint zero_point) {
+  AOQ_TRY(check_form(form));
+  AOQ_ASSIGN(WeightMatrix m, weight_matrix("hqq", weight));
+  AOQ_TRY(check_group_size("hqq", form.group_size, m.columns));
+  const std::int64_t rows = m.rows, columns = m.columns;
+  AOQ_ASSIGN(Groups groups, solve(std::move(m), form));
   HqqWeight out;
-  AOQ_ASSIGN(out.codes, Tensor::make(code_dtype(form.bits), {m.rows, m.columns}));
+  AOQ_ASSIGN(out.codes, Tensor::make(code_dtype(form.bits), {rows, columns}));
   std::byte* codes = out.codes.mutable_bytes().data();
   for (std::size_t i = 0; i < groups.values.size(); ++i) {
     const float code = groups.code(groups.values[i], i / groups.size);
     store_integer(out.codes.dtype(), codes, static_cast<std::int64_t>(i), static_cast<std::int64_t>(code));
   }
-  for (float& s : groups.scale) s = round(1.0f / s);
-  AOQ_ASSIGN(out.scale, parameter_tensor(groups.scale, form.parameters, m.rows));
-  AOQ_ASSIGN(out.zero, parameter_tensor(groups.zero, form.parameters, m.rows));
+  const Rounding round(form.search == HqqSearch::proximal ? DType::f32 : form.parameters);
+  const float middle = static_cast<float>(1 << (form.bits - 1));
+  for (std::size_t g = 0; g < groups.scale.size(); ++g) {
+    groups.scale[g] = round(1.0f / groups.scale[g]);
+    if (zero_point == ZeroPoint::middle_value) groups.zero[g] = (middle - groups.zero[g]) * groups.scale[g];
+  }
+  AOQ_ASSIGN(out.scale, parameter_tensor(groups.scale, form.parameters, rows));
+  AOQ_ASSIGN(out.zero, parameter_tensor(groups.zero, form.parameters, rows));
   return out;
 }
 
-Result<HqqWeight> hqq_to_tinygemm(HqqWeight weight) {
-  AOQ_ASSIGN(const std::vector<float> scale, to_floats(weight.scale.view()));
-  AOQ_ASSIGN(std::vector<float> zero, to_floats(weight.zero.view()));
-  if (scale.size() != zero.size()) {
-    return error(Code::invalid_argument, "hqq: {} scales for {} zero points", scale.size(), zero.size());
-  }
-  const float middle = static_cast<float>(1 << (dtype_info(weight.codes.dtype()).bits - 1));
-  for (std::size_t i = 0; i < zero.size(); ++i) zero[i] = (middle - zero[i]) * scale[i];
-  dtype_info(weight.zero.dtype()).from_float(zero, weight.zero.mutable_bytes().data(), 0);
-  return weight;
+}  // namespace
+
+Result<HqqWeight> hqq_quantize(TensorView weight, const HqqForm& form) {
+  return quantize(weight, form, ZeroPoint::code);
+}
+
+Result<HqqWeight> hqq_quantize_tinygemm(TensorView weight, const HqqForm& form) {
+  return quantize(weight, form, ZeroPoint::middle_value);
 }
 
 }  // namespace aoq

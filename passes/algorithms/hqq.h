@@ -36,8 +36,8 @@ struct HqqWeight {
 // an empty weight, NaN, infinity, and a group whose scale or zero point would not be finite.
 Result<HqqWeight> hqq_quantize(TensorView weight, const HqqForm& form);
 
-// The same codes as weight ~ (code - 2^(bits - 1)) * scale + zero: the zero point is the value of the middle code.
-Result<HqqWeight> hqq_to_tinygemm(HqqWeight weight);
+// The same as weight ~ (code - 2^(bits - 1)) * scale + zero: the zero point is the value of the middle code.
+Result<HqqWeight> hqq_quantize_tinygemm(TensorView weight, const HqqForm& form);
 
 struct ScaleOnlyHqqForm {
   DType dtype = DType::i4;  // of the codes

@@ -10,8 +10,10 @@ namespace {
 
 constexpr float kEps = 0x1p-23f;
 
-float power(float base, double exponent) {
-  return static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(static_cast<float>(exponent))));
+// As PyTorch does it for a number as exponent, which takes the type of the base first.
+float power(float base, double exponent, const Rounding& round) {
+  const float e = round(static_cast<float>(exponent));
+  return round(static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(e))));
 }
 
 std::vector<float> column_amax(const WeightMatrix& m) {
@@ -69,8 +71,8 @@ Result<std::vector<float>> smoothquant_factors(const SmoothQuantObserver& observ
   const Rounding round(weight.dtype);
   for (std::size_t k = 0; k < factors.size(); ++k) {
     const float x = std::max(std::fabs(observer.min()[k]), std::fabs(observer.max()[k]));
-    const float from_input = round(power(round(round(x) + kEps), *alpha));
-    const float from_weight = round(power(round(w[k] + kEps), 1 - *alpha));
+    const float from_input = power(round(round(x) + kEps), *alpha, round);
+    const float from_weight = power(round(w[k] + kEps), 1 - *alpha, round);
     factors[k] = round(from_input / from_weight);
     if (!(factors[k] > 0) || !std::isfinite(factors[k])) {
       return error(Code::invalid_data, "smoothquant: channel {} has the factor {}: inputs up to {}, weights up to {}",

@@ -36,8 +36,7 @@ Result<Quantized> hqq(const LinearSite& site, DType dtype, std::int64_t group) {
   form.bits = dtype_info(dtype).bits;
   form.group_size = group;
   form.parameters = site.weight.dtype;
-  AOQ_ASSIGN(HqqWeight found, hqq_quantize(site.weight, form));
-  AOQ_ASSIGN(found, hqq_to_tinygemm(std::move(found)));
+  AOQ_ASSIGN(HqqWeight found, hqq_quantize_tinygemm(site.weight, form));
   QuantizedWeight out;
   out.dtype = site.weight.dtype;
   out.block_size = {1, group};

@@ -55,15 +55,15 @@ Status hqq(Case& c) {
   form.bits = static_cast<int>(bits);
   form.search = optimizes ? HqqSearch::proximal : HqqSearch::none;
   AOQ_ASSIGN(form.group_size, json_integer(c.args(), "group_size"));
-  AOQ_ASSIGN(HqqWeight q, hqq_quantize(w.view(), form));
-  const std::vector<double> x = to_doubles(w), scale = to_doubles(q.scale), zero = to_doubles(q.zero);
-  equal_but_for_ties(c, "q", q.codes, [&](std::size_t i) {
+  AOQ_ASSIGN(const std::string parameters, json_string(c.args(), "compute_dtype"));
+  AOQ_ASSIGN(form.parameters, dtype_of(parameters));
+  AOQ_ASSIGN(const HqqWeight plain, hqq_quantize(w.view(), form));
+  const std::vector<double> x = to_doubles(w), scale = to_doubles(plain.scale), zero = to_doubles(plain.zero);
+  equal_but_for_ties(c, "q", plain.codes, [&](std::size_t i) {
     const std::size_t g = i / static_cast<std::size_t>(form.group_size);
     return optimizes ? x[i] / scale[g] + zero[g] : 0;
   });
-  if (form_name == "tinygemm") {
-    AOQ_ASSIGN(q, hqq_to_tinygemm(std::move(q)));
-  }
+  AOQ_ASSIGN(const HqqWeight q, form_name == "hqq" ? plain : hqq_quantize_tinygemm(w.view(), form));
   near(c, "scale", q.scale, 0);
   near(c, "zero", q.zero, optimizes ? 1e-4 : 0);
   return {};

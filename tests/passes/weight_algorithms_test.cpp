@@ -42,7 +42,8 @@ TEST_CASE("hqq without search holds the range of each group, with it the error i
     CHECK(plain.scale.shape() == Shape{8, 4});
     CHECK(mean_error(w, searched, 16) <= mean_error(w, plain, 16) * 1.01);
     // The other form means the same numbers.
-    const HqqWeight tinygemm = hqq_to_tinygemm(plain).value();
+    const HqqWeight tinygemm = hqq_quantize_tinygemm(w.view(), {bits, 16, HqqSearch::none, DType::f32}).value();
+    CHECK(integers_of(tinygemm.codes) == integers_of(plain.codes));
     const float middle = static_cast<float>(1 << (bits - 1));
     const Floats scale = floats_of(plain.scale), zero = floats_of(plain.zero), other = floats_of(tinygemm.zero);
     for (std::size_t g = 0; g < scale.size(); ++g) {
