@@ -263,6 +263,40 @@ TEST_CASE("[class 4] a shape and its bytes must agree to the byte, in every form
   }
 }
 
+// A weight that a layout is for, and a layer that reads it.
+struct LayoutCase {
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> input;
+  std::int64_t groups = 1;
+  bool is_narrow = false;  // of linear_weight_only
+};
+
+LayoutCase case_of(const std::string& layout) {
+  if (layout.starts_with("n4")) return {DType::i4, {5, 48}, {1, 48}, 1, true};
+  if (layout.starts_with("b8")) return {DType::i8, {5, 48}, {1, 48}, 1, true};
+  const DType dtype = layout.starts_with("s8") ? DType::i8 : DType::f32;
+  if (layout.ends_with("_dw")) return {dtype, {5, 1, 3, 3}, {1, 5, 8, 8}, 5, false};
+  return {dtype, {5, 6, 3, 3}, {1, 6, 8, 8}, 1, false};
+}
+
+// The layer on a packed constant of these bytes; not ok where the op refuses such a weight by its type.
+Result<Graph> layer_on_packed(const LayoutCase& c, const std::string& layout, const std::vector<std::byte>& bytes) {
+  Graph graph;
+  graph.stage = Stage::lowered;
+  Value* x = graph.input("x", Type{DType::f32, {c.input.begin(), c.input.end()}, std::nullopt});
+  Tensor packed = Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes).value();
+  AOQ_ASSIGN(Node * w, graph.create(Op::packed_constant, {},
+                                    {{"value", packed}, {"dtype", c.dtype}, {"shape", c.shape}, {"layout", layout}}));
+  std::vector<Value*> inputs{x, w->output()};
+  if (c.is_narrow) inputs.push_back(graph.constant(ones({5, 1})));
+  Attributes attributes{{"groups", c.groups}};
+  if (c.is_narrow) attributes = {{"group", std::int64_t{48}}};
+  AOQ_ASSIGN(Node * layer, graph.create(c.is_narrow ? Op::linear_weight_only : Op::conv, inputs, attributes));
+  AOQ_TRY(graph.output({layer->output()}, {"y"}));
+  return graph;
+}
+
 // Packed weights: every layout that this build knows, of every wrong size, and with shapes whose size would overflow.
 TEST_CASE("[class 4] packed weights of the wrong size are refused before a kernel reads them") {
   const std::shared_ptr<const Backend> backend = tools::make_backend("native").value();
@@ -270,32 +304,18 @@ TEST_CASE("[class 4] packed weights of the wrong size are refused before a kerne
   for (const cpu::LayoutRow& row : cpu::layout_rows()) {
     const std::string layout(row.name);
     CAPTURE(layout);
-    const DType dtype = layout.starts_with("s8") ? DType::i8 : DType::f32;
-    const bool is_depthwise = layout.ends_with("_dw");
-    const std::vector<std::int64_t> shape =
-        is_depthwise ? std::vector<std::int64_t>{5, 1, 3, 3} : std::vector<std::int64_t>{5, 6, 3, 3};
-    const Tensor plain = Tensor::make(dtype, shape).value();
-    const std::vector<std::byte> good = backend->pack(plain, layout).value();
-    REQUIRE(backend->unpack(good, dtype, shape, layout).ok());
+    const LayoutCase c = case_of(layout);
+    const std::vector<std::byte> good = backend->pack(Tensor::make(c.dtype, c.shape).value(), layout).value();
+    REQUIRE(backend->unpack(good, c.dtype, c.shape, layout).ok());
     ++layouts;
     const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(good.size());
     for (const std::ptrdiff_t wrong : {size - 1, size + 1, size - 64, size + 64, size / 2, std::ptrdiff_t{0}}) {
       std::vector<std::byte> bytes(static_cast<std::size_t>(std::max<std::ptrdiff_t>(wrong, 0)));
-      CHECK(backend->unpack(bytes, dtype, shape, layout).status().code() == Code::invalid_model);
-      // Through a file and a session.
-      Graph graph;
-      graph.stage = Stage::lowered;
-      Value* x = graph.input("x", Type{DType::f32, {1, is_depthwise ? 5 : 6, 8, 8}, std::nullopt});
-      Tensor packed = Tensor::copy_of(DType::u8, {static_cast<std::int64_t>(bytes.size())}, bytes).value();
-      Value* w = graph
-                     .create(Op::packed_constant, {},
-                             {{"value", packed}, {"dtype", dtype}, {"shape", shape}, {"layout", layout}})
-                     .value()
-                     ->output();
-      Result<Node*> conv = graph.create(Op::conv, {x, w}, {{"groups", std::int64_t{is_depthwise ? 5 : 1}}});
-      if (!conv.ok()) continue;  // int8 weights need a quantized input
-      REQUIRE(graph.output({(*conv)->output()}, {"y"}).ok());
-      const Status status = load_and_run(write_aoq(graph).value(), ones({1, is_depthwise ? 5 : 6, 8, 8}));
+      CHECK(backend->unpack(bytes, c.dtype, c.shape, layout).status().code() == Code::invalid_model);
+      // Through a file and a session; int8 weights of convolutions need a quantized input.
+      Result<Graph> graph = layer_on_packed(c, layout, bytes);
+      if (!graph.ok()) continue;
+      const Status status = load_and_run(write_aoq(*graph).value(), ones(c.input));
       CHECK(!status.ok());
       check_typed(status);
     }
@@ -303,12 +323,12 @@ TEST_CASE("[class 4] packed weights of the wrong size are refused before a kerne
                                  std::int64_t{0}, std::int64_t{-1}}) {
       for (const std::vector<std::int64_t>& hostile :
            {std::vector<std::int64_t>{d, 1, 1, 1}, {d, 1}, {1, d}, {5, 1, d, d}, {d, d}}) {
-        CHECK(!backend->unpack(good, dtype, hostile, layout).ok());
-        CHECK(!backend->unpack(good, dtype, hostile, layout + ".g4611686018427387904").ok());
+        CHECK(!backend->unpack(good, c.dtype, hostile, layout).ok());
+        CHECK(!backend->unpack(good, c.dtype, hostile, layout + ".g4611686018427387904").ok());
       }
     }
   }
-  CHECK(layouts >= 4);
+  CHECK(layouts >= 6);
 }
 
 TEST_CASE("[class 5] every whole-number attribute of every op at its extremes") {
