@@ -255,6 +255,7 @@ class Preparation {
 
   // Why a node is none of the integer ones; empty where it has nothing to do with floats.
   std::string why_float(const Node& n) const {
+    if (is_one_of(n, {Op::linear_weight_only, Op::linear_dynamic})) return n.reason;
     bool has_floats = n.output_count() > 0 && is_float_value(n.output());
     for (const Value* v : n.inputs()) has_floats = has_floats || (v != nullptr && is_float_value(v));
     if (!has_floats) return "";

@@ -127,6 +127,9 @@ Result<Quantized> gptq(const Config& config, const LinearSite& site, InputObserv
   GptqOptions options;
   options.damping = config.fields.real("percdamp");
   options.block_size = config.fields.integer("gptq_quantize_block_size");
+  // Blocks are whole groups.
+  const std::int64_t group = is_int8 ? 1 : base.fields.integer("group_size");
+  if (options.block_size > group) options.block_size -= options.block_size % group;
   AOQ_ASSIGN(const Tensor hessian, seen->hessian());
   auto quantizer = is_int8 ? int8_row_quantizer(site.weight.dtype)
                            : int4_group_quantizer(base.fields.integer("group_size"), site.weight.dtype);
@@ -161,7 +164,8 @@ void add_algorithm_handlers(std::vector<Handler>& handlers) {
   handlers.push_back(std::move(s));
   Handler g = algorithm("GPTQConfig", "rounds column by column and lets later columns make up for the error",
                         {{"percdamp", AttributeKind::real, "0.01", "of the mean diagonal, added to it"},
-                         {"gptq_quantize_block_size", AttributeKind::integer, "256", "columns between updates"}});
+                         {"gptq_quantize_block_size", AttributeKind::integer, "256",
+                          "columns between updates, rounded down to whole groups"}});
   g.observe = observe_gptq;
   g.quantize = gptq;
   handlers.push_back(std::move(g));

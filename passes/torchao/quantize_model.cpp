@@ -265,6 +265,7 @@ class LayerRewrite {
     const Op op = weight.activation && !is_float8 ? Op::linear_dynamic : Op::linear_weight_only;
     AOQ_ASSIGN(Node * made, graph_.create_like(*linear_, op, std::move(inputs), std::move(attributes), linear_));
     made->requested = requested_name(weight);
+    if (op == Op::linear_weight_only) made->reason = "its weight is narrow, its arithmetic is float";
     Node* last = made;
     AOQ_ASSIGN(Value * y, cast(made->output(), linear_->output()->type().dtype));
     last = y->def();

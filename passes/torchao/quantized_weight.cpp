@@ -61,18 +61,45 @@ Result<Matrix> matrix_of(TensorView x) {
   return m;
 }
 
-float dot(const float* a, const float* b, std::int64_t n) {
+// Four columns side by side, so that a row is read once for all of them.
+constexpr std::int64_t kColumns = 4;
+struct Dots {
+  float sum[kColumns] = {};
+};
+
+Dots dot(const float* a, const float* b, std::int64_t pitch, std::int64_t n) {
   constexpr std::size_t kLanes = 8;
-  float sums[kLanes] = {};
-  const auto count = static_cast<std::size_t>(n);
+  float sums[kColumns][kLanes] = {};
+  const auto count = static_cast<std::size_t>(n), step = static_cast<std::size_t>(pitch);
   std::size_t k = 0;
   for (; k + kLanes <= count; k += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += a[k + lane] * b[k + lane];
+    for (std::size_t j = 0; j < kColumns; ++j) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane) sums[j][lane] += a[k + lane] * b[j * step + k + lane];
+    }
   }
-  float sum = 0;
-  for (; k < count; ++k) sum += a[k] * b[k];
-  for (float s : sums) sum += s;
-  return sum;
+  Dots dots;
+  for (std::size_t j = 0; j < kColumns; ++j) {
+    for (std::size_t i = k; i < count; ++i) dots.sum[j] += a[i] * b[j * step + i];
+    for (float s : sums[j]) dots.sum[j] += s;
+  }
+  return dots;
+}
+
+// store(m, n, sum over k of a[m, k] * b[n, k]) for every m and n.
+template <class Store>
+void for_each_dot(const Matrix& a, const Matrix& b, const Store& store) {
+  for (std::int64_t n = 0; n < b.rows; n += kColumns) {
+    const std::int64_t width = std::min(kColumns, b.rows - n);
+    for (std::int64_t m = 0; m < a.rows; ++m) {
+      // The last columns are read again and again rather than beyond the end.
+      const Dots dots = dot(a.row(m), b.row(n), width == kColumns ? b.columns : 0, b.columns);
+      if (width == kColumns) {
+        for (std::int64_t j = 0; j < width; ++j) store(m, n + j, dots.sum[j]);
+        continue;
+      }
+      for (std::int64_t j = 0; j < width; ++j) store(m, n + j, dot(a.row(m), b.row(n + j), 0, b.columns).sum[0]);
+    }
+  }
 }
 
 // Codes of the input, without their zero points, and what they are worth.
@@ -176,14 +203,11 @@ class Layer {
   // sum(x * code) rounded, times the scale rounded, plus the bias.
   Status scaled_codes(TensorView x) {
     AOQ_ASSIGN(const Matrix a, matrix_of(x));
-    std::vector<float> codes(static_cast<std::size_t>(columns() * depth()));
-    dtype_info(weight_.codes.dtype()).to_float(weight_.codes.bytes().data(), 0, codes);
-    for (std::int64_t m = 0; m < a.rows; ++m) {
-      for (std::int64_t n = 0; n < columns(); ++n) {
-        const float sum = round_(dot(a.row(m), codes.data() + n * depth(), depth()));
-        store(m, n, round_(sum * row_scale(n)) + bias(n));
-      }
-    }
+    Matrix codes{std::vector<float>(static_cast<std::size_t>(columns() * depth())), columns(), depth()};
+    dtype_info(weight_.codes.dtype()).to_float(weight_.codes.bytes().data(), 0, codes.values);
+    for_each_dot(a, codes, [&](std::int64_t m, std::int64_t n, float sum) {
+      store(m, n, round_(round_(sum) * row_scale(n)) + bias(n));
+    });
     return {};
   }
 
@@ -223,9 +247,7 @@ class Layer {
     AOQ_ASSIGN(const Tensor w, dequantize(weight_));
     AOQ_ASSIGN(const Matrix a, matrix_of(x));
     AOQ_ASSIGN(const Matrix b, matrix_of(w.view()));
-    for (std::int64_t m = 0; m < a.rows; ++m) {
-      for (std::int64_t n = 0; n < columns(); ++n) store(m, n, dot(a.row(m), b.row(n), depth()) + bias(n));
-    }
+    for_each_dot(a, b, [&](std::int64_t m, std::int64_t n, float sum) { store(m, n, sum + bias(n)); });
     return {};
   }
 

@@ -417,7 +417,7 @@ Result<LanguageModel> smol_lm(const std::string& path, const std::string& text_f
   model.measured = sequences(pairs.tokens(text), kLength, 4, -1, -1);
   for (const char* name : kCalibrationTexts) {
     AOQ_ASSIGN(const std::string more, read_text(text_folder + "/" + name));
-    for (Tensor& t : sequences(pairs.tokens(more), kLength, 1, -1, -1)) model.calibration.push_back(std::move(t));
+    for (Tensor& t : sequences(pairs.tokens(more), kLength, 2, -1, -1)) model.calibration.push_back(std::move(t));
   }
   auto net = std::make_shared<SmolLm>(kLength);  // owners: the functions of the result
   AOQ_TRY(net->load_state(state));

@@ -37,13 +37,12 @@ constexpr Row kRows[] = {
     {"8da8w", R"({"type": "Int8DynamicActivationInt8WeightConfig"})"},
     {"8da8w SmoothQuant",
      R"({"type": "SmoothQuantConfig", "base_config": {"type": "Int8DynamicActivationInt8WeightConfig"}})"},
-    {"int4 g128 RTN", R"({"type": "Int4WeightOnlyConfig", "group_size": GROUP128})"},
-    {"int4 g128 HQQ",
-     R"({"type": "Int4WeightOnlyConfig", "group_size": GROUP128, "int4_choose_qparams_algorithm": "hqq"})"},
-    {"int4 g128 AWQ",
-     R"({"type": "AWQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": GROUP128}})"},
-    {"int4 g128 GPTQ",
-     R"({"type": "GPTQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": GROUP128}})"},
+    {"int4 gWIDE RTN", R"({"type": "Int4WeightOnlyConfig", "group_size": WIDE})"},
+    {"int4 gWIDE HQQ",
+     R"({"type": "Int4WeightOnlyConfig", "group_size": WIDE, "int4_choose_qparams_algorithm": "hqq"})"},
+    {"int4 gWIDE AWQ", R"({"type": "AWQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": WIDE}})"},
+    {"int4 gWIDE GPTQ",
+     R"({"type": "GPTQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": WIDE}})"},
     {"int4 g32 RTN", R"({"type": "Int4WeightOnlyConfig", "group_size": 32})"},
     {"int4 g32 HQQ", R"({"type": "Int4WeightOnlyConfig", "group_size": 32, "int4_choose_qparams_algorithm": "hqq"})"},
     {"int4 g32 AWQ", R"({"type": "AWQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": 32}})"},
@@ -74,10 +73,10 @@ class Batches : public CalibrationData {
   std::size_t next_ = 0;
 };
 
-// Groups of 128 where they divide the model's width, else the largest that does.
-std::string with_group(std::string config, std::int64_t group) {
-  const std::size_t at = config.find("GROUP128");
-  return at == std::string::npos ? config : config.replace(at, 8, std::to_string(group));
+// WIDE is 128 where it divides the model's width, else what is nearest.
+std::string with_group(std::string text, std::int64_t group) {
+  const std::size_t at = text.find("WIDE");
+  return at == std::string::npos ? text : text.replace(at, 4, std::to_string(group));
 }
 
 Result<std::unique_ptr<Executable>> executable_of(const LanguageModel& model, const Row& row, double* megabytes) {
@@ -117,7 +116,8 @@ Status run_row(const LanguageModel& model, const Row& row) {
     results.push_back(std::move(out[0]));
   }
   AOQ_ASSIGN(const double figure, model.figure(results));
-  fmt::print("| {} | {:.4f} | {:.1f} | {:.0f} |\n", row.name, figure, megabytes, seconds.count());
+  fmt::print("| {} | {:.4f} | {:.1f} | {:.0f} |\n", with_group(row.name, model.wide_group), figure, megabytes,
+             seconds.count());
   std::fflush(stdout);
   return {};
 }
