@@ -218,6 +218,10 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
       return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index,
                    inputs.size());
     }
+    if (!(q.scale > 0)) {
+      return error(ErrorId::recipe_invalid,
+                   "quantized_inputs: input {} has no scale; only a standalone module's is known", q.index);
+    }
     Value* x = inputs[at]->output();
     inputs[at]->set_attribute("dtype", DType::u8);
     AOQ_TRY(graph.infer(inputs[at]));
