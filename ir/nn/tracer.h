@@ -29,7 +29,7 @@ struct TraceOptions {
   std::vector<std::string> leaf_names;
   std::vector<std::string> leaf_classes;
   std::map<std::string, SymbolRange> symbols;  // of the dimensions in the input types
-  // Attributes of the model that go along in the graph's metadata.
+  // Attributes of the model that go along in the graph's metadata: text, or JSON for lists and numbers.
   std::map<std::string, std::string> attributes;
 };
 

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "ir/error_id.h"
+#include "ir/nearest_name.h"
 #include "ir/nn/tracer.h"
 #include "passes/fx/custom_module.h"
 #include "passes/fx/leaves.h"
@@ -562,6 +563,18 @@ Result<BackendConfig> backend_of(const Recipe& recipe) {
 
 namespace {
 
+// The graph's metadata goes along whole; what the recipe counts on must be in it.
+Status check_attributes(const Graph& graph, const Recipe& recipe) {
+  std::vector<std::string> known;
+  for (const auto& [key, value] : graph.metadata) known.push_back(key);
+  for (const std::string& key : recipe.custom.preserved_attributes) {
+    if (graph.metadata.contains(key)) continue;
+    return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"{}", key,
+                 did_you_mean(key, known));
+  }
+  return {};
+}
+
 Status prepare_standalone(StandaloneModule& module) {
   const std::size_t inputs = module.graph.input_nodes().size();
   for (const CustomConfig::QuantizedInput& q : module.recipe->custom.quantized_inputs) {
@@ -578,11 +591,7 @@ Status prepare_standalone(StandaloneModule& module) {
 
 Status prepare_fx(Graph& graph, const Recipe& recipe) {
   AOQ_ASSIGN(BackendConfig config, backend_of(recipe));
-  for (const std::string& key : recipe.custom.preserved_attributes) {
-    if (!graph.metadata.contains(key)) {
-      return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"", key);
-    }
-  }
+  AOQ_TRY(check_attributes(graph, recipe));
   AOQ_ASSIGN(std::vector<StandaloneModule> standalone, take_out_standalone(graph, recipe));
   for (StandaloneModule& module : standalone) AOQ_TRY(prepare_standalone(module));
   AOQ_TRY(mark_leaves(graph, recipe.custom));
