@@ -1,4 +1,5 @@
 // A graph in FX's terms, for people and for comparison with what PyTorch prints.
+#include <cmath>
 #include <map>
 
 #include <fmt/format.h>
@@ -22,6 +23,33 @@ const char* kind_name(UnitKind kind) {
 std::string_view last_part(std::string_view callee) {
   const std::size_t dot = callee.find_last_of('.');
   return dot == std::string_view::npos ? callee : callee.substr(dot + 1);
+}
+
+// Numbers as Python writes them, whole ones without a fraction.
+std::string number_text(double x) {
+  return std::nearbyint(x) == x && std::fabs(x) < 1e15 ? fmt::format("{}", static_cast<std::int64_t>(x))
+                                                       : fmt::format("{}", static_cast<float>(x));
+}
+
+std::string type_text(DType dtype) {
+  return fmt::format("torch.{}", dtype == DType::u8 ? "quint8" : dtype == DType::i8 ? "qint8" : dtype_name(dtype));
+}
+
+// What a function or method takes behind its tensors, where the node still says it.
+std::string literals(const Unit& u) {
+  const Node& n = *u.main();
+  const std::string_view name = last_part(u.scope().callee);
+  if (u.scope().callee.empty() || n.input(0) == nullptr) return {};
+  if (n.is(Op::concat) && name == "cat") return fmt::format(", {}", n.attributes().integer("axis"));
+  if (n.is(Op::reduce_mean) && name == "mean") {
+    const std::vector<std::int64_t> axes = n.attributes().integers("axes");
+    return axes.size() == 1 ? fmt::format(", {}", axes[0]) : fmt::format(", [{}]", fmt::join(axes, ", "));
+  }
+  if (n.is(Op::permute) && name == "permute") {
+    return fmt::format(", {}", fmt::join(n.attributes().integers("perm"), ", "));
+  }
+  if (n.is(Op::reshape) && name == "flatten") return fmt::format(", {}", n.output()->type().rank() - 1);
+  return {};
 }
 
 class Printer {
@@ -55,13 +83,27 @@ class Printer {
     return i >= 0 ? units_.all()[static_cast<std::size_t>(i)].name : std::string();
   }
 
+  std::string operands(const Unit& u) const {
+    const Node& n = *u.main();
+    const bool has_numbers =
+        u.nodes.size() == 1 && !u.scope().callee.empty() && is_one_of(n, {Op::add, Op::sub, Op::mul, Op::div});
+    std::string out;
+    for (const Value* v : has_numbers ? n.inputs() : u.inputs) {
+      double number = 0;
+      const bool is_number = units_.of(v) < 0 && rewrite::scalar_constant(v, &number);
+      out += (out.empty() ? "" : ", ") + (is_number ? number_text(number) : name_of(v));
+    }
+    return out;
+  }
+
   void unit(const Unit& u) {
     Node* n = u.nodes[0];
     if (n->is(Op::choose_qparams)) return;
     if (n->is(Op::quantize) || (is_half_stub(*n) && n->output()->type().dtype == DType::f16)) return quantize(n);
     if (n->is(Op::dequantize) || is_half_stub(*n)) return dequantize(n);
-    std::string arguments;
-    for (const Value* v : u.inputs) arguments += (arguments.empty() ? "" : ", ") + name_of(v);
+    std::string arguments = operands(u);
+    if (u.nodes[0]->is(Op::concat)) arguments = "[" + arguments + "]";
+    arguments += literals(u);
     std::string target = u.name;
     if (u.kind == UnitKind::placeholder) target = n->attributes().string("name");
     if (u.kind == UnitKind::call_module && !n->is(Op::observe)) target = u.scope().path;
@@ -90,7 +132,11 @@ class Printer {
     const std::string parameters = is_dynamic ? std::string() : scales(n->scope);
     const std::string function = is_dynamic ? "quantize_per_tensor_dynamic" : "quantize_per_tensor";
     const std::string name = names_.create(function);
-    line("call_function", name, function, name_of(n->input(0)) + parameters);
+    std::string literal = n->is(Op::cast) ? ", torch.float16" : ", " + type_text(n->output()->type().dtype);
+    if (is_dynamic && !n->is(Op::cast)) {
+      literal += n->input(1)->def()->attributes().boolean("reduce_range") ? ", True" : ", False";
+    }
+    line("call_function", name, function, name_of(n->input(0)) + parameters + literal);
     values_[n->output()] = name;
     dequantized_[n->output()] = names_.create("dequantize");
   }
@@ -102,7 +148,11 @@ class Printer {
       const std::string function =
           n->attributes().string("granularity") == "axis" ? "quantize_per_channel" : "quantize_per_tensor";
       const std::string quantized = names_.create(function);
-      line("call_function", quantized, function, name_of(codes) + parameters);
+      const std::string axis = n->attributes().string("granularity") == "axis"
+                                   ? fmt::format(", {}", n->attributes().integer("axis"))
+                                   : std::string();
+      line("call_function", quantized, function,
+           fmt::format("{}{}{}, {}", name_of(codes), parameters, axis, type_text(codes->type().dtype)));
       values_[codes] = quantized;
     }
     auto [it, is_new] = dequantized_.try_emplace(codes);

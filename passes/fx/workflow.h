@@ -29,8 +29,9 @@ Status prepare_fx(Graph& graph, const Recipe& recipe);
 // Of a converted graph: biases as QNNPACK keeps them, in whole steps.
 Status round_biases(Graph& graph);
 
-// A line for each node as FX has it: "call_module | fc1 | fc1 | (activation_post_process_0,)". Arguments are those
-// that are nodes; numbers and keyword arguments are left out.
+// A line for each node as FX has it: "call_function | cat | cat | ([l1, l2], 1)". Arguments are nodes, and what a node
+// still says of the others: dtypes and axes of quantization, numbers beside tensors, axes of cat, mean,
+// permute and flatten. Other numbers and keywords are left out.
 std::string print_fx(const Graph& graph);
 
 }  // namespace aoq::fx

@@ -1,5 +1,7 @@
 #include "tests/golden/fx_text.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <set>
 
@@ -126,6 +128,47 @@ void collect(const Item& item, std::vector<std::string>& out) {
   for (const Item& inner : item.items) collect(inner, out);
 }
 
+// Functions whose every argument print_fx knows; of the others it has the nodes.
+bool is_whole(const FxLine& line) {
+  constexpr std::string_view kWhole[] = {"quantize_per_tensor",
+                                         "quantize_per_channel",
+                                         "quantize_per_tensor_dynamic",
+                                         "add",
+                                         "sub",
+                                         "mul",
+                                         "truediv",
+                                         "cat",
+                                         "mean",
+                                         "permute",
+                                         "flatten"};
+  const bool is_call = line.op == "call_function" || line.op == "call_method";
+  return is_call && std::ranges::find(kWhole, line.short_target()) != std::end(kWhole);
+}
+
+// As print_fx spells it; empty for None. Keywords are given by place.
+std::string literal_text(const Item& item) {
+  if (item.kind == Item::Kind::none) return {};
+  if (item.kind == Item::Kind::boolean) return item.number != 0 ? "True" : "False";
+  if (item.kind == Item::Kind::number) {
+    const bool is_integer = std::nearbyint(item.number) == item.number;
+    return is_integer ? fmt::format("{}", static_cast<std::int64_t>(item.number)) : fmt::format("{}", item.number);
+  }
+  if (item.kind != Item::Kind::list) return item.text;
+  std::vector<std::string> inner;
+  for (const Item& i : item.items) inner.push_back(literal_text(i));
+  return fmt::format("[{}]", fmt::join(inner, ", "));
+}
+
+std::string arguments_of(const FxLine& line) {
+  std::vector<std::string> all;
+  for (const Item& item : line.args) all.push_back(literal_text(item));
+  for (const auto& [key, item] : line.kwargs) all.push_back(literal_text(item));
+  std::erase(all, "");
+  // Half precision has no range to reduce, whatever the call says.
+  if (std::ranges::find(all, "torch.float16") != all.end()) all.pop_back();
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
 }  // namespace
 
 std::string FxLine::short_target() const {
@@ -170,7 +213,8 @@ std::string structure_of(const std::vector<FxLine>& lines) {
     }
     std::erase_if(nodes, [&](const std::string& n) { return sizes.contains(n); });
     out += fmt::format("{} | {} | {} | ({})\n", line.op, line.name,
-                       line.op == "call_function" ? line.short_target() : line.target, fmt::join(nodes, ", "));
+                       line.op == "call_function" ? line.short_target() : line.target,
+                       is_whole(line) ? arguments_of(line) : fmt::format("{}", fmt::join(nodes, ", ")));
   }
   return out;
 }

@@ -274,6 +274,77 @@ TEST_CASE("a custom class without its forms is an error that names the module, b
   CHECK(status.message().find("module \"part\": the quantized form \"fx_test.quantized\"") != std::string::npos);
 }
 
+// A region that doubles its input; in its quantized form on codes, with the scale of its result in its settings.
+RegionClass doubling(const char* name, bool of_codes) {
+  RegionClass region;
+  region.name = name;
+  region.infer = [](const InferContext& c) -> Result<std::vector<Type>> { return std::vector<Type>{c.input(0)}; };
+  region.reference = [](const EvalContext& c) -> Status {
+    const auto* x = reinterpret_cast<const float*>(c.inputs[0].data);
+    auto* y = reinterpret_cast<float*>(c.outputs[0].data);
+    for (std::int64_t i = 0; i < c.inputs[0].element_count(); ++i) y[i] = 2 * x[i];
+    return {};
+  };
+  if (!of_codes) return region;
+  region.infer = [](const InferContext& c) -> Result<std::vector<Type>> {
+    Type t = c.input(0);
+    t.dtype = DType::u8;
+    t.quantization = Quantization{};
+    AOQ_ASSIGN(const Json scale, parse_json(c.attributes.string("settings")));
+    t.quantization->is_immediate = true;
+    t.quantization->scale = scale[0].get<float>();
+    t.quantization->zero_point = scale[1].get<std::int32_t>();
+    return std::vector<Type>{t};
+  };
+  region.reference = [](const EvalContext& c) -> Status {
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(c.inputs[0].data), c.inputs[0].element_count(),
+                reinterpret_cast<std::uint8_t*>(c.outputs[0].data));
+    return {};
+  };
+  return region;
+}
+
+TEST_CASE("a static custom module takes the codes that the graph is given") {
+  struct Model : nn::Module {
+    nn::RegionModule part{at("part"), "Part", "fx_test.double"};
+    nn::Proxy forward(const nn::Proxy& x) override { return part(x); }
+  } m;
+  REQUIRE(register_region(doubling("fx_test.double", false)).ok());
+  REQUIRE(register_region(doubling("fx_test.observed_double", false)).ok());
+  REQUIRE(register_region(doubling("fx_test.quantized_double", true)).ok());
+  REQUIRE(fx::register_observed_form({"fx_test.observed_double",
+                                      [](const fx::RegionState& s, const QConfig&) -> Result<fx::ObservedForm::Made> {
+                                        return fx::ObservedForm::Made{s, {}};
+                                      }})
+              .ok());
+  // Twice the scale of what comes in, the same codes.
+  REQUIRE(fx::register_quantized_form(
+              {"fx_test.quantized_double",
+               [](const fx::RegionState&, const fx::QuantizedForm::Learnt& learnt) -> Result<fx::RegionState> {
+                 return fx::RegionState{
+                     fmt::format("[{}, {}]", 2 * learnt.input->scale[0], learnt.input->zero_point[0]), {}};
+               }})
+              .ok());
+  Graph graph = nn::symbolic_trace(m, {"x", floats({2, 4})}).value();
+  Waves data({2, 4});
+  QuantizeOptions options;
+  options.data = &data;
+  const Status done = quantize(graph,
+                               parse_recipe(R"({"backend": "x86", "custom_modules": [{"mode": "static",
+      "float": "fx_test.double", "observed": "fx_test.observed_double", "quantized": "fx_test.quantized_double"}],
+      "quantized_inputs": [{"index": 0, "scale": "0x1p-2", "zero_point": 3}]})")
+                                   .value(),
+                               options);
+  REQUIRE_MESSAGE(done.ok(), done.message());
+  Tensor codes = Tensor::make(DType::u8, {2, 4}).value();
+  std::uint8_t next = 0;
+  for (std::uint8_t& c : codes.mutable_as<std::uint8_t>()) c = next++;
+  ReferenceExecutor executor;
+  const std::vector<Tensor> batch{codes};
+  const Tensor y = executor.prepare(graph).value()->run(batch).value()[0];
+  for (std::size_t i = 0; i < 8; ++i) CHECK(y.as<float>()[i] == 0.5f * (static_cast<float>(i) - 3));
+}
+
 TEST_CASE("quantize_dynamic takes types or names and refuses what is not there") {
   Mlp m;
   Graph graph = traced(m);
