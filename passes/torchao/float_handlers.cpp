@@ -27,12 +27,18 @@ std::optional<float> bound(const Config& config, const char* name) {
 Result<Quantized> float8_both(const Config& config, const LinearSite& site, InputObserver*) {
   AOQ_ASSIGN(const DType dtype, float8_field(config, "weight_dtype"));
   AOQ_ASSIGN(const Granularity g, granularity_field(config, "granularity"));
-  const bool fits = g.kind == Granularity::Kind::tensor || g == Granularity{Granularity::Kind::row, -1};
-  if (!fits) return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor or PerRow", to_string(g));
+  const bool is_block = g.kind == Granularity::Kind::block;
+  const bool fits = is_block || g.kind == Granularity::Kind::tensor || g == Granularity{Granularity::Kind::row, -1};
+  if (!fits) {
+    return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor, PerRow or PerBlock(n, k)",
+                 to_string(g));
+  }
   AOQ_ASSIGN(QuantizedWeight weight, float8_weight(site.weight, dtype, g));
   ActivationQuantization activation;
   AOQ_ASSIGN(activation.dtype, float8_field(config, "activation_dtype"));
   if (g.kind == Granularity::Kind::tensor) activation.granularity = g;
+  // Blocks of the weight meet stretches of a row of the input that are as wide.
+  if (is_block) activation.granularity = {Granularity::Kind::group, g.columns};
   activation.amax_min = bound(config, "activation_value_lb");
   activation.amax_max = bound(config, "activation_value_ub");
   if (config.fields.has("act_quant_scale")) {
@@ -97,7 +103,8 @@ void add_float_handlers(std::vector<Handler>& handlers) {
               "inputs and weights of 8-bit floats; the inputs' scale is chosen in every run, or given",
               {weight,
                {"activation_dtype", AttributeKind::dtype, "f8_e4m3fn", "a float of 8 bits"},
-               {"granularity", AttributeKind::string, "PerTensor", "of both: PerTensor or PerRow"},
+               {"granularity", AttributeKind::string, "PerTensor",
+                "of both: PerTensor, PerRow, or PerBlock(n, k) with 1 x k of the inputs"},
                {"activation_value_lb", AttributeKind::real, "absent", "the least magnitude that a scale is for"},
                {"activation_value_ub", AttributeKind::real, "absent", "the largest magnitude that a scale is for"},
                {"act_quant_scale", AttributeKind::real, "absent", "the inputs' scale, for a static one"}},

@@ -301,8 +301,13 @@ class LayerRewrite {
 
   Result<Value*> through_float8(const ActivationQuantization& activation, Value* x) {
     Attributes attributes{{"dtype", activation.dtype}};
-    const bool is_token = activation.granularity.kind != Granularity::Kind::tensor;
-    if (is_token) attributes.set("granularity", std::string("token"));
+    const Granularity& g = activation.granularity;
+    if (g.kind == Granularity::Kind::group) {
+      attributes.set("granularity", std::string("group"));
+      attributes.set("group", g.value);
+    } else if (g.kind != Granularity::Kind::tensor) {
+      attributes.set("granularity", std::string("token"));
+    }
     if (activation.amax_min) attributes.set("amax_min", static_cast<double>(*activation.amax_min));
     if (activation.amax_max) attributes.set("amax_max", static_cast<double>(*activation.amax_max));
     std::vector<Value*> inputs{x};
