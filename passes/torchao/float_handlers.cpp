@@ -77,6 +77,7 @@ Result<Quantized> codebook(const Config& config, const LinearSite& site, InputOb
   CodebookForm form;
   form.code_dtype = config.fields.dtype("dtype");
   form.block_size = std::get<std::vector<std::int64_t>>(*config.fields.find("block_size"));
+  if (form.block_size.empty()) form.block_size = {1, 1};
   form.scale_block_size = config.fields.integer("scale_block_size");
   if (form.scale_block_size == 0) form.scale_block_size = site.weight.shape[1];
   AOQ_ASSIGN(QuantizedWeight weight, codebook_weight(site.weight, form));
@@ -116,11 +117,12 @@ void add_float_handlers(std::vector<Handler>& handlers) {
                {"scaling_mode", AttributeKind::string, "floor", "floor, even, ceil or rceil"}},
               mx));
   handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16", {}, nvfp4));
-  handlers.push_back(handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
-                             {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},
-                              {"block_size", AttributeKind::integers, "[1, 1]", "outputs and inputs of an entry"},
-                              {"scale_block_size", AttributeKind::integer, "0", "inputs that share a scale; 0: all"}},
-                             codebook));
+  handlers.push_back(
+      handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
+              {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},
+               {"block_size", AttributeKind::integers, "[]", "outputs and inputs of an entry; none: 1 and 1"},
+               {"scale_block_size", AttributeKind::integer, "0", "inputs that share a scale; 0: all"}},
+              codebook));
 }
 
 }  // namespace aoq::torchao
