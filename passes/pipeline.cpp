@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ir/nn/tracer.h"
 #include "passes/fx/workflow.h"
 #include "passes/quantize/check_recipe.h"
 #include "passes/torchao/quantize_model.h"
@@ -79,6 +80,7 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
   if (has_configs && graph.stage == Stage::traced) AOQ_TRY(quantize_layers(graph, context));
   if (options.mode != QuantMode::none) AOQ_TRY(quantize(graph, context, options));
   if (options.last != Stage::lowered) return {};
+  graph.metadata.erase(nn::kModuleClasses);
   // Where stubs are, nothing fuses across them; what is fused now is one op.
   const std::array<std::string, 2> fuse{"fuse-activation", "dce"};
   if (options.mode != QuantMode::none) AOQ_TRY(run_named(graph, fuse, context, options));

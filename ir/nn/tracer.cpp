@@ -55,7 +55,11 @@ Tracer::Unit::~Unit() {
 Tracer::Entered::Entered(Tracer* tracer, const Module& module) : tracer_(tracer) {
   if (tracer == nullptr) return;
   const std::string path = tracer->relative(module);
-  if (tracer->is_leaf(module, path)) unit_.emplace(tracer, module);
+  if (tracer->is_leaf(module, path)) {
+    unit_.emplace(tracer, module);
+  } else {
+    tracer->note_class(path, module.type_name());
+  }
   tracer->frames_.push_back({path, module.type_name()});
 }
 
@@ -73,6 +77,14 @@ std::string Tracer::relative(const Module& module) const {
 
 bool Tracer::is_leaf(const Module& module, const std::string& path) const {
   return module.is_leaf() || contains(options_.leaf_names, path) || contains(options_.leaf_classes, module.type_name());
+}
+
+void Tracer::note_class(const std::string& path, const char* type) {
+  if (path.empty()) return;
+  std::string& all = graph_.metadata[kModuleClasses];
+  const std::string line = fmt::format("{} {}\n", path, type);
+  const std::size_t found = all.find(line);
+  if (found == std::string::npos || (found > 0 && all[found - 1] != '\n')) all += line;
 }
 
 Scope Tracer::current_scope() const {

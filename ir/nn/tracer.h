@@ -29,7 +29,7 @@ struct TraceOptions {
   std::vector<std::string> leaf_names;
   std::vector<std::string> leaf_classes;
   std::map<std::string, SymbolRange> symbols;  // of the dimensions in the input types
-  // Attributes of the model that go along in the graph's metadata.
+  // Attributes of the model that go along in the graph's metadata: text, or JSON for lists and numbers.
   std::map<std::string, std::string> attributes;
 };
 
@@ -39,6 +39,9 @@ Result<Graph> symbolic_trace(Module& module, const TraceInput& input, const Trac
 using TraceBody = std::function<Proxies(std::span<const Proxy> inputs)>;
 Result<Graph> symbolic_trace(Module& root, const std::vector<TraceInput>& inputs, const TraceBody& forward,
                              const TraceOptions& options = {});
+
+// Where a traced graph's metadata has the classes of modules that are no units: "path class", one a line.
+inline constexpr const char* kModuleClasses = "module_classes";
 
 // What modules and functions emit nodes through. A trace owns one; nothing else makes one.
 class Tracer {
@@ -93,6 +96,7 @@ class Tracer {
   };
   std::string relative(const Module& module) const;
   bool is_leaf(const Module& module, const std::string& path) const;
+  void note_class(const std::string& path, const char* type);
   Scope current_scope() const;
   std::string where() const;
 

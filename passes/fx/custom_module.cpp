@@ -227,6 +227,23 @@ class CustomConversion {
  private:
   Result<QParams> qparams(const Node& o) const { return qparams_of_(o.attributes().string("observer")); }
 
+  // How a dequantize reads codes: by their type, or by what a recipe said of the graph's input.
+  static std::optional<QParams> static_qparams(const Node& dq) {
+    QParams q;
+    q.dtype = dq.input(0)->type().dtype;
+    const std::optional<Quantization>& type = dq.input(0)->type().quantization;
+    if (type) {
+      q.scale = {type->scale};
+      q.zero_point = {type->zero_point};
+    } else if (dq.inputs().size() == 1 && dq.attributes().has("scale")) {
+      q.scale = {static_cast<float>(dq.attributes().real("scale"))};
+      q.zero_point = {dq.attributes().integer("zero_point")};
+    } else {
+      return std::nullopt;
+    }
+    return q;
+  }
+
   // Every data input as codes: the quantize in front, without its dequantize.
   Result<QParams> codes_in(std::vector<Value*>& inputs) {
     QParams first;
@@ -234,13 +251,9 @@ class CustomConversion {
       Node* dq = v->def();
       if (!dq->is(Op::dequantize)) return error(Code::invalid_argument, "an input is float, expected codes");
       Node* q = dq->input(0)->def();
-      const std::optional<Quantization>& type = dq->input(0)->type().quantization;
-      if (!type) return error(Code::invalid_argument, "an input has no static scale, found {}", describe(*q));
-      if (first.scale.empty()) {
-        first.scale = {type->scale};
-        first.zero_point = {type->zero_point};
-        first.dtype = dq->input(0)->type().dtype;
-      }
+      const std::optional<QParams> read = static_qparams(*dq);
+      if (!read) return error(Code::invalid_argument, "an input has no static scale, found {}", describe(*q));
+      if (first.scale.empty()) first = *read;
       v = dq->input(0);
     }
     return first;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "passes/fx/match_units.h"
+#include "passes/fx/standalone.h"
 #include "passes/fx/workflow.h"
 #include "passes/rewrite/common.h"
 
@@ -58,6 +59,10 @@ void fuse(const Units& units, const std::vector<int>& chain) {
 
 Status fuse_fx(Graph& graph, const Recipe& recipe) {
   AOQ_ASSIGN(const BackendConfig config, backend_of(recipe));
+  AOQ_ASSIGN(std::vector<StandaloneModule> standalone, take_out_standalone(graph, recipe));
+  for (StandaloneModule& module : standalone) {
+    AOQ_TRY(fuse_fx(module.graph, *module.recipe).with_context(fmt::format("standalone module \"{}\"", module.path)));
+  }
   {
     const Units units(graph);
     const std::vector<const BackendPattern*> patterns = by_length(config, Fused::only);
@@ -75,10 +80,12 @@ Status fuse_fx(Graph& graph, const Recipe& recipe) {
       }
     }
   }
-  if (recipe.qat) return {};
-  const std::vector<std::string> fold{"fold-batch-norm", "dce"};
-  PassContext context;
-  return run_passes(graph, fold, context).status();
+  if (!recipe.qat) {
+    const std::vector<std::string> fold{"fold-batch-norm", "dce"};
+    PassContext context;
+    AOQ_TRY(run_passes(graph, fold, context).status());
+  }
+  return put_back_standalone(graph, standalone);
 }
 
 }  // namespace aoq::fx

@@ -17,9 +17,14 @@
 #include <fmt/format.h>
 
 #include "ir/error_id.h"
+#include "ir/nearest_name.h"
+#include "ir/nn/tracer.h"
 #include "passes/fx/custom_module.h"
+#include "passes/fx/leaves.h"
 #include "passes/fx/match_units.h"
+#include "passes/fx/standalone.h"
 #include "passes/fx/workflow.h"
+#include "passes/quantize/check_recipe.h"
 #include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
@@ -55,8 +60,16 @@ bool is_activation(const Node& n, std::size_t operand) {
 
 class FxPreparation {
  public:
-  FxPreparation(Graph& graph, const Recipe& recipe, BackendConfig config)
-      : graph_(graph), recipe_(recipe), config_(std::move(config)), units_(graph) {}
+  struct Options {
+    BackendConfig config;
+    const std::vector<StandaloneModule>& standalone;
+  };
+  FxPreparation(Graph& graph, const Recipe& recipe, Options options)
+      : graph_(graph),
+        recipe_(recipe),
+        config_(std::move(options.config)),
+        standalone_(options.standalone),
+        units_(graph) {}
 
   Status run() {
     AOQ_TRY(find_qconfigs());
@@ -74,14 +87,13 @@ class FxPreparation {
   // ---- what the recipe wants
 
   Status find_qconfigs() {
-    AOQ_TRY(read_standalone());
     const std::vector<bool> between = between_stubs();
     std::map<std::pair<std::string, std::string>, std::int64_t> counts;
     for (std::size_t i = 0; i < units_.all().size(); ++i) {
       const Unit& u = units_.all()[i];
       QConfigMatch found;
       if (u.is_call()) {
-        found = match_standalone(u);
+        found = match_qconfig(recipe_, *u.main());
         const OrderRule* rule = order_rule(u, counts);
         if (rule != nullptr) {
           found = {rule->qconfig ? &*rule->qconfig : nullptr,
@@ -95,34 +107,6 @@ class FxPreparation {
       qconfigs_.push_back(found);
     }
     return {};
-  }
-
-  Status read_standalone() {
-    for (const auto& [name, text] : recipe_.custom.standalone_module_name) {
-      AOQ_ASSIGN(Recipe inner, parse_recipe(text));
-      standalone_.emplace_back(name, std::make_unique<Recipe>(std::move(inner)));
-      const bool exists = std::any_of(units_.all().begin(), units_.all().end(), [&](const Unit& u) {
-        return u.is_call() && is_below(u.scope().path, standalone_.back().first);
-      });
-      if (!exists)
-        return error(ErrorId::recipe_invalid, "standalone_module_name: the model has no module \"{}\"", name);
-    }
-    return {};
-  }
-
-  static bool is_below(const std::string& path, const std::string& module) {
-    return path == module || (path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.');
-  }
-
-  // By the recipe of the standalone module that a unit lies in, where paths begin at that module.
-  QConfigMatch match_standalone(const Unit& u) const {
-    for (const auto& [name, inner] : standalone_) {
-      if (!is_below(u.scope().path, name)) continue;
-      const std::string& path = u.scope().path;
-      return match_qconfig(*inner, *u.main(),
-                           path.size() == name.size() ? std::string() : path.substr(name.size() + 1));
-    }
-    return match_qconfig(recipe_, *u.main());
   }
 
   // In a model with stubs made by hand only what lies between them is quantized. Empty where there are none.
@@ -169,7 +153,8 @@ class FxPreparation {
     reasons_.resize(units_.all().size());
     const std::vector<const BackendPattern*> patterns = by_length(config_, Fused::not_at_all);
     for (int last = static_cast<int>(units_.all().size()) - 1; last >= 0; --last) {
-      if (match_of_[static_cast<std::size_t>(last)] >= 0 || !unit(last).is_call()) continue;
+      const bool is_taken = match_of_[static_cast<std::size_t>(last)] >= 0;
+      if (is_taken || !unit(last).is_call() || standalone(unit(last)) != nullptr) continue;
       if (const CustomModule* custom = custom_of(unit(last))) {
         AOQ_TRY(match_custom(last, *custom));
         continue;
@@ -278,6 +263,7 @@ class FxPreparation {
   // ---- observers
 
   Status visit(int i) {
+    if (const StandaloneModule* module = standalone(unit(i))) return visit_standalone(i, *module);
     const int index = match_of_[static_cast<std::size_t>(i)];
     if (index < 0) return {};
     const Match& m = matches_[static_cast<std::size_t>(index)];
@@ -292,6 +278,36 @@ class FxPreparation {
     AOQ_ASSIGN(Node * o, observe(unit(i).results[0], m.qconfig->activation));
     repoint(unit(i).results[0], o);
     return m.is_shared ? share(i, o) : Status();
+  }
+
+  const StandaloneModule* standalone(const Unit& u) const { return standalone_of(standalone_, *u.main()); }
+
+  // What a standalone module takes as codes is observed in front of it, by the qconfig that it has here. Its results
+  // are observed inside.
+  Status visit_standalone(int i, const StandaloneModule& module) {
+    const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(i)].qconfig;
+    Node* n = unit(i).main();
+    for (std::size_t k = 0; k < n->inputs().size(); ++k) {
+      if (!module.takes_codes(k)) continue;
+      const Match as_codes{.first = i, .last = i, .qconfig = qconfig};
+      if (qconfig != nullptr && is_float(n->input(k))) AOQ_TRY(observe_operand(n, k, as_codes));
+      const Value* v = n->input(k);
+      if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v) || counts_as_codes(v)) continue;
+      return error(ErrorId::recipe_invalid,
+                   "standalone module \"{}\" takes input {} as codes, but around it that is float: {}", module.path, k,
+                   qconfigs_[static_cast<std::size_t>(i)].because);
+    }
+    return {};
+  }
+
+  // The result of a standalone module with a static qconfig, or what shares its observer: nobody observes it again, as
+  // in PyTorch.
+  bool counts_as_codes(const Value* v) const {
+    if (unobserved_.contains(v)) return true;
+    const int maker = units_.of(v);
+    if (maker < 0 || standalone(unit(maker)) == nullptr) return false;
+    const QConfig* qconfig = qconfigs_[static_cast<std::size_t>(maker)].qconfig;
+    return qconfig != nullptr && is_integer(qconfig->activation.dtype) && !is_dynamic_qconfig(*qconfig);
   }
 
   Status visit_recurrent(int i, const Match& m) {
@@ -348,6 +364,7 @@ class FxPreparation {
   Status observe_operand(Node* n, std::size_t k, const Match& m) {
     Value* v = n->input(k);
     if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v)) return {};
+    if (counts_as_codes(v) && !m.is_dynamic) return {};
     ObserverSpec spec = m.qconfig->activation;
     if (spec.kind == "reuse_input") return {};
     // On these engines u8 x s8 sums need the smaller range (C.6).
@@ -431,6 +448,7 @@ class FxPreparation {
       if (first == nullptr) break;
     }
     if (first == nullptr) {
+      unobserved_.insert(result->input(0));
       graph_.replace_uses(result->output(), result->input(0));
       graph_.erase(result);
       return {};
@@ -458,7 +476,7 @@ class FxPreparation {
                      output->inputs().size());
       }
       Value* v = output->input(k);
-      if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v)) continue;
+      if (v->def()->is(Op::observe) || quantized_input(v) || has_own_scale(v) || counts_as_codes(v)) continue;
       const int maker = units_.of(v);
       const QConfig* qconfig = maker >= 0 ? qconfigs_[static_cast<std::size_t>(maker)].qconfig : nullptr;
       if (qconfig == nullptr && recipe_.global) qconfig = &*recipe_.global;
@@ -524,53 +542,16 @@ class FxPreparation {
   Graph& graph_;
   const Recipe& recipe_;
   const BackendConfig config_;
+  const std::vector<StandaloneModule>& standalone_;
   const Units units_;
-  std::vector<std::pair<std::string, std::unique_ptr<Recipe>>> standalone_;
   std::vector<QConfigMatch> qconfigs_;
   std::vector<int> match_of_;
   std::vector<std::string> reasons_;
   std::vector<Match> matches_;
   std::map<std::pair<const Value*, std::string>, Value*> observed_;
+  std::set<const Value*> unobserved_;  // whose shared observer does not exist
   int next_ = 0;
 };
-
-}  // namespace
-
-namespace {
-
-// Modules that the recipe calls non-traceable become one unit each, of an unknown kind: left in float, stubs around.
-Status mark_leaves(Graph& graph, const CustomConfig& custom) {
-  std::vector<std::pair<std::string, std::string>> leaves;  // path, type
-  for (const std::string& name : custom.non_traceable_module_name) leaves.emplace_back(name, "NonTraceable");
-  for (const std::string& type : custom.non_traceable_module_class) {
-    const std::size_t before = leaves.size();
-    for (const Node* n : graph.nodes()) {
-      if (n->scope.type == type && !n->scope.path.empty()) leaves.emplace_back(n->scope.path, type);
-    }
-    if (leaves.size() == before) {
-      return error(ErrorId::recipe_invalid, "non_traceable_module_class: the model has no module of class \"{}\"",
-                   type);
-    }
-  }
-  for (const auto& [path, type] : leaves) {
-    std::string name = path;
-    std::replace(name.begin(), name.end(), '.', '_');
-    bool found = false;
-    for (Node* n : graph.nodes()) {
-      const bool is_below = n->scope.path == path || n->scope.path.starts_with(path + ".");
-      if (!is_below) continue;
-      found = true;
-      // A module given by name keeps its own type.
-      const bool keeps = type == "NonTraceable" && n->scope.path == path && n->scope.callee != "getattr";
-      n->scope = {path, keeps ? n->scope.type : type, "leaf"};
-      if (!n->is(Op::constant)) n->origins.insert(n->origins.begin(), name);
-    }
-    if (!found) {
-      return error(ErrorId::recipe_invalid, "non_traceable_module_name: the model has no module \"{}\"", path);
-    }
-  }
-  return {};
-}
 
 }  // namespace
 
@@ -580,16 +561,45 @@ Result<BackendConfig> backend_of(const Recipe& recipe) {
   return backend_config_from_json(json);
 }
 
+namespace {
+
+// The graph's metadata goes along whole; what the recipe counts on must be in it.
+Status check_attributes(const Graph& graph, const Recipe& recipe) {
+  std::vector<std::string> known;
+  for (const auto& [key, value] : graph.metadata) known.push_back(key);
+  for (const std::string& key : recipe.custom.preserved_attributes) {
+    if (graph.metadata.contains(key)) continue;
+    return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"{}", key,
+                 did_you_mean(key, known));
+  }
+  return {};
+}
+
+Status prepare_standalone(StandaloneModule& module) {
+  const std::size_t inputs = module.graph.input_nodes().size();
+  for (const CustomConfig::QuantizedInput& q : module.recipe->custom.quantized_inputs) {
+    if (q.index >= 0 && static_cast<std::size_t>(q.index) < inputs) continue;
+    return error(ErrorId::recipe_invalid, "standalone module \"{}\": quantized_inputs: {} is no input; it has {}",
+                 module.path, q.index, inputs);
+  }
+  Status status = check_names(module.graph, *module.recipe, nullptr);
+  if (status.ok()) status = prepare_fx(module.graph, *module.recipe);
+  return std::move(status).with_context(fmt::format("standalone module \"{}\"", module.path));
+}
+
+}  // namespace
+
 Status prepare_fx(Graph& graph, const Recipe& recipe) {
   AOQ_ASSIGN(BackendConfig config, backend_of(recipe));
-  for (const std::string& key : recipe.custom.preserved_attributes) {
-    if (!graph.metadata.contains(key)) {
-      return error(ErrorId::recipe_invalid, "preserved_attributes: the graph has no attribute \"{}\"", key);
-    }
-  }
+  AOQ_TRY(check_attributes(graph, recipe));
+  AOQ_ASSIGN(std::vector<StandaloneModule> standalone, take_out_standalone(graph, recipe));
+  for (StandaloneModule& module : standalone) AOQ_TRY(prepare_standalone(module));
   AOQ_TRY(mark_leaves(graph, recipe.custom));
   AOQ_TRY(observe_custom_modules(graph, recipe));
-  return FxPreparation(graph, recipe, std::move(config)).run();
+  AOQ_TRY(FxPreparation(graph, recipe, {std::move(config), standalone}).run());
+  AOQ_TRY(put_back_standalone(graph, standalone));
+  graph.metadata.erase(nn::kModuleClasses);
+  return {};
 }
 
 }  // namespace aoq::fx

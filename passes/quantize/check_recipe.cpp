@@ -9,6 +9,7 @@
 
 #include "ir/error_id.h"
 #include "ir/nearest_name.h"
+#include "passes/fx/standalone.h"
 #include "passes/quantize/static_recurrent.h"
 #include "passes/quantize/weights.h"
 #include "passes/rewrite/common.h"
@@ -201,6 +202,20 @@ Status check_module_names(const Names& names, const Recipe& recipe) {
   return {};
 }
 
+Status check_standalone_names(const Graph& graph, const Names& names, const Recipe& recipe) {
+  for (const auto& [name, inner] : recipe.custom.standalone_module_name) {
+    if (!name.empty() && names.modules.contains(name)) continue;
+    return error(ErrorId::recipe_unmatched, "standalone_module_name: the model has no module \"{}\"{}", name,
+                 suggestion(name, {&names.modules}));
+  }
+  for (const auto& [type, inner] : recipe.custom.standalone_module_class) {
+    if (!fx::modules_of_class(graph, type).empty()) continue;
+    return error(ErrorId::recipe_unmatched, "standalone_module_class: the model has no module of class \"{}\"{}", type,
+                 suggestion(type, {&names.types}));
+  }
+  return {};
+}
+
 void warn_of_patterns(const Names& names, const Recipe& recipe, std::vector<std::string>* warnings) {
   for (const auto& [pattern, config] : recipe.module_name_regex) {
     const std::regex compiled(pattern);  // parse_recipe has tried it
@@ -274,6 +289,7 @@ Status check_recipe(const Recipe& recipe) {
 Status check_names(const Graph& graph, const Recipe& recipe, std::vector<std::string>* warnings) {
   const Names names(graph);
   AOQ_TRY(check_module_names(names, recipe));
+  AOQ_TRY(check_standalone_names(graph, names, recipe));
   AOQ_TRY(check_keep_float_names(names, recipe, warnings));
   warn_of_patterns(names, recipe, warnings);
   warn_of_orders(names, recipe, warnings);

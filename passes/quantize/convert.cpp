@@ -209,14 +209,18 @@ bool is_weight_observer(const Node& observe) {
   });
 }
 
-// Inputs that come as codes get a dequantize, results that leave as codes lose theirs.
-Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
+// Inputs that come as codes get a dequantize: before anything else, as custom modules take the codes from there.
+Status convert_inputs(Graph& graph, const CustomConfig& custom) {
   const std::vector<Node*> inputs = graph.input_nodes();
   for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
     const auto at = static_cast<std::size_t>(q.index);
     if (q.index < 0 || at >= inputs.size()) {
       return error(ErrorId::recipe_invalid, "quantized_inputs: {} is no input; the graph has {}", q.index,
                    inputs.size());
+    }
+    if (!(q.scale > 0)) {
+      return error(ErrorId::recipe_invalid,
+                   "quantized_inputs: input {} has no scale; only a standalone module's is known", q.index);
     }
     Value* x = inputs[at]->output();
     inputs[at]->set_attribute("dtype", DType::u8);
@@ -228,18 +232,23 @@ Status convert_boundaries(Graph& graph, const CustomConfig& custom) {
         fmt::format("{} {}", hex_float(q.scale), q.zero_point);
     graph.replace_uses_except(x, dq->output(), dq);
   }
+  return {};
+}
+
+// Results that leave as codes lose their dequantize.
+Status convert_outputs(Graph& graph, const CustomConfig& custom) {
   Node* output = graph.output_node();
   for (std::int64_t index : custom.quantized_outputs) {
     const auto k = static_cast<std::size_t>(index);
     if (index < 0 || k >= output->inputs().size() || !output->input(k)->def()->is(Op::dequantize)) {
       return error(ErrorId::recipe_invalid, "quantized_outputs: result {} is not made of codes", index);
     }
-    Value* codes = output->input(k)->def()->input(0);
+    Node* dq = output->input(k)->def();
+    Value* codes = dq->input(0);
     if (const std::optional<Quantization>& q = codes->type().quantization; q && q->is_immediate) {
       graph.metadata["quantized_output." + std::to_string(index)] =
           fmt::format("{} {}", hex_float(static_cast<double>(q->scale)), q->zero_point);
     }
-    Node* dq = output->input(k)->def();
     graph.set_input(output, k, codes);
     if (dq->output()->uses().empty()) graph.erase(dq);
   }
@@ -311,6 +320,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
     AOQ_ASSIGN(const Observer* observer, observer_of(*context.ranges, name));
     return observer->qparams();
   };
+  AOQ_TRY(convert_inputs(graph, context.recipe->custom));
   for (Node* n = graph.first(); n != nullptr;) {
     if (fx::is_observed_custom_module(*context.recipe, *n)) {
       AOQ_ASSIGN(n, fx::quantize_custom_module(graph, n, *context.recipe, qparams_of));
@@ -327,7 +337,7 @@ Result<bool> run(Graph& graph, PassContext& context) {
     }
     n = next;
   }
-  AOQ_TRY(convert_boundaries(graph, context.recipe->custom));
+  AOQ_TRY(convert_outputs(graph, context.recipe->custom));
   if (context.recipe->backend == "qnnpack") AOQ_TRY(fx::round_biases(graph));
   graph.stage = Stage::quantized;
   return true;

@@ -15,7 +15,7 @@ namespace aoq {
 bool CustomConfig::is_empty() const {
   return non_traceable_module_name.empty() && non_traceable_module_class.empty() && custom_modules.empty() &&
          quantized_inputs.empty() && quantized_outputs.empty() && preserved_attributes.empty() &&
-         standalone_module_name.empty();
+         standalone_module_name.empty() && standalone_module_class.empty();
 }
 
 namespace {
@@ -219,7 +219,8 @@ Status check_keys(const Json& json) {
                                          "quantized_inputs",
                                          "quantized_outputs",
                                          "preserved_attributes",
-                                         "standalone_module_name"};
+                                         "standalone_module_name",
+                                         "standalone_module_class"};
   for (const auto& [key, value] : json.items()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return error(ErrorId::recipe_invalid, "recipe: unknown key \"{}\"; known: {}", key, fmt::join(kKnown, ", "));
@@ -283,6 +284,13 @@ std::string_view mode_name(QuantMode mode) {
   return "none";
 }
 
+void add_standalone(Json& json, const char* key, const std::vector<std::pair<std::string, std::string>>& modules) {
+  for (const auto& [name, recipe] : modules) {
+    Result<Json> inner = recipe.empty() ? Result<Json>(Json()) : parse_json(recipe);
+    if (inner.ok()) json[key].push_back(Json::array({name, std::move(*inner)}));
+  }
+}
+
 Json custom_to_json(const CustomConfig& custom) {
   Json json = Json::object();
   if (!custom.non_traceable_module_name.empty()) json["non_traceable_module_name"] = custom.non_traceable_module_name;
@@ -297,14 +305,13 @@ Json custom_to_json(const CustomConfig& custom) {
   }
   for (const CustomConfig::QuantizedInput& q : custom.quantized_inputs) {
     json["quantized_inputs"].push_back(
-        Json{{"index", q.index}, {"scale", hex_float(q.scale)}, {"zero_point", q.zero_point}});
+        q.scale == 0 ? Json(q.index)
+                     : Json{{"index", q.index}, {"scale", hex_float(q.scale)}, {"zero_point", q.zero_point}});
   }
   if (!custom.quantized_outputs.empty()) json["quantized_outputs"] = custom.quantized_outputs;
   if (!custom.preserved_attributes.empty()) json["preserved_attributes"] = custom.preserved_attributes;
-  for (const auto& [name, recipe] : custom.standalone_module_name) {
-    Result<Json> inner = parse_json(recipe);
-    if (inner.ok()) json["standalone_module_name"].push_back(Json::array({name, std::move(*inner)}));
-  }
+  add_standalone(json, "standalone_module_name", custom.standalone_module_name);
+  add_standalone(json, "standalone_module_class", custom.standalone_module_class);
   return json;
 }
 
@@ -341,25 +348,31 @@ Status read_custom_modules(const Json& json, CustomConfig& custom) {
   return {};
 }
 
+// An object with the scale, or an index alone where the scale is known elsewhere.
+Result<CustomConfig::QuantizedInput> read_quantized_input(const Json& entry) {
+  CustomConfig::QuantizedInput q;
+  if (entry.is_number_integer()) {
+    q.index = entry.get<std::int64_t>();
+    return q;
+  }
+  if (!entry.is_object()) {
+    return error(ErrorId::recipe_invalid, "recipe: an entry of quantized_inputs is no object and no index");
+  }
+  AOQ_ASSIGN(q.index, json_integer(entry, "index"));
+  AOQ_ASSIGN(const std::string scale, json_string(entry, "scale"));
+  AOQ_ASSIGN(q.scale, parse_hex_float(scale));
+  AOQ_ASSIGN(q.zero_point, json_integer(entry, "zero_point"));
+  if (q.scale > 0 && q.zero_point >= 0 && q.zero_point <= 255) return q;
+  return error(ErrorId::recipe_invalid,
+               "recipe: quantized input {} has scale {} and zero point {}, expected a positive number and 0 to 255",
+               q.index, q.scale, q.zero_point);
+}
+
 Status read_quantized_boundaries(const Json& json, CustomConfig& custom) {
   AOQ_ASSIGN(const Json* inputs, list_of(json, "quantized_inputs"));
-  if (inputs != nullptr) {
-    for (const Json& entry : *inputs) {
-      if (!entry.is_object())
-        return error(ErrorId::recipe_invalid, "recipe: an entry of quantized_inputs is no object");
-      CustomConfig::QuantizedInput q;
-      AOQ_ASSIGN(q.index, json_integer(entry, "index"));
-      AOQ_ASSIGN(const std::string scale, json_string(entry, "scale"));
-      AOQ_ASSIGN(q.scale, parse_hex_float(scale));
-      AOQ_ASSIGN(q.zero_point, json_integer(entry, "zero_point"));
-      if (!(q.scale > 0) || q.zero_point < 0 || q.zero_point > 255) {
-        return error(
-            ErrorId::recipe_invalid,
-            "recipe: quantized input {} has scale {} and zero point {}, expected a positive number and 0 to 255",
-            q.index, q.scale, q.zero_point);
-      }
-      custom.quantized_inputs.push_back(q);
-    }
+  for (std::size_t i = 0; inputs != nullptr && i < inputs->size(); ++i) {
+    AOQ_ASSIGN(const CustomConfig::QuantizedInput q, read_quantized_input((*inputs)[i]));
+    custom.quantized_inputs.push_back(q);
   }
   AOQ_ASSIGN(const Json* outputs, list_of(json, "quantized_outputs"));
   if (outputs == nullptr) return {};
@@ -370,17 +383,34 @@ Status read_quantized_boundaries(const Json& json, CustomConfig& custom) {
   return {};
 }
 
-Status read_standalone(const Json& json, CustomConfig& custom) {
-  AOQ_ASSIGN(const Json* list, list_of(json, "standalone_module_name"));
+// What a standalone module's recipe does not say about the backend is as around it.
+Result<std::string> standalone_recipe(const Json& json, const Json& outer) {
+  if (json.is_null()) return std::string();
+  Json own = json;
+  for (const char* key : {"backend", "qat"}) {
+    const Json* inherited = json_find(outer, key);
+    if (json_find(json, key) == nullptr && inherited != nullptr) own[key] = *inherited;
+  }
+  AOQ_ASSIGN(const Recipe inner, parse_recipe(dump_json(own)));
+  for (const CustomModule& m : inner.custom.custom_modules) {
+    if (m.float_class == "LSTM" || m.float_class == "GRU") continue;
+    return error(ErrorId::recipe_invalid, "custom module {} has no converted form in a standalone module",
+                 m.float_class);
+  }
+  return print_recipe(inner);
+}
+
+Status read_standalone(const Json& json, const char* key, std::vector<std::pair<std::string, std::string>>& out) {
+  AOQ_ASSIGN(const Json* list, list_of(json, key));
   if (list == nullptr) return {};
   for (const Json& entry : *list) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_object()) {
-      return error(ErrorId::recipe_invalid, "recipe: an entry of standalone_module_name is no [name, recipe]");
+    const bool is_pair = entry.is_array() && entry.size() == 2 && entry[0].is_string();
+    if (!is_pair || !(entry[1].is_object() || entry[1].is_null())) {
+      return error(ErrorId::recipe_invalid, "recipe: an entry of {} is no [name, recipe or null]", key);
     }
-    const std::string text = dump_json(entry[1]);
-    Result<Recipe> inner = parse_recipe(text);
-    if (!inner.ok()) return std::move(inner).status().with_context("standalone_module_name " + entry[0].dump());
-    custom.standalone_module_name.emplace_back(entry[0].get<std::string>(), print_recipe(*inner));
+    Result<std::string> inner = standalone_recipe(entry[1], json);
+    if (!inner.ok()) return std::move(inner).status().with_context(fmt::format("{} {}", key, entry[0].dump()));
+    out.emplace_back(entry[0].get<std::string>(), std::move(*inner));
   }
   return {};
 }
@@ -438,12 +468,13 @@ Status read_fx(const Json& json, Recipe& recipe) {
   AOQ_ASSIGN(recipe.custom.preserved_attributes, names_of(json, "preserved_attributes"));
   AOQ_TRY(read_custom_modules(json, recipe.custom));
   AOQ_TRY(read_quantized_boundaries(json, recipe.custom));
-  AOQ_TRY(read_standalone(json, recipe.custom));
+  AOQ_TRY(read_standalone(json, "standalone_module_name", recipe.custom.standalone_module_name));
+  AOQ_TRY(read_standalone(json, "standalone_module_class", recipe.custom.standalone_module_class));
   const bool needs_backend = !recipe.custom.is_empty() || !recipe.module_name_object_type_order.empty();
   if (!recipe.backend.empty() || !needs_backend) return {};
   return error(ErrorId::recipe_invalid,
                "recipe: module_name_object_type_order, non_traceable_*, custom_modules, quantized_*, "
-               "preserved_attributes and standalone_module_name belong to the FX workflow: name a \"backend\"");
+               "preserved_attributes and standalone_module_* belong to the FX workflow: name a \"backend\"");
 }
 
 }  // namespace

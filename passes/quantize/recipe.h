@@ -15,8 +15,9 @@
 //
 // The FX workflow adds "backend" ("x86", or a whole configuration), "module_name_object_type_order" ([["block",
 // "Linear", 0, qconfig]]), "qat", "non_traceable_module_name", "non_traceable_module_class", "custom_modules",
-// "quantized_inputs", "quantized_outputs", "preserved_attributes" and "standalone_module_name". A qconfig may also be
-// the name of one of PyTorch's ("default_dynamic_qconfig").
+// "quantized_inputs", "quantized_outputs", "preserved_attributes", "standalone_module_name" and
+// "standalone_module_class" ([["block", recipe]]). A qconfig may also be the name of one of PyTorch's
+// ("default_dynamic_qconfig").
 //
 // "configs" quantizes linear layers by torchao's configurations (passes/torchao/quantize_model.h), before anything
 // else:
@@ -71,18 +72,20 @@ struct CustomModule {
 struct CustomConfig {
   std::vector<std::string> non_traceable_module_name, non_traceable_module_class;
   std::vector<CustomModule> custom_modules;
-  // Graph inputs that come as codes, with their scale and zero point, and results that leave as codes.
+  // Inputs that come as codes, with their scale and zero point, and results that leave as codes. In a standalone
+  // module's recipe they are the module's, and the scale is that of what it is given: it says 0.
   struct QuantizedInput {
     std::int64_t index = 0;
-    double scale = 1;
+    double scale = 0;
     std::int64_t zero_point = 0;
   };
   std::vector<QuantizedInput> quantized_inputs;
   std::vector<std::int64_t> quantized_outputs;
   // Keys of the graph's metadata that must be there and stay.
   std::vector<std::string> preserved_attributes;
-  // Modules, by name, quantized by a recipe of their own: what they read and write has that recipe's observers.
-  std::vector<std::pair<std::string, std::string>> standalone_module_name;  // name, recipe as JSON
+  // Modules that are quantized as models of their own (passes/fx/standalone.h): name or class, and a recipe as JSON;
+  // empty: by the qconfig that the module has here.
+  std::vector<std::pair<std::string, std::string>> standalone_module_name, standalone_module_class;
 
   bool is_empty() const;
 };

@@ -38,6 +38,22 @@ bool is_byte(DType d) {
   return d == DType::u8 || d == DType::i8;
 }
 
+// Codes of a lowered graph have no scale in their type: what reads them says it.
+Status say_scale(Graph& graph, const Value* codes, const Static& scale) {
+  const std::vector<Use> uses = codes->uses();
+  for (const Use& use : uses) {
+    Node* user = use.user;
+    if (user->is(Op::dequantize) && user->inputs().size() == 1 && !user->attributes().has("scale")) {
+      user->set_attribute("scale", static_cast<double>(scale.scale));
+      user->set_attribute("zero_point", scale.zero_point);
+    }
+    if (user->output_count() != 1 || !user->output()->type().quantization || user->is(Op::quantize)) continue;
+    AOQ_TRY(graph.infer(user));
+    AOQ_TRY(say_scale(graph, user->output(), scale));
+  }
+  return {};
+}
+
 Result<bool> fold(Graph& graph, Node* q) {
   Node* dq = input_node(q, 0, Op::dequantize);
   Static from, to;
@@ -57,6 +73,7 @@ Result<bool> fold(Graph& graph, Node* q) {
                                              {"out_zero_point", to.zero_point}},
                                             q));
   replace_node(graph, q, made->output());
+  AOQ_TRY(say_scale(graph, made->output(), to));
   return true;
 }
 

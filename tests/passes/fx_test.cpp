@@ -4,11 +4,13 @@
 
 #include <cmath>
 
+#include "formats/aoq/aoq.h"
 #include "formats/json/json.h"
 #include "ir/interpreter.h"
 #include "ir/nn/recurrent.h"
 #include "ir/nn/region_module.h"
 #include "ir/region.h"
+#include "ir/text.h"
 #include "passes/fx/custom_module.h"
 #include "passes/fx/qat.h"
 #include "passes/quantize/primitives.h"
@@ -219,15 +221,30 @@ TEST_CASE("unknown names of leaves and attributes are errors") {
 TEST_CASE("attributes of the model travel with it") {
   Mlp m;
   fill(m);
+  const std::map<std::string, std::string> attributes{
+      {"title", "Cats \"and\" dogs,\nby Zoé"}, {"threshold", "0.25"}, {"labels", R"(["cat", "dog", {"id": 3}])"}};
   nn::TraceOptions trace;
-  trace.attributes["labels"] = "cat dog";
+  trace.attributes = attributes;
   Graph graph = nn::symbolic_trace(m, {"x", floats({2, 4})}, trace).value();
   Waves data({2, 4});
   QuantizeOptions options;
   options.data = &data;
-  REQUIRE(
-      quantize(graph, parse_recipe(R"({"backend": "x86", "preserved_attributes": ["labels"]})").value(), options).ok());
-  CHECK(graph.metadata.at("labels") == "cat dog");
+  const Recipe recipe =
+      parse_recipe(R"({"backend": "x86", "preserved_attributes": ["title", "threshold", "labels"]})").value();
+  const auto has_all = [&](const Graph& g) {
+    for (const auto& [key, value] : attributes) CHECK(g.metadata.at(key) == value);
+  };
+  for (const Stage last : {Stage::prepared, Stage::quantized, Stage::lowered}) {
+    options.last = last;
+    REQUIRE(quantize(graph, recipe, options).ok());
+    has_all(graph);
+  }
+  const GraphText text = print_text(graph);
+  has_all(parse_text(text.text, text.constants).value());
+  const auto file = std::make_shared<const std::vector<std::byte>>(write_aoq(graph).value());
+  const Graph again = read_aoq(*file, file).value();
+  has_all(again);
+  CHECK(parse_json(again.metadata.at("labels")).value()[2]["id"] == 3);
 }
 
 TEST_CASE("a custom class without its forms is an error that names the module, before calibration") {

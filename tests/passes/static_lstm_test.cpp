@@ -2,6 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
 
 #include "formats/io/file.h"
 #include "formats/json/json.h"
@@ -79,14 +82,14 @@ class PyTorchCase {
     return std::move(*graph);
   }
 
-  Recipe recipe() const {
+  Recipe recipe(const std::string& more = "") const {
     const std::string weight = flag("per_channel") ? R"("per_channel_min_max", "qscheme": "per_channel_symmetric")"
                                                    : R"("min_max", "qscheme": "per_tensor_symmetric")";
     const std::string text = R"({"backend": "fbgemm", "object_type": [], "global": {"activation": {"kind": ")" +
                              json_string(json_, "observer").value() + R"(", "dtype": "u8", "reduce_range": )" +
                              (flag("reduce_range") ? "true" : "false") + R"(}, "weight": {"kind": )" + weight +
                              R"(, "dtype": "i8"}},
-        "custom_modules": [{"mode": "static", "float": "LSTM", "observed": "quantizable.LSTM",
+)" + more + R"("custom_modules": [{"mode": "static", "float": "LSTM", "observed": "quantizable.LSTM",
                             "quantized": "quantized.LSTM"}]})";
     Result<Recipe> recipe = parse_recipe(text);
     REQUIRE_MESSAGE(recipe.ok(), recipe.status().message());
@@ -192,6 +195,45 @@ TEST_CASE("a statically quantized LSTM is PyTorch's") {
     ReferenceExecutor executor;
     const std::unique_ptr<Executable> executable = executor.prepare(graph).value();
     check_outputs(c, executable->run(c.batch(3)).value());
+  }
+}
+
+// x as codes of a scale of the caller's: nobody observes it, and the module takes the codes as they are.
+TEST_CASE("a statically quantized LSTM reads an input that comes as codes") {
+  const std::shared_ptr<const MappedFile> list = MappedFile::open(kFolder + "cases.json").value();
+  const std::shared_ptr<const MappedFile> bytes = MappedFile::open(kFolder + "cases.npz").value();
+  const NpzReader arrays = NpzReader::open(bytes->bytes(), bytes).value();
+  const Json cases = parse_json({reinterpret_cast<const char*>(list->bytes().data()), list->bytes().size()}).value();
+  for (const Json& json : cases) {
+    const PyTorchCase c(json, arrays);
+    CAPTURE(c.id());
+    // PyTorch's own scale of x, so that its results are these too.
+    const double scale = static_cast<double>(c.array("scales").as<float>()[0]);
+    const std::int32_t zero_point = c.array("zero_points").as<std::int32_t>()[0];
+    Graph graph = c.trace();
+    Batches data({c.batch(0), c.batch(1), c.batch(2)});
+    Ranges ranges;
+    QuantizeOptions options;
+    options.data = &data;
+    options.ranges = &ranges;
+    const Recipe recipe = c.recipe(fmt::format(
+        R"("quantized_inputs": [{{"index": 0, "scale": "{}", "zero_point": {}}}], )", hex_float(scale), zero_point));
+    const Status done = quantize(graph, recipe, options);
+    REQUIRE_MESSAGE(done.ok(), done.message());
+    CHECK(ranges.observers.size() + 1 == c.observers().size());
+    for (const Node* n : graph.nodes()) CHECK_FALSE((n->is(Op::quantize) && n->input(0)->def() == graph.first()));
+    std::vector<Tensor> batch = c.batch(3);
+    Tensor codes = Tensor::make(DType::u8, batch[0].shape()).value();
+    for (std::int64_t i = 0; i < codes.element_count(); ++i) {
+      const float steps =
+          std::nearbyint(batch[0].as<float>()[static_cast<std::size_t>(i)] * (1.0f / static_cast<float>(scale)));
+      codes.mutable_as<std::uint8_t>()[static_cast<std::size_t>(i)] =
+          static_cast<std::uint8_t>(std::clamp(steps + static_cast<float>(zero_point), 0.0f, 255.0f));
+    }
+    batch[0] = std::move(codes);
+    ReferenceExecutor executor;
+    const std::unique_ptr<Executable> executable = executor.prepare(graph).value();
+    check_outputs(c, executable->run(batch).value());
   }
 }
 
