@@ -1,5 +1,5 @@
-// reference_pages DIR: checks that DIR/ops.md, passes.md and errors.md are what the tables say; with --write it writes
-// them.
+// reference_pages DIR: checks that DIR/ops.md, passes.md, configurations.md and errors.md are what the tables say; with
+// --write it writes them.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -11,6 +11,7 @@
 #include "ir/attribute.h"
 #include "ir/error_id.h"
 #include "passes/pass.h"
+#include "passes/torchao/quantize_model.h"
 #include "tools/console.h"
 
 namespace aoq {
@@ -28,9 +29,9 @@ std::string inputs_of(const OpDef& def) {
   return text;
 }
 
-std::string attributes_of(const OpDef& def) {
+std::string attributes_of(std::span<const AttributeDef> defs) {
   std::string text;
-  for (const AttributeDef& a : def.attributes) {
+  for (const AttributeDef& a : defs) {
     if (a.name == nullptr) break;
     std::string value = a.default_text == nullptr                      ? "required"
                         : std::string_view(a.default_text) == "absent" ? "may be absent"
@@ -60,7 +61,7 @@ std::string ops_page() {
   for (const OpDef* def : all_ops()) {
     text += fmt::format("\n## {}\n\n{}\n\nInputs: {}. Results: {}. Quantization: {}.\n", def->name, def->doc,
                         inputs_of(*def).empty() ? "none" : inputs_of(*def), def->outputs, quant_rule_name(def->rule));
-    if (std::string attributes = attributes_of(*def); !attributes.empty()) text += "\n" + attributes;
+    if (std::string attributes = attributes_of(def->attributes); !attributes.empty()) text += "\n" + attributes;
     if (!def->has_trait(kStructural)) text += fmt::format("\nKernels: {}.\n", kernels_of(def->op));
   }
   return text;
@@ -74,6 +75,20 @@ std::string passes_page() {
   }
   text += fmt::format("\n`standard` stands for: {}.\n\n`lowered` stands for: {}.\n",
                       fmt::join(standard_rewrites(), ", "), fmt::join(lowered_rewrites(), ", "));
+  return text;
+}
+
+std::string configurations_page() {
+  std::string text = fmt::format(
+      "# Configurations of linear layers\n\n{}What `\"configs\"` of a recipe may name (docs/torchao.md). dtypes are "
+      "ours "
+      "(`i4`) or torch's (`int4`).\n\nShort names for `--recipe`: {}.\n",
+      kMade, fmt::join(torchao::rule_names(), ", "));
+  for (const torchao::Handler* h : torchao::all_handlers()) {
+    text += fmt::format("\n## {}\n\n{}.{}{}\n", h->type, h->doc, h->has_base ? " Works for a `base_config`." : "",
+                        h->observe != nullptr ? " Learns from data." : "");
+    if (std::string fields = attributes_of(h->fields); !fields.empty()) text += "\n" + fields;
+  }
   return text;
 }
 
@@ -96,8 +111,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::string directory = argv[argc - 1];
-  const std::pair<const char*, std::string> pages[] = {
-      {"ops.md", aoq::ops_page()}, {"passes.md", aoq::passes_page()}, {"errors.md", aoq::errors_page()}};
+  const std::pair<const char*, std::string> pages[] = {{"ops.md", aoq::ops_page()},
+                                                       {"passes.md", aoq::passes_page()},
+                                                       {"configurations.md", aoq::configurations_page()},
+                                                       {"errors.md", aoq::errors_page()}};
   int stale = 0;
   for (const auto& [name, text] : pages) {
     const std::string path = directory + "/" + name;

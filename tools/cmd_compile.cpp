@@ -60,6 +60,7 @@ class Compile : public Command {
                   {"input_bytes", loaded.file_bytes},
                   {"output_bytes", 0},
                   {"seconds", 0}};
+    if (!compiled->layers.empty()) document["layers"] = layers_json(compiled->layers);
     bool fails = strict_ && !missed.empty();
     if (!fails) {
       AOQ_TRY(write_output(
@@ -72,6 +73,9 @@ class Compile : public Command {
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     document["seconds"] = seconds.count();
     if (console.json) console.document(document);
+    if (!console.json && !fails && !compiled->layers.empty()) {
+      console.note(torchao::print_report(compiled->layers));
+    }
     if (!console.json && !fails) print_summary(console, ops, document);
     return fails ? strict_failure(missed) : Status();
   }

@@ -38,7 +38,7 @@ const char* mode_name(QuantMode mode) {
 }
 
 // Free of time stamps and paths: the same inputs give the same bytes.
-Result<AoqProvenance> describe_origin(const CompileOptions& options) {
+Result<AoqProvenance> describe_origin(const CompileOptions& options, const std::vector<torchao::LayerReport>& layers) {
   Json json{{"tool", std::string("aoq ") + kVersion},
             {"source_hash", options.source_hash},
             {"quantize", mode_name(options.recipe.mode)},
@@ -50,12 +50,29 @@ Result<AoqProvenance> describe_origin(const CompileOptions& options) {
     json["calibration"] = {{"digest", hash_text(xxh64(std::as_bytes(std::span(ranges))))},
                            {"samples", options.ranges.samples}};
   }
+  if (!layers.empty()) json["layers"] = layers_json(layers);
   AoqProvenance provenance;
   provenance.json = dump_json(json);
   return provenance;
 }
 
 }  // namespace
+
+Json layers_json(const std::vector<torchao::LayerReport>& layers) {
+  Json out = Json::array();
+  for (const torchao::LayerReport& l : layers) {
+    Json entry{{"module", l.module}};
+    if (!l.kept_because.empty()) {
+      entry["kept_because"] = l.kept_because;
+    } else {
+      entry["config"] = l.type;
+      entry["bits_per_weight"] = l.bits_per_weight;
+      entry["relative_error"] = l.relative_error;
+    }
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
 
 Status pack_constants(Graph& graph, const Backend& backend) {
   std::map<std::pair<const Value*, std::string>, Value*> packed;
@@ -107,6 +124,8 @@ static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   context.ranges = &options.ranges;
   std::vector<std::string> warnings;
   context.warnings = &warnings;
+  std::vector<torchao::LayerReport> layers;
+  context.layers = &layers;
   PipelineOptions pipeline;
   pipeline.mode = options.recipe.mode;
   pipeline.last = options.last;
@@ -118,10 +137,11 @@ static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   }
   if (options.run.deterministic) graph.metadata["aoq.deterministic"] = "true";
   Compiled compiled;
-  AOQ_ASSIGN(compiled.provenance, describe_origin(options));
+  AOQ_ASSIGN(compiled.provenance, describe_origin(options, layers));
   compiled.graph = std::move(graph);
   compiled.ranges = std::move(options.ranges);
   compiled.warnings = std::move(warnings);
+  compiled.layers = std::move(layers);
   return compiled;
 }
 

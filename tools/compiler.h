@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "formats/aoq/aoq.h"
+#include "formats/json/json.h"
 #include "passes/pipeline.h"
 #include "passes/quantize/calibration.h"
+#include "passes/torchao/quantize_model.h"
 #include "tools/machine.h"
 
 namespace aoq::tools {
@@ -26,12 +28,16 @@ struct CompileOptions {
 struct Compiled {
   Graph graph;
   AoqProvenance provenance;
-  Ranges ranges;                      // what the quantized graph was made from
-  std::vector<std::string> warnings;  // what may be a mistake in the recipe
+  Ranges ranges;                             // what the quantized graph was made from
+  std::vector<std::string> warnings;         // what may be a mistake in the recipe
+  std::vector<torchao::LayerReport> layers;  // what became of linear layers that the recipe's "configs" name
 };
 
 // A pure function of its arguments. Errors name the pass and the node.
 Result<Compiled> compile_graph(Graph graph, CompileOptions options);
+
+// The layers as JSON: [{"module", "config", "bits_per_weight", "relative_error"} or {"module", "kept_because"}].
+Json layers_json(const std::vector<torchao::LayerReport>& layers);
 
 // Puts constants into the layouts that the backend's kernels want. The graph must be lowered.
 Status pack_constants(Graph& graph, const Backend& backend);

@@ -29,6 +29,12 @@ std::string precision_name(DType dtype) {
   return std::string(info.name);
 }
 
+// Linear ops with narrow weights run in the precision of their codes.
+std::string narrow_precision(const Node& node) {
+  const DTypeInfo& info = dtype_info(node.input(1)->type().dtype);
+  return info.kind == DTypeKind::floating ? std::string(info.name) : fmt::format("int{}", info.bits);
+}
+
 bool is_boundary(const Node& n) {
   return n.def().rule == QuantRule::boundary;
 }
@@ -49,6 +55,7 @@ std::string default_reason(const Node& n) {
 
 std::string precision_of(const Node& node) {
   if (node.is(Op::qembedding) && node.attributes().integer("bits") == 4) return "int4";
+  if (node.is(Op::linear_weight_only) || node.is(Op::linear_dynamic)) return narrow_precision(node);
   if (is_integer_op(node)) return "int8";
   if (is_boundary(node)) return "boundary";
   for (const Value* v : node.inputs()) {
@@ -90,7 +97,8 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
   for (const Node* n : graph.nodes()) {
     if (n->def().has_trait(kStructural)) continue;
     OpEntry& e = entries[i++];
-    if (e.reason.empty() && !is_integer_op(*n)) e.reason = default_reason(*n);
+    const bool is_narrow = n->is(Op::linear_weight_only) || n->is(Op::linear_dynamic);
+    if (e.reason.empty() && !is_narrow && !is_integer_op(*n)) e.reason = default_reason(*n);
   }
   return entries;
 }

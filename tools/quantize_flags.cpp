@@ -95,7 +95,9 @@ void QuantizeFlags::declare(Flags& flags) {
   flags.text("--recipe", "FILE.json", recipe,
              "What to quantize, and how: a file, fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn, or a configuration for "
              "linear layers "
-             "such as int8-weight-only, int4-weight-only, int8-dynamic, 8da4w (default: the built-in recipe)");
+             "(int8-weight-only, int4-weight-only, int8-dynamic, int8-static, 8da4w, hqq-int4, awq-int4, gptq-int4, "
+             "gptq-int8, "
+             "smoothquant-int8, float8-weight-only, float8-dynamic, mxfp4, nvfp4) (default: the built-in recipe)");
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");

@@ -24,10 +24,15 @@ Result<std::vector<Type>> infer(const InferContext& c) {
     return error(Code::invalid_model, "dtype is {}, expected a float of at most 8 bits", info.name);
   }
   const std::string& granularity = c.attributes.string("granularity");
-  if (granularity != "tensor" && granularity != "token") {
-    return error(Code::invalid_model, "granularity is \"{}\", expected tensor or token", granularity);
+  if (granularity != "tensor" && granularity != "token" && granularity != "group") {
+    return error(Code::invalid_model, "granularity is \"{}\", expected tensor, token or group", granularity);
   }
-  if (granularity == "token") AOQ_TRY(ops::require_rank(x, 1, static_cast<std::int64_t>(kMaxRank)));
+  if (granularity != "tensor") AOQ_TRY(ops::require_rank(x, 1, static_cast<std::int64_t>(kMaxRank)));
+  if (granularity == "group") {
+    const std::int64_t group = c.attributes.integer("group");
+    const bool divides = group > 0 && x.shape.back().is_constant() && x.shape.back().constant() % group == 0;
+    if (!divides) return error(Code::invalid_model, "groups of {} do not divide {}", group, to_string(x));
+  }
   const Bounds b = bounds_of(c.attributes);
   if (!(b.least > 0.0f && b.least <= b.most && std::isfinite(b.most))) {
     return error(Code::invalid_model, "amax_min is {} and amax_max {}, expected above 0 and in order", b.least, b.most);
@@ -57,7 +62,10 @@ Status reference(const EvalContext& c) {
   if (count == 0) return {};
   const DTypeInfo& info = dtype_info(c.attributes.dtype("dtype"));
   const auto highest = static_cast<float>(info.max);
-  const std::int64_t part = c.attributes.string("granularity") == "token" ? x.shape.back() : count;
+  const std::string& granularity = c.attributes.string("granularity");
+  const std::int64_t part = granularity == "tensor"  ? count
+                            : granularity == "token" ? x.shape.back()
+                                                     : c.attributes.integer("group");
   std::vector<float> row(static_cast<std::size_t>(part));
   std::vector<std::byte> codes(row.size());
   for (std::int64_t at = 0; at < count; at += part) {
@@ -86,11 +94,13 @@ const OpDef kOpDef_fake_quantize = {
     .doc =
         "x as the codes of a small float have it: x / scale, rounded to dtype, times scale. The scale is the operand, "
         "or "
-        "the largest magnitude within [amax_min, amax_max] over the type's highest number, for the tensor or for each "
-        "row of the last axis (token).",
+        "the largest magnitude within [amax_min, amax_max] over the type's highest number, for the tensor, for each "
+        "row "
+        "of the last axis (token), or for stretches of it (group).",
     .inputs = {{{"x"}, {"scale", Arity::optional}}},
     .attributes = {{{"dtype", AttributeKind::dtype, ops::kRequired, "a float of at most 8 bits"},
-                    {"granularity", AttributeKind::string, "tensor", "tensor or token"},
+                    {"granularity", AttributeKind::string, "tensor", "tensor, token or group"},
+                    {"group", AttributeKind::integer, "0", "elements of a row that share a scale, for group"},
                     {"amax_min", AttributeKind::real, "1e-12", "the least magnitude that a scale is for"},
                     {"amax_max", AttributeKind::real, "3.4028234663852886e+38", "the largest one"}}},
     .rule = QuantRule::float_only,

@@ -1,5 +1,6 @@
 #include "passes/quantize/granularity.h"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
@@ -16,11 +17,23 @@ struct KindName {
 constexpr KindName kKinds[] = {
     {"PerTensor", Granularity::Kind::tensor}, {"PerAxis", Granularity::Kind::axis},
     {"PerGroup", Granularity::Kind::group},   {"PerRow", Granularity::Kind::row},
-    {"PerToken", Granularity::Kind::token},
+    {"PerToken", Granularity::Kind::token},   {"PerBlock", Granularity::Kind::block},
 };
 
 bool needs_value(Granularity::Kind kind) {
-  return kind == Granularity::Kind::axis || kind == Granularity::Kind::group;
+  return kind == Granularity::Kind::axis || kind == Granularity::Kind::group || kind == Granularity::Kind::block;
+}
+
+// "128, 128)" or "(128, 128))", behind the bracket.
+bool read_block(std::string_view text, Granularity& g) {
+  if (text.starts_with('(')) text = text.substr(1, text.size() - 2);
+  const char* end = text.data() + text.size();
+  const std::from_chars_result rows = std::from_chars(text.data(), end, g.value);
+  if (rows.ec != std::errc() || rows.ptr == end || *rows.ptr != ',') return false;
+  const char* next = rows.ptr + 1;
+  while (next != end && *next == ' ') ++next;
+  const std::from_chars_result columns = std::from_chars(next, end, g.columns);
+  return columns.ec == std::errc() && std::string_view(columns.ptr, end) == ")";
 }
 
 }  // namespace
@@ -34,6 +47,9 @@ Result<Granularity> parse_granularity(std::string_view text) {
     Granularity g{k.kind, k.kind == Granularity::Kind::row ? -1 : 0};
     if (bracket == text.npos) return needs_value(k.kind) ? Result<Granularity>(malformed) : Result<Granularity>(g);
     std::string_view digits = text.substr(bracket + 1);
+    if (k.kind == Granularity::Kind::block) {
+      return read_block(digits, g) ? Result<Granularity>(g) : Result<Granularity>(malformed);
+    }
     if (digits.starts_with("dim=")) digits.remove_prefix(4);
     const std::from_chars_result r = std::from_chars(digits.data(), digits.data() + digits.size(), g.value);
     if (r.ec != std::errc() || std::string_view(r.ptr, digits.data() + digits.size()) != ")") return malformed;
@@ -45,6 +61,8 @@ Result<Granularity> parse_granularity(std::string_view text) {
 std::string to_string(const Granularity& granularity) {
   for (const KindName& k : kKinds) {
     if (k.kind != granularity.kind) continue;
+    if (k.kind == Granularity::Kind::block)
+      return fmt::format("{}({}, {})", k.name, granularity.value, granularity.columns);
     const bool has_value = needs_value(k.kind) || (k.kind == Granularity::Kind::row && granularity.value != -1);
     return has_value ? fmt::format("{}({})", k.name, granularity.value) : std::string(k.name);
   }
@@ -55,6 +73,14 @@ Result<std::vector<std::int64_t>> block_size_of(const Granularity& granularity, 
   std::vector<std::int64_t> block(shape.begin(), shape.end());
   if (granularity.kind == Granularity::Kind::tensor) return block;
   const std::int64_t rank = static_cast<std::int64_t>(shape.size());
+  if (granularity.kind == Granularity::Kind::block) {
+    if (rank < 2) return error(Code::invalid_argument, "{} of a tensor of {} dimensions", to_string(granularity), rank);
+    std::ranges::fill(block, 1);
+    block[rank - 2] = granularity.value;
+    block[rank - 1] = granularity.columns;
+    AOQ_TRY(Blocks::make(shape, block).status());
+    return block;
+  }
   const bool names_axis = granularity.kind == Granularity::Kind::axis || granularity.kind == Granularity::Kind::row;
   std::int64_t axis = names_axis ? granularity.value : rank - 1;
   if (axis < 0) axis += rank;

@@ -13,19 +13,20 @@
 namespace aoq {
 
 struct Granularity {
-  enum class Kind : std::uint8_t { tensor, axis, group, row, token };
+  enum class Kind : std::uint8_t { tensor, axis, group, row, token, block };
   Kind kind = Kind::tensor;
-  std::int64_t value = 0;  // the axis, the row's dimension, or the group size
+  std::int64_t value = 0;    // the axis, the row's dimension, the group size, or a block's rows
+  std::int64_t columns = 0;  // of a block
 
   bool operator==(const Granularity&) const = default;
 };
 
-// "PerTensor", "PerAxis(1)", "PerGroup(32)", "PerRow", "PerRow(0)", "PerToken".
+// "PerTensor", "PerAxis(1)", "PerGroup(32)", "PerRow", "PerRow(0)", "PerToken", "PerBlock(128, 128)".
 Result<Granularity> parse_granularity(std::string_view text);
 std::string to_string(const Granularity& granularity);
 
-// The extent of a block in every dimension. invalid_argument for an axis the shape lacks or a group that does not
-// divide.
+// The extent of a block in every dimension; PerBlock is of the last two. invalid_argument for an axis the shape lacks,
+// and a group or block that does not divide.
 Result<std::vector<std::int64_t>> block_size_of(const Granularity& granularity, std::span<const std::int64_t> shape);
 
 enum class KeepDimensions : std::uint8_t { no, yes };

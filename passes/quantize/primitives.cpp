@@ -140,6 +140,25 @@ Result<Tensor> dequantize_affine(TensorView codes, std::span<const std::int64_t>
   });
 }
 
+Result<Tensor> fake_quantize_affine(TensorView x, std::span<const std::int64_t> block_size, const QParams& q) {
+  AOQ_ASSIGN(const Tensor codes, quantize_affine(x, block_size, q));
+  return dequantize_affine(codes.view(), block_size, q, x.dtype);
+}
+
+Result<MaskedFakeQuantized> fake_quantize_affine_with_mask(TensorView x, std::span<const std::int64_t> block_size,
+                                                           const QParams& q) {
+  AOQ_ASSIGN(const Blocks blocks, blocks_of(x.shape, block_size, q));
+  const Rounding round(x.dtype);
+  MaskedFakeQuantized out;
+  AOQ_ASSIGN(out.values, fake_quantize_affine(x, block_size, q));
+  AOQ_ASSIGN(out.mask, map_floats(x, blocks, DType::boolean, [&](float v, std::int64_t b) {
+               const float scaled = std::nearbyintf(round(v * round(1.0f / q.scale[b])));
+               const float code = round(scaled + static_cast<float>(q.zero_point[b]));
+               return code >= static_cast<float>(q.range.min) && code <= static_cast<float>(q.range.max) ? 1.0f : 0.0f;
+             }));
+  return out;
+}
+
 Result<Tensor> quantize_tinygemm(TensorView x, std::span<const std::int64_t> block_size, const QParams& q) {
   AOQ_ASSIGN(const Blocks blocks, blocks_of(x.shape, block_size, q));
   const Rounding round(x.dtype);

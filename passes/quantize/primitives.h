@@ -26,6 +26,15 @@ Result<Tensor> fake_quantize_tensor(TensorView x, const QParams& q);
 Result<Tensor> quantize_affine(TensorView x, std::span<const std::int64_t> block_size, const QParams& q);
 Result<Tensor> dequantize_affine(TensorView codes, std::span<const std::int64_t> block_size, const QParams& q,
                                  DType result);
+// D.4, torchao's fake_quantize_affine: the two above in one, in the type of `x`.
+Result<Tensor> fake_quantize_affine(TensorView x, std::span<const std::int64_t> block_size, const QParams& q);
+// The same, and where the code was within its range before it was clamped (boolean): fake_quantize_affine_cachemask.
+struct MaskedFakeQuantized {
+  Tensor values;
+  Tensor mask;
+};
+Result<MaskedFakeQuantized> fake_quantize_affine_with_mask(TensorView x, std::span<const std::int64_t> block_size,
+                                                           const QParams& q);
 // The forms with a float zero point, which is the value of the middle code.
 Result<Tensor> quantize_tinygemm(TensorView x, std::span<const std::int64_t> block_size, const QParams& q);
 Result<Tensor> dequantize_tinygemm(TensorView codes, std::span<const std::int64_t> block_size, const QParams& q,

@@ -90,6 +90,11 @@ Json plain(const Json& value) {
       return text + "(" + std::to_string(data[key].get<std::int64_t>()) + ")";
     }
   }
+  // PerBlock's extents.
+  const Json* block = json_find(data, "block_size");
+  const bool is_pair = block != nullptr && block->is_array() && block->size() == 2 && (*block)[0].is_number_integer() &&
+                       (*block)[1].is_number_integer();
+  if (is_pair) return fmt::format("{}({}, {})", text, (*block)[0].get<std::int64_t>(), (*block)[1].get<std::int64_t>());
   return text;
 }
 

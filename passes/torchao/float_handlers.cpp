@@ -27,12 +27,18 @@ std::optional<float> bound(const Config& config, const char* name) {
 Result<Quantized> float8_both(const Config& config, const LinearSite& site, InputObserver*) {
   AOQ_ASSIGN(const DType dtype, float8_field(config, "weight_dtype"));
   AOQ_ASSIGN(const Granularity g, granularity_field(config, "granularity"));
-  const bool fits = g.kind == Granularity::Kind::tensor || g == Granularity{Granularity::Kind::row, -1};
-  if (!fits) return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor or PerRow", to_string(g));
+  const bool is_block = g.kind == Granularity::Kind::block;
+  const bool fits = is_block || g.kind == Granularity::Kind::tensor || g == Granularity{Granularity::Kind::row, -1};
+  if (!fits) {
+    return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor, PerRow or PerBlock(n, k)",
+                 to_string(g));
+  }
   AOQ_ASSIGN(QuantizedWeight weight, float8_weight(site.weight, dtype, g));
   ActivationQuantization activation;
   AOQ_ASSIGN(activation.dtype, float8_field(config, "activation_dtype"));
   if (g.kind == Granularity::Kind::tensor) activation.granularity = g;
+  // Blocks of the weight meet stretches of a row of the input that are as wide.
+  if (is_block) activation.granularity = {Granularity::Kind::group, g.columns};
   activation.amax_min = bound(config, "activation_value_lb");
   activation.amax_max = bound(config, "activation_value_ub");
   if (config.fields.has("act_quant_scale")) {
@@ -71,6 +77,7 @@ Result<Quantized> codebook(const Config& config, const LinearSite& site, InputOb
   CodebookForm form;
   form.code_dtype = config.fields.dtype("dtype");
   form.block_size = std::get<std::vector<std::int64_t>>(*config.fields.find("block_size"));
+  if (form.block_size.empty()) form.block_size = {1, 1};
   form.scale_block_size = config.fields.integer("scale_block_size");
   if (form.scale_block_size == 0) form.scale_block_size = site.weight.shape[1];
   AOQ_ASSIGN(QuantizedWeight weight, codebook_weight(site.weight, form));
@@ -97,7 +104,8 @@ void add_float_handlers(std::vector<Handler>& handlers) {
               "inputs and weights of 8-bit floats; the inputs' scale is chosen in every run, or given",
               {weight,
                {"activation_dtype", AttributeKind::dtype, "f8_e4m3fn", "a float of 8 bits"},
-               {"granularity", AttributeKind::string, "PerTensor", "of both: PerTensor or PerRow"},
+               {"granularity", AttributeKind::string, "PerTensor",
+                "of both: PerTensor, PerRow, or PerBlock(n, k) with 1 x k of the inputs"},
                {"activation_value_lb", AttributeKind::real, "absent", "the least magnitude that a scale is for"},
                {"activation_value_ub", AttributeKind::real, "absent", "the largest magnitude that a scale is for"},
                {"act_quant_scale", AttributeKind::real, "absent", "the inputs' scale, for a static one"}},
@@ -109,11 +117,12 @@ void add_float_handlers(std::vector<Handler>& handlers) {
                {"scaling_mode", AttributeKind::string, "floor", "floor, even, ceil or rceil"}},
               mx));
   handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16", {}, nvfp4));
-  handlers.push_back(handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
-                             {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},
-                              {"block_size", AttributeKind::integers, "[1, 1]", "outputs and inputs of an entry"},
-                              {"scale_block_size", AttributeKind::integer, "0", "inputs that share a scale; 0: all"}},
-                             codebook));
+  handlers.push_back(
+      handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
+              {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},
+               {"block_size", AttributeKind::integers, "[]", "outputs and inputs of an entry; none: 1 and 1"},
+               {"scale_block_size", AttributeKind::integer, "0", "inputs that share a scale; 0: all"}},
+              codebook));
 }
 
 }  // namespace aoq::torchao

@@ -197,10 +197,23 @@ Status observe(const Graph& graph, std::vector<Layer>& layers, const ModelOption
 
 // Codes of blocks with one scale for each row and group of K, as the ops read them.
 struct Parameters {
-  Tensor scale;                      // f32 [N, groups]
-  std::optional<Tensor> zero_point;  // integers or f32 [N, groups]; absent where all are the codes' own zero
+  Tensor scale;                      // [N, groups] in f32, or what is narrower and exact
+  std::optional<Tensor> zero_point;  // integers or floats [N, groups]; absent where all are the codes' own zero
   std::int64_t group = 1;
 };
+
+// The numbers in the narrowest of the types that holds every one of them exactly; f32 if none does.
+Result<Tensor> narrowest(const std::vector<std::int64_t>& shape, const std::vector<float>& values,
+                         std::initializer_list<DType> types) {
+  for (DType dtype : types) {
+    AOQ_ASSIGN(Tensor narrow, Tensor::make(dtype, shape));
+    std::vector<float> back(values.size());
+    dtype_info(dtype).from_float(values, narrow.mutable_bytes().data(), 0);
+    dtype_info(dtype).to_float(narrow.bytes().data(), 0, back);
+    if (back == values) return narrow;
+  }
+  return rewrite::float_tensor(shape, values);
+}
 
 Result<Parameters> parameters_of(const QuantizedWeight& weight) {
   const std::int64_t rows = weight.codes.shape()[0], depth = weight.codes.shape()[1];
@@ -218,12 +231,12 @@ Result<Parameters> parameters_of(const QuantizedWeight& weight) {
   const std::vector<std::int64_t> shape{rows, groups};
   std::vector<float> scale;
   spread(weight.qparams.scale, &scale);
-  out.scale = rewrite::float_tensor(shape, scale);
+  AOQ_ASSIGN(out.scale, narrowest(shape, scale, {DType::f8_e8m0, weight.dtype}));
   if (is_float(weight.codes.dtype())) return out;
   if (!weight.qparams.float_zero_point.empty()) {
     std::vector<float> zeros;
     spread(weight.qparams.float_zero_point, &zeros);
-    out.zero_point = rewrite::float_tensor(shape, zeros);
+    AOQ_ASSIGN(out.zero_point, narrowest(shape, zeros, {weight.dtype}));
     return out;
   }
   const DType dtype = weight.codes.dtype();
@@ -243,7 +256,8 @@ class LayerRewrite {
  public:
   LayerRewrite(Graph& graph, Node* linear) : graph_(graph), linear_(linear) {}
 
-  Status run(const QuantizedWeight& weight) {
+  // Gives the op that reads the weight.
+  Result<const Node*> run(const QuantizedWeight& weight) {
     if (weight.codebook) return run_codebook(weight);
     AOQ_ASSIGN(const Parameters parameters, parameters_of(weight));
     AOQ_ASSIGN(Value * x, cast(linear_->input(0), DType::f32));
@@ -275,7 +289,7 @@ class LayerRewrite {
     AOQ_ASSIGN(last, rewrite::split_activation(graph_, *linear_, last, linear_));
     graph_.replace_uses(linear_->output(), last->output());
     graph_.erase(linear_);
-    return {};
+    return made;
   }
 
  private:
@@ -287,7 +301,7 @@ class LayerRewrite {
   }
 
   // The layer stays a float one: its weight is looked up when the model is loaded.
-  Status run_codebook(const QuantizedWeight& weight) {
+  Result<const Node*> run_codebook(const QuantizedWeight& weight) {
     const Codebook& codebook = *weight.codebook;
     std::vector<Value*> inputs{constant(weight.codes, ""), constant(codebook.entries, ".codebook"),
                                constant(codebook.scales, ".scale")};
@@ -296,13 +310,18 @@ class LayerRewrite {
     AOQ_ASSIGN(Value * w, cast(looked_up->output(), linear_->input(1)->type().dtype));
     graph_.set_input(linear_, 1, w);
     linear_->reason = "its weight is looked up in a codebook when the model is loaded";
-    return {};
+    return looked_up;
   }
 
   Result<Value*> through_float8(const ActivationQuantization& activation, Value* x) {
     Attributes attributes{{"dtype", activation.dtype}};
-    const bool is_token = activation.granularity.kind != Granularity::Kind::tensor;
-    if (is_token) attributes.set("granularity", std::string("token"));
+    const Granularity& g = activation.granularity;
+    if (g.kind == Granularity::Kind::group) {
+      attributes.set("granularity", std::string("group"));
+      attributes.set("group", g.value);
+    } else if (g.kind != Granularity::Kind::tensor) {
+      attributes.set("granularity", std::string("token"));
+    }
     if (activation.amax_min) attributes.set("amax_min", static_cast<double>(*activation.amax_min));
     if (activation.amax_max) attributes.set("amax_max", static_cast<double>(*activation.amax_max));
     std::vector<Value*> inputs{x};
@@ -366,18 +385,18 @@ double relative_error(TensorView w, const QuantizedWeight& quantized) {
   return norm == 0 ? 0 : std::sqrt(error / norm);
 }
 
-double bits_per_weight(const QuantizedWeight& w) {
-  const double count = static_cast<double>(w.inputs() * w.outputs());
-  double bits = dtype_info(w.codes.dtype()).bits * static_cast<double>(w.codes.element_count()) / count;
-  if (w.codebook) {
-    return bits +
-           32.0 * static_cast<double>(w.codebook->entries.element_count() + w.codebook->scales.element_count()) / count;
-  }
-  bits += 32.0 * static_cast<double>(w.qparams.scale.size() + w.qparams.float_zero_point.size()) / count;
-  if (std::ranges::any_of(w.qparams.zero_point, [](std::int64_t z) { return z != 0; })) {
-    bits += 8.0 * static_cast<double>(w.qparams.zero_point.size()) / count;
-  }
-  return bits;
+std::int64_t bits_of(const Value* v) {
+  const Tensor* t = v == nullptr ? nullptr : constant_tensor(v);
+  return t == nullptr ? 0 : static_cast<std::int64_t>(t->bytes().size()) * 8;
+}
+
+// What the constants of a narrow layer take, but its bias.
+// `reader` is the op whose operands, but the bias, are the weight.
+double bits_per_weight(const Node& reader, const QuantizedWeight& w) {
+  constexpr std::size_t kBias = 4;
+  std::int64_t bits = 0;
+  for (std::size_t i = 0; i < reader.inputs().size(); ++i) bits += i == kBias ? 0 : bits_of(reader.input(i));
+  return static_cast<double>(bits) / static_cast<double>(w.inputs() * w.outputs());
 }
 
 Result<LayerReport> quantize_layer(Graph& graph, Layer& layer) {
@@ -396,8 +415,8 @@ Result<LayerReport> quantize_layer(Graph& graph, Layer& layer) {
     return report;
   }
   report.relative_error = relative_error(layer.site.weight, *quantized.weight);
-  report.bits_per_weight = bits_per_weight(*quantized.weight);
-  AOQ_TRY(LayerRewrite(graph, layer.node).run(*quantized.weight));
+  AOQ_ASSIGN(const Node* reader, LayerRewrite(graph, layer.node).run(*quantized.weight));
+  report.bits_per_weight = bits_per_weight(*reader, *quantized.weight);
   return report;
 }
 

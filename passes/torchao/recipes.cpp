@@ -20,6 +20,16 @@ constexpr Named kNamed[] = {
     {"int4-weight-only", R"({"type": "Int4WeightOnlyConfig", "group_size": 32})"},
     {"int8-dynamic", R"({"type": "Int8DynamicActivationInt8WeightConfig"})"},
     {"int8-static", R"({"type": "Int8StaticActivationInt8WeightConfig"})"},
+    {"float8-weight-only", R"({"type": "Float8WeightOnlyConfig"})"},
+    {"float8-dynamic", R"({"type": "Float8DynamicActivationFloat8WeightConfig", "granularity": "PerRow"})"},
+    {"mxfp4", R"({"type": "MXWeightOnlyConfig"})"},
+    {"nvfp4", R"({"type": "NVFP4WeightOnlyConfig"})"},
+    {"hqq-int4", R"({"type": "Int4WeightOnlyConfig", "group_size": 32, "int4_choose_qparams_algorithm": "hqq"})"},
+    {"awq-int4", R"({"type": "AWQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": 32}})"},
+    {"gptq-int4", R"({"type": "GPTQConfig", "base_config": {"type": "Int4WeightOnlyConfig", "group_size": 32}})"},
+    {"gptq-int8", R"({"type": "GPTQConfig", "base_config": {"type": "Int8WeightOnlyConfig"}})"},
+    {"smoothquant-int8",
+     R"({"type": "SmoothQuantConfig", "base_config": {"type": "Int8DynamicActivationInt8WeightConfig"}})"},
     {"8da4w", R"({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4"})"},
 };
 

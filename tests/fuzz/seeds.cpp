@@ -332,6 +332,39 @@ void archives(const fs::path& dir) {
                                       "18446744073709551615", "-1", "1e999", "\\ud800"}));
 }
 
+template <class T>
+void append(std::string& out, T value) {
+  out.append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
+
+// One tensor of every element type, and settings of several.
+void gguf_files(const fs::path& dir) {
+  Corpus gguf(dir, "gguf");
+  for (const std::uint32_t type : {0u, 1u, 2u, 3u, 6u, 7u, 8u, 24u, 30u}) {
+    std::string file = "GGUF";
+    append(file, std::uint32_t{3});
+    append(file, std::uint64_t{1});
+    append(file, std::uint64_t{1});
+    append(file, std::uint64_t{4});
+    file += "list";
+    append(file, std::uint32_t{9});
+    append(file, std::uint32_t{8});
+    append(file, std::uint64_t{1});
+    append(file, std::uint64_t{3});
+    file += "abc";
+    append(file, std::uint64_t{1});
+    file += "w";
+    append(file, std::uint32_t{2});
+    append(file, std::uint64_t{32});
+    append(file, std::uint64_t{2});
+    append(file, type);
+    append(file, std::uint64_t{0});
+    file.resize((file.size() + 31) / 32 * 32 + 256);
+    gguf.add(std::string_view(file));
+  }
+  write_dictionary(dir, "gguf", joined(numbers(), {"GGUF", "general.alignment", "tokenizer.ggml.tokens"}));
+}
+
 }  // namespace
 }  // namespace aoq
 
@@ -343,4 +376,5 @@ int main(int argc, char** argv) {
   aoq::graphs(argv[1]);
   aoq::onnx_files(argv[1]);
   aoq::archives(argv[1]);
+  aoq::gguf_files(argv[1]);
 }

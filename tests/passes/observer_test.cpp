@@ -1,4 +1,5 @@
 #include "passes/quantize/observer.h"
+#include "passes/quantize/primitives.h"
 
 #include <doctest/doctest.h>
 
@@ -271,12 +272,14 @@ TEST_CASE("choose_quantization_params: sparsity and powers of two") {
 }
 
 TEST_CASE("granularities read back as written") {
-  for (const char* text : {"PerTensor", "PerAxis(1)", "PerGroup(32)", "PerRow", "PerToken", "PerRow(0)"}) {
+  for (const char* text :
+       {"PerTensor", "PerAxis(1)", "PerGroup(32)", "PerRow", "PerToken", "PerRow(0)", "PerBlock(128, 64)"}) {
     Result<Granularity> g = parse_granularity(text);
     REQUIRE(g.ok());
     CHECK(to_string(*g) == text);
   }
-  for (const char* text : {"", "PerAxis", "PerAxis()", "PerAxis(1", "PerAxis(1) ", "Per", "PerGroup(x)"}) {
+  for (const char* text : {"", "PerAxis", "PerAxis()", "PerAxis(1", "PerAxis(1) ", "Per", "PerGroup(x)", "PerBlock(2)",
+                           "PerBlock(2, 3", "PerBlock"}) {
     CHECK(!parse_granularity(text).ok());
   }
   const std::array<std::int64_t, 2> shape{4, 6};
@@ -285,6 +288,28 @@ TEST_CASE("granularities read back as written") {
   CHECK(!block_size_of({Granularity::Kind::axis, 2}, shape).ok());
   CHECK(!block_size_of({Granularity::Kind::axis, -3}, shape).ok());
   CHECK(*block_size_of({Granularity::Kind::axis, -1}, shape) == std::vector<std::int64_t>{4, 1});
+  CHECK(*block_size_of(*parse_granularity("PerBlock((2, 3))"), shape) == std::vector<std::int64_t>{2, 3});
+  CHECK(!block_size_of({Granularity::Kind::block, 3, 3}, shape).ok());
+  CHECK(!block_size_of({Granularity::Kind::block, 2, 2}, std::array<std::int64_t, 1>{4}).ok());
+  const std::array<std::int64_t, 3> deep{5, 4, 6};
+  CHECK(*block_size_of({Granularity::Kind::block, 2, 3}, deep) == std::vector<std::int64_t>{1, 2, 3});
+}
+
+TEST_CASE("fake quantization by blocks says which numbers were in range") {
+  Tensor x = Tensor::make(DType::f32, {2, 2}).value();
+  std::ranges::copy(std::array<float, 4>{0.24f, 9.0f, -9.0f, 1.0f}, x.mutable_as<float>().begin());
+  QParams q;
+  q.dtype = DType::i4;
+  q.range = {-8, 7};
+  q.scale = {0.5f, 1.0f};
+  q.zero_point = {0, 0};
+  const std::array<std::int64_t, 2> block{1, 2};
+  const MaskedFakeQuantized found = fake_quantize_affine_with_mask(x.view(), block, q).value();
+  CHECK(std::ranges::equal(found.values.as<float>(), std::array<float, 4>{0.0f, 3.5f, -8.0f, 1.0f}));
+  CHECK(load_integer(DType::boolean, found.mask.bytes().data(), 0) == 1);
+  CHECK(load_integer(DType::boolean, found.mask.bytes().data(), 1) == 0);
+  CHECK(load_integer(DType::boolean, found.mask.bytes().data(), 2) == 0);
+  CHECK(load_integer(DType::boolean, found.mask.bytes().data(), 3) == 1);
 }
 
 }  // namespace

@@ -59,11 +59,12 @@ inline Tensor run(const Graph& graph, const std::vector<Tensor>& inputs) {
   return executor.prepare(graph).value()->run(inputs).value()[0];
 }
 
-// What the first op of a module makes that is no constant.
+// What the first linear op of a module makes.
 inline Tensor value_of(const Graph& graph, const std::string& module, const std::vector<Tensor>& inputs) {
   const Value* wanted = nullptr;
   for (const Node* n : graph.nodes()) {
-    if (wanted == nullptr && n->scope.path == module && !n->is(Op::constant)) wanted = n->output();
+    const bool is_linear = rewrite::is_one_of(*n, {Op::linear, Op::linear_weight_only, Op::linear_dynamic});
+    if (wanted == nullptr && n->scope.path == module && is_linear) wanted = n->output();
   }
   REQUIRE(wanted != nullptr);
   Tensor found;

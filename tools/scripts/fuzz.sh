@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 seconds=$1
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(aoq onnx npz safetensors text)
+[ ${#targets[@]} -gt 0 ] || targets=(aoq onnx npz safetensors gguf text)
 dir=build-fuzz
 CXX=clang++-19 tools/scripts/configure.sh $dir --buildtype=debugoptimized -Doptimization=1 -Ddebug=false \
   -Db_sanitize=address,undefined -Db_lundef=false -Dfuzz=true

@@ -270,7 +270,7 @@ Tensor positive_scales(Draw& draw, const Shape& shape) {
   return t;
 }
 
-void matmul_case(Draw& draw, Case* c) {
+void matmul_case(Draw& draw, Op op, Case* c) {
   std::int64_t m = draw.between(1, draw.large ? 90 : 20), k = draw.between(1, draw.large ? 90 : 40);
   std::int64_t n = draw.one_of<std::int64_t>({1, 5, 16, 17, 33, 64});
   Shape a{m, k}, b{k, n};
@@ -283,8 +283,14 @@ void matmul_case(Draw& draw, Case* c) {
   if (draw.chance(30)) b = {k, n};
   if (draw.chance(10)) a = {k};
   if (draw.chance(10)) b = {k};
-  c->input(random_tensor(draw, DType::f32, a));
-  c->input(random_tensor(draw, DType::f32, b));
+  const bool is_codes = op == Op::qmatmul;
+  const DType a_type = is_codes ? byte_type(draw) : DType::f32, b_type = is_codes ? byte_type(draw) : DType::f32;
+  c->input(random_tensor(draw, a_type, a));
+  c->input(random_tensor(draw, b_type, b));
+  if (!is_codes) return;
+  set_qparams(draw, c, "a", a_type);
+  set_qparams(draw, c, "b", b_type);
+  set_output(draw, c, true);
 }
 
 // ---- pooling and resampling
@@ -787,7 +793,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::qlinear) return quantized_dot(draw, op, c, random_linear(draw, c)), true;
   if (is_any(op, {Op::linear_weight_only, Op::linear_dynamic})) return narrow_linear_case(draw, op, c), true;
   if (op == Op::conv_transpose) return conv_transpose_case(draw, c), true;
-  if (op == Op::matmul) return matmul_case(draw, c), true;
+  if (is_any(op, {Op::matmul, Op::qmatmul})) return matmul_case(draw, op, c), true;
   if (is_any(op, {Op::max_pool, Op::avg_pool, Op::qavg_pool})) return pool_case(draw, op, c), true;
   if (op == Op::resize) return resize_case(draw, c), true;
   if (is_any(op, {Op::softmax, Op::log_softmax})) return along_axis_case(draw, c), true;
