@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ir/nn/namer.h"
+#include "passes/fx/standalone.h"
 #include "passes/fx/units.h"
 #include "passes/fx/workflow.h"
 #include "passes/rewrite/common.h"
@@ -168,10 +169,24 @@ class Printer {
   std::map<std::string, int> indexes_;
 };
 
+// A graph, then the standalone modules in it.
+Result<std::string> print_parts(Graph& graph, const std::string& path) {
+  AOQ_ASSIGN(std::vector<StandaloneView> modules, split_standalone(graph));
+  std::string text = path.empty() ? std::string() : fmt::format("standalone {}:\n", path);
+  text += Printer(graph).print();
+  for (StandaloneView& m : modules) {
+    AOQ_ASSIGN(const std::string part, print_parts(m.graph, path.empty() ? m.path : path + "." + m.path));
+    text += part;
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string print_fx(const Graph& graph) {
-  return Printer(graph).print();
+  Graph whole = graph.clone();
+  Result<std::string> text = print_parts(whole, "");
+  return text.ok() ? std::move(*text) : Printer(graph).print();
 }
 
 }  // namespace aoq::fx

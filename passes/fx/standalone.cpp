@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "ir/error_id.h"
+#include "ir/nn/namer.h"
 #include "ir/nn/tracer.h"
 #include "ir/region.h"
 #include "ir/text.h"
@@ -48,6 +49,16 @@ Status register_stand_in() {
   return status;
 }
 
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
 // ---- which modules
 
 // "path class", one a line.
@@ -55,13 +66,9 @@ std::vector<std::pair<std::string, std::string>> module_classes(const Graph& gra
   std::vector<std::pair<std::string, std::string>> out;
   const auto noted = graph.metadata.find(nn::kModuleClasses);
   if (noted == graph.metadata.end()) return out;
-  const std::string& text = noted->second;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
+  for (const std::string& line : lines_of(noted->second)) {
     const std::size_t space = line.find(' ');
     if (space != std::string::npos) out.emplace_back(line.substr(0, space), line.substr(space + 1));
-    at = end + 1;
   }
   return out;
 }
@@ -149,6 +156,7 @@ class Extraction {
     AOQ_ASSIGN(Node * before, place());
     Graph part;
     part.name = path_;
+    part.stage = graph_.stage;
     part.symbols = graph_.symbols;
     part.metadata = graph_.metadata;
     part.metadata.erase(kPaths);
@@ -356,12 +364,38 @@ class Return {
   std::map<const Value*, Value*> mapped_;
 };
 
+// ---- looking at them again
+
+// Observers and stubs are where their names say, everything else where its module is.
+bool lies_in(const Node& n, const std::string& module) {
+  const bool is_observer = n.is(Op::observe) || n.scope.type == "Observer";
+  if (is_observer && !n.origins.empty()) return n.origins[0].starts_with(module + ".");
+  return is_in_module(n.scope.path, module);
+}
+
+// The names that a trace of this graph alone would give.
+void rename_units(Graph& graph, const std::string& module) {
+  nn::Namer names;
+  std::map<std::string, std::string> renamed;
+  for (Node* n : graph.nodes()) {
+    if (n->origins.empty() || n->is(Op::constant) || n->is(Op::input)) continue;
+    std::string& own = n->origins[0];
+    if (n->is(Op::observe) || n->scope.type == "Observer") {
+      if (!module.empty() && own.starts_with(module + ".")) own = own.substr(module.size() + 1);
+      continue;
+    }
+    const auto [it, is_new] = renamed.try_emplace(own);
+    const std::string& callee = n->scope.callee;
+    const bool is_function = !callee.empty() && callee != "leaf" && callee != "module";
+    if (is_new) it->second = names.create(is_function ? callee.substr(callee.find_last_of('.') + 1) : n->scope.path);
+    own = it->second;
+  }
+}
+
 void note_path(Graph& graph, const std::string& path) {
   std::string& all = graph.metadata[kPaths];
-  const std::string line = path + "\n";
-  if (all.find(line) == std::string::npos || (all.find("\n" + line) == std::string::npos && !all.starts_with(line))) {
-    all += line;
-  }
+  const std::vector<std::string> paths = lines_of(all);
+  if (std::ranges::find(paths, path) == paths.end()) all += path + "\n";
 }
 
 }  // namespace
@@ -434,14 +468,40 @@ Status put_back_standalone(Graph& graph, std::vector<StandaloneModule>& modules)
     AOQ_TRY(Return(graph, module, stand_in).run().with_context(fmt::format("standalone module \"{}\"", module.path)));
     note_path(graph, module.path);
     const auto nested = module.graph.metadata.find(kPaths);
-    for (std::size_t at = 0; nested != module.graph.metadata.end() && at < nested->second.size();) {
-      const std::size_t end = nested->second.find('\n', at);
-      note_path(graph, module.path + "." + nested->second.substr(at, end - at));
-      at = end + 1;
-    }
+    if (nested == module.graph.metadata.end()) continue;
+    for (const std::string& path : lines_of(nested->second)) note_path(graph, module.path + "." + path);
   }
   modules.clear();
   return {};
+}
+
+Result<std::vector<StandaloneView>> split_standalone(Graph& graph) {
+  std::vector<StandaloneView> views;
+  const auto noted = graph.metadata.find(kPaths);
+  if (noted == graph.metadata.end()) return views;
+  AOQ_TRY(register_stand_in());
+  const std::vector<std::string> paths = lines_of(noted->second);
+  for (const std::string& path : paths) {
+    std::vector<Node*> nodes;
+    for (Node* n : graph.nodes()) {
+      if (!n->is(Op::constant) && lies_in(*n, path)) nodes.push_back(n);
+    }
+    bool is_first = true;
+    for (std::vector<Node*>& call : calls_of(nodes)) {
+      Extraction extraction(graph, path, std::move(call));
+      if (extraction.is_dead()) continue;
+      AOQ_ASSIGN(Extraction::Part part, extraction.run(fmt::format("{} {}", path, views.size())));
+      if (!is_first) continue;
+      is_first = false;
+      for (const std::string& nested : paths) {
+        if (nested != path && is_in_module(nested, path)) note_path(part.graph, nested.substr(path.size() + 1));
+      }
+      rename_units(part.graph, path);
+      views.push_back({path, std::move(part.graph)});
+    }
+  }
+  rename_units(graph, "");
+  return views;
 }
 
 }  // namespace aoq::fx

@@ -33,6 +33,14 @@ const StandaloneModule* standalone_of(const std::vector<StandaloneModule>& modul
 // Puts their nodes in the place of those that stand for them, and their paths into the graph's metadata.
 Status put_back_standalone(Graph& graph, std::vector<StandaloneModule>& modules);
 
+// For people: splits a graph that came back, before it is lowered, into what lies around the modules and each of them
+// once, with the names that FX gives in each. Nodes of kind region stand for them again.
+struct StandaloneView {
+  std::string path;
+  Graph graph;
+};
+Result<std::vector<StandaloneView>> split_standalone(Graph& graph);
+
 // Whether a path is a module's or that of something in it.
 bool is_in_module(const std::string& path, const std::string& module);
 // Paths of the modules of a class: containers by what tracing noted, others by their nodes.

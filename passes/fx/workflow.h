@@ -31,7 +31,8 @@ Status round_biases(Graph& graph);
 
 // A line for each node as FX has it: "call_function | cat | cat | ([l1, l2], 1)". Arguments are nodes, and what a node
 // still says of the others: dtypes and axes of quantization, numbers beside tensors, axes of cat, mean,
-// permute and flatten. Other numbers and keywords are left out.
+// permute and flatten. Other numbers and keywords are left out. Standalone modules follow, each
+// behind a line "standalone <path>:".
 std::string print_fx(const Graph& graph);
 
 }  // namespace aoq::fx

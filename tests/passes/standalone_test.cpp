@@ -157,6 +157,25 @@ void check_places(const PyTorchCase& c, const Graph& graph) {
   CHECK(found == expected);
 }
 
+// "kind | name | target" of every line but placeholders, whose names a module does not tell, and of the module's graph
+// behind the line that begins it.
+void check_text(const PyTorchCase& c, const Graph& graph) {
+  std::string expected;
+  for (const char* part : {"prepared", "prepared_block"}) {
+    if (std::string_view(part) == "prepared_block") expected += "standalone block:\n";
+    for (const Json& line : c.json()[part]) {
+      const std::string text = line.get<std::string>();
+      if (!text.starts_with("placeholder")) expected += text + "\n";
+    }
+  }
+  std::string found, printed = fx::print_fx(graph);
+  for (std::size_t at = 0; at < printed.size(); at = printed.find('\n', at) + 1) {
+    const std::string line = printed.substr(at, printed.find('\n', at) - at);
+    if (!line.starts_with("placeholder")) found += line.substr(0, line.find(" | (")) + "\n";
+  }
+  CHECK(found == expected);
+}
+
 void check_observers(const PyTorchCase& c, const Ranges& ranges) {
   const auto names = c.json()["observers"].get<std::vector<std::string>>();
   const Tensor scales = c.array("scales"), zero_points = c.array("zero_points");
@@ -229,6 +248,7 @@ TEST_CASE("standalone modules are PyTorch's") {
     Status done = quantize(graph, recipe, options);
     REQUIRE_MESSAGE(done.ok(), done.message());
     check_places(c, graph);
+    check_text(c, graph);
     for (const Stage last : {Stage::quantized, Stage::lowered}) {
       options.last = last;
       done = quantize(graph, recipe, options);
@@ -356,6 +376,9 @@ TEST_CASE("standalone modules in standalone modules, and what is fused stays on 
         std::vector<std::string>{"outer.activation_post_process_0", "outer.activation_post_process_1",
                                  "outer.inner.activation_post_process_0", "outer.inner.activation_post_process_0",
                                  "outer.inner.activation_post_process_2"});
+  CHECK(fx::print_fx(graph).find("standalone outer.inner:\nplaceholder | input_0 | input_0 | ()\n"
+                                 "call_module | activation_post_process_0 | activation_post_process_0 | (input_0)\n"
+                                 "call_function | relu | relu | (activation_post_process_0)\n") != std::string::npos);
   CHECK(graph.metadata.at("standalone_modules") == "outer\nouter.inner\n");
   CHECK_FALSE(graph.metadata.contains("module_classes"));
   CHECK(prepared(m, recipe, Stage::lowered).ok());
