@@ -11,14 +11,12 @@ Status mark_leaves(Graph& graph, const CustomConfig& custom) {
   std::vector<std::pair<std::string, std::string>> leaves;  // path, type
   for (const std::string& name : custom.non_traceable_module_name) leaves.emplace_back(name, "NonTraceable");
   for (const std::string& type : custom.non_traceable_module_class) {
-    const std::size_t before = leaves.size();
-    for (const Node* n : graph.nodes()) {
-      if (n->scope.type == type && !n->scope.path.empty()) leaves.emplace_back(n->scope.path, type);
-    }
-    if (leaves.size() == before) {
+    const std::vector<std::string> paths = modules_of_class(graph, type);
+    if (paths.empty()) {
       return error(ErrorId::recipe_invalid, "non_traceable_module_class: the model has no module of class \"{}\"",
                    type);
     }
+    for (const std::string& path : paths) leaves.emplace_back(path, type);
   }
   for (const auto& [path, type] : leaves) {
     std::string name = path;

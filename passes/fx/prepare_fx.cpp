@@ -576,12 +576,6 @@ Status check_attributes(const Graph& graph, const Recipe& recipe) {
 }
 
 Status prepare_standalone(StandaloneModule& module) {
-  const std::size_t inputs = module.graph.input_nodes().size();
-  for (const CustomConfig::QuantizedInput& q : module.recipe->custom.quantized_inputs) {
-    if (q.index >= 0 && static_cast<std::size_t>(q.index) < inputs) continue;
-    return error(ErrorId::recipe_invalid, "standalone module \"{}\": quantized_inputs: {} is no input; it has {}",
-                 module.path, q.index, inputs);
-  }
   Status status = check_names(module.graph, *module.recipe, nullptr);
   if (status.ok()) status = prepare_fx(module.graph, *module.recipe);
   return std::move(status).with_context(fmt::format("standalone module \"{}\"", module.path));

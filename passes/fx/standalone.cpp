@@ -303,6 +303,16 @@ Node* find_stand_in(const Graph& graph, const StandaloneModule& module) {
   return nullptr;
 }
 
+Status check_inputs(const StandaloneModule& module) {
+  const std::size_t inputs = module.graph.input_nodes().size();
+  for (const CustomConfig::QuantizedInput& q : module.recipe->custom.quantized_inputs) {
+    if (q.index >= 0 && static_cast<std::size_t>(q.index) < inputs) continue;
+    return error(ErrorId::recipe_invalid, "standalone module \"{}\": quantized_inputs: {} is no input; it has {}",
+                 module.path, q.index, inputs);
+  }
+  return {};
+}
+
 // ---- putting back
 
 class Return {
@@ -422,6 +432,8 @@ std::vector<std::string> modules_of_class(const Graph& graph, const std::string&
   for (const auto& [path, noted] : module_classes(graph)) {
     if (noted == type) add(path);
   }
+  // What a function made and fusing moved into a layer has the class of the module around.
+  if (!paths.empty()) return paths;
   for (const Node* n : graph.nodes()) {
     if (n->scope.type == type) add(n->scope.path);
   }
@@ -447,6 +459,7 @@ Result<std::vector<StandaloneModule>> take_out_standalone(Graph& graph, const Re
       AOQ_ASSIGN(Extraction::Part part, extraction.run(fmt::format("{} {}", wanted.path, modules.size())));
       StandaloneModule module{wanted.path, nullptr, std::move(part.graph), std::move(part.settings)};
       AOQ_ASSIGN(module.recipe, recipe_of(wanted, *find_stand_in(graph, module), recipe));
+      AOQ_TRY(check_inputs(module));
       modules.push_back(std::move(module));
     }
   }

@@ -336,6 +336,14 @@ TEST_CASE("a standalone module that something outside cuts in two is an error") 
             .find("standalone module \"block\" is not one piece") != std::string::npos);
 }
 
+TEST_CASE("a class of modules that hold others may be non-traceable") {
+  Linears m;
+  const Graph graph = prepared(m, R"({"backend": "x86", "non_traceable_module_class": ["LinearBlock"]})").value();
+  CHECK(fx::print_fx(graph).find("call_module | block | block | (activation_post_process_1)\n") != std::string::npos);
+  CHECK(observers(graph) == std::vector<std::string>{"activation_post_process_0", "activation_post_process_1",
+                                                     "activation_post_process_2", "activation_post_process_3"});
+}
+
 TEST_CASE("two calls of a standalone module have the same observers") {
   struct Twice : nn::Module {
     nn::Linear a{at("a"), 6, 6};
