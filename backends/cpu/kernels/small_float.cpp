@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels/small_float.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -35,15 +36,18 @@ SmallFloat small_float(DType dtype) {
 
 void through_small_float(const SmallFloat& type, float scale, const float* x, float* out, std::int64_t n) {
   const SmallFloat t = type;
+  const std::uint32_t nan = std::bit_cast<std::uint32_t>(t.nan);
   for (std::int64_t i = 0; i < n; ++i) {
     const float v = x[i] / scale;
-    float magnitude = std::fabs(v);
-    magnitude = magnitude > t.highest ? t.highest : magnitude;
-    float power = std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) & 0x7f800000u);
-    power = power < t.least_normal ? t.least_normal : power;
-    const float shift = power * t.spacing;
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(v), sign = bits & 0x80000000u;
+    // NaN compares false and becomes 0 here.
+    const float magnitude = std::min(t.highest, std::max(0.0f, std::bit_cast<float>(bits ^ sign)));
+    const float power = std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) & 0x7f800000u);
+    const float shift = std::max(t.least_normal, power) * t.spacing;
     const float rounded = (magnitude + shift) - shift;
-    out[i] = (std::copysign(v == v ? rounded : t.nan, v) + t.zero) * scale;
+    const std::uint32_t is_nan = 0u - static_cast<std::uint32_t>((bits ^ sign) > 0x7f800000u);
+    const std::uint32_t result = (std::bit_cast<std::uint32_t>(rounded) & ~is_nan) | (nan & is_nan) | sign;
+    out[i] = (std::bit_cast<float>(result) + t.zero) * scale;
   }
 }
 
