@@ -105,9 +105,9 @@ void fake_quantize_case(Draw& draw, Case* c) {
     if (draw.chance(10)) v = -0.0f;
   }
   c->input(std::move(x));
-  c->attributes.set("dtype", draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn,
-                                          DType::f8_e5m2, DType::f8_e4m3fnuz, DType::f8_e5m2fnuz, DType::f5_e2m2,
-                                          DType::f5_e3m1}));
+  c->attributes.set("dtype",
+                    draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn, DType::f8_e5m2,
+                                 DType::f8_e4m3fnuz, DType::f8_e5m2fnuz, DType::f5_e2m2, DType::f5_e3m1}));
   if (draw.chance(30)) {
     c->attributes.set("amax_min", static_cast<double>(draw.real(0.001f, 1.0f)));
     c->attributes.set("amax_max", static_cast<double>(draw.real(1.0f, 3.0f)));
