@@ -114,16 +114,24 @@ Result<std::unique_ptr<InputObserver>> observe_gptq(const Config& config, const 
   return observing(GptqObserver::make(site.weight.shape[1]));
 }
 
+// One scale for each row is all that the algorithm has for i8.
+Status check_rows(const Config& int8) {
+  if (int8.fields.has("group_size")) {
+    return error(ErrorId::recipe_invalid, "its Int8WeightOnlyConfig has groups of {}, expected PerRow",
+                 int8.fields.integer("group_size"));
+  }
+  AOQ_ASSIGN(const Granularity g, granularity_field(int8, "granularity"));
+  if (g.kind == Granularity::Kind::row) return {};
+  return error(ErrorId::recipe_invalid, "its Int8WeightOnlyConfig is {}, expected PerRow", to_string(g));
+}
+
 Result<Quantized> gptq(const Config& config, const LinearSite& site, InputObserver* observer) {
   AOQ_ASSIGN(GptqObserver * seen, observer_of<GptqObserver>(observer));
   const Config& base = config.base.front();
   AOQ_ASSIGN(Quantized out, quantize_weight(base, site, nullptr));
   if (!out.weight) return out;
   const bool is_int8 = base.type == "Int8WeightOnlyConfig";
-  if (is_int8 && base.fields.string("granularity") != "PerRow") {
-    return error(ErrorId::recipe_invalid, "GPTQConfig: its Int8WeightOnlyConfig is {}, expected PerRow",
-                 base.fields.string("granularity"));
-  }
+  AOQ_TRY(is_int8 ? check_rows(base) : Status());
   GptqOptions options;
   options.damping = config.fields.real("percdamp");
   options.block_size = config.fields.integer("gptq_quantize_block_size");
@@ -135,6 +143,7 @@ Result<Quantized> gptq(const Config& config, const LinearSite& site, InputObserv
                            : int4_group_quantizer(base.fields.integer("group_size"), site.weight.dtype);
   AOQ_ASSIGN(GptqWeight found, gptq_quantize(site.weight, hessian, std::move(quantizer), options));
   out.weight->codes = std::move(found.codes);
+  out.weight->block_size = std::move(found.block_size);
   out.weight->qparams = std::move(found.qparams);
   return out;
 }

@@ -1,4 +1,6 @@
 // Configurations with small floats and codebooks.
+#include <cmath>
+
 #include "ir/error_id.h"
 #include "passes/torchao/handlers.h"
 
@@ -42,7 +44,12 @@ Result<Quantized> float8_both(const Config& config, const LinearSite& site, Inpu
   activation.amax_min = bound(config, "activation_value_lb");
   activation.amax_max = bound(config, "activation_value_ub");
   if (config.fields.has("act_quant_scale")) {
-    activation.fixed = TensorQParams{config.fields.real("act_quant_scale"), 0};
+    const double scale = config.fields.real("act_quant_scale");
+    const auto narrow = static_cast<float>(scale);
+    if (!(std::isfinite(narrow) && narrow > 0.0f)) {
+      return error(ErrorId::recipe_invalid, "act_quant_scale is {}, expected above 0", scale);
+    }
+    activation.fixed = TensorQParams{scale, 0};
     activation.granularity = {Granularity::Kind::tensor, 0};
   }
   weight.activation = activation;

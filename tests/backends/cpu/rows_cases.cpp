@@ -415,8 +415,9 @@ void unary_case(Draw& draw, Op op, Case* c) {
   if (op == Op::gelu) c->attributes.set("approximate", std::string(draw.chance(50) ? "none" : "tanh"));
   if (op == Op::softplus && draw.chance(50)) c->attributes.set("beta", 0.5);
   if (op == Op::cast) {
-    type = any_type(draw);
-    c->attributes.set("dtype", any_type(draw));
+    const auto with_bf16 = [&] { return draw.chance(20) ? DType::bf16 : any_type(draw); };
+    type = with_bf16();
+    c->attributes.set("dtype", with_bf16());
   }
   Result<std::vector<Type>> ok = error(Code::internal, "");
   Attributes attributes = c->attributes;
@@ -792,6 +793,7 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::qconv) return quantized_dot(draw, op, c, random_conv(draw, c)), true;
   if (op == Op::qlinear) return quantized_dot(draw, op, c, random_linear(draw, c)), true;
   if (is_any(op, {Op::linear_weight_only, Op::linear_dynamic})) return narrow_linear_case(draw, op, c), true;
+  if (op == Op::fake_quantize) return fake_quantize_case(draw, c), true;
   if (op == Op::conv_transpose) return conv_transpose_case(draw, c), true;
   if (is_any(op, {Op::matmul, Op::qmatmul})) return matmul_case(draw, op, c), true;
   if (is_any(op, {Op::max_pool, Op::avg_pool, Op::qavg_pool})) return pool_case(draw, op, c), true;

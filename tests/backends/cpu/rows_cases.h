@@ -48,8 +48,9 @@ Tensor random_tensor(Draw& draw, DType dtype, Shape shape, Values values = Value
 // Random sizes; about 200 elements, or 200 000 of a large draw.
 Shape random_shape(Draw& draw, std::size_t min_rank, std::size_t max_rank);
 
-// Part of generate, for linear_weight_only and linear_dynamic.
+// Parts of generate, for linear_weight_only, linear_dynamic and fake_quantize.
 void narrow_linear_case(Draw& draw, Op op, Case* c);
+void fake_quantize_case(Draw& draw, Case* c);
 // Fills in everything but the node; false when there is no generator for the op.
 bool generate(Draw& draw, Op op, Case* out);
 

@@ -1,5 +1,5 @@
 // Instances of linear_weight_only and linear_dynamic: every narrow type, groups that end early, all forms of zero
-// points.
+// points; and of fake_quantize.
 #include <cmath>
 
 #include "tests/backends/cpu/rows_cases.h"
@@ -91,6 +91,37 @@ void narrow_linear_case(Draw& draw, Op op, Case* c) {
   x_scale.mutable_as<float>()[0] *= 0.05f;
   c->input(std::move(x_scale));
   if (draw.chance(50)) c->input(i32_scalar(draw.between(-128, draw.chance(5) ? 128 : 127)));
+}
+
+void fake_quantize_case(Draw& draw, Case* c) {
+  Shape shape = random_shape(draw, 1, 3);
+  if (draw.chance(10)) shape[0] = 0;
+  const std::int64_t columns = shape.back();
+  Tensor x = random_tensor(draw, DType::f32, shape, draw.chance(15) ? Values::special : Values::plain);
+  // Numbers of all sizes, for the subnormal ones and those that saturate.
+  const int reach = draw.chance(50) ? 12 : 0;
+  for (float& v : x.mutable_as<float>()) {
+    v = std::ldexp(v, static_cast<int>(draw.between(-reach, reach)));
+    if (draw.chance(10)) v = -0.0f;
+  }
+  c->input(std::move(x));
+  c->attributes.set("dtype",
+                    draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn, DType::f8_e5m2,
+                                 DType::f8_e4m3fnuz, DType::f8_e5m2fnuz, DType::f5_e2m2, DType::f5_e3m1}));
+  if (draw.chance(30)) {
+    c->attributes.set("amax_min", static_cast<double>(draw.real(0.001f, 1.0f)));
+    c->attributes.set("amax_max", static_cast<double>(draw.real(1.0f, 3.0f)));
+  }
+  if (draw.chance(30)) {
+    Tensor scale = random_tensor(draw, DType::f32, {1}, Values::positive);
+    if (draw.chance(10)) scale.mutable_as<float>()[0] = draw.one_of({0.0f, -1.0f, INFINITY, NAN});
+    return c->input(std::move(scale));
+  }
+  if (draw.chance(30)) return;
+  c->attributes.set("granularity", std::string(draw.chance(50) ? "group" : "token"));
+  std::int64_t group = draw.between(1, columns);
+  while (columns % group != 0) --group;
+  c->attributes.set("group", group);
 }
 
 }  // namespace aoq::cpu::test
