@@ -80,9 +80,20 @@ std::vector<Block> blocks() {
   std::vector<std::byte> bytes;
   for (int i = 0; i < 32; ++i) bytes.push_back(static_cast<std::byte>(i * 8 - 128));
   out.push_back({"Q8_0", 8, with({0.25f}, bytes), {-32.0f, -30.0f, -28.0f, -26.0f, 0.0f}});
-  Writer plain;
-  for (int i = 0; i < 32; ++i) plain.number(static_cast<float>(i) - 2.5f);
-  out.push_back({"F32", 0, plain.bytes, {-2.5f, -1.5f, -0.5f, 0.5f, 13.5f}});
+  const auto plain = [&](const char* name, std::uint32_t type, DType dtype, float first) {
+    Writer w;
+    w.bytes.resize(static_cast<std::size_t>(dtype_info(dtype).bits / 8 * 32));
+    for (int i = 0; i < 32; ++i) store_from_double(dtype, w.bytes.data(), i, static_cast<double>(i) + first);
+    out.push_back({name, type, w.bytes, {first, first + 1, first + 2, first + 3, first + 16}});
+  };
+  plain("F32", 0, DType::f32, -2.5f);
+  plain("F16", 1, DType::f16, -2.5f);
+  plain("BF16", 30, DType::bf16, -2.5f);
+  plain("F64", 28, DType::f64, -2.5f);
+  plain("I8", 24, DType::i8, -3.0f);
+  plain("I16", 25, DType::i16, -3.0f);
+  plain("I32", 26, DType::i32, -3.0f);
+  plain("I64", 27, DType::i64, -3.0f);
   return out;
 }
 
@@ -154,6 +165,104 @@ TEST_CASE("contradictions and what is not read are told apart") {
   CHECK(code_of(array) == Code::invalid_data);
   beyond.head(1, 0).tensor("w", {std::uint64_t{1} << 47, 1 << 15}, 0, 0).align();
   CHECK(code_of(beyond) == Code::invalid_data);
+}
+
+TEST_CASE("settings of every type are read; those that are none are refused") {
+  Writer w;
+  w.head(0, 12);
+  w.text("u8").number(std::uint32_t{0}).number(std::uint8_t{200});
+  w.text("i8").number(std::uint32_t{1}).number(std::int8_t{-3});
+  w.text("u16").number(std::uint32_t{2}).number(std::uint16_t{60000});
+  w.text("i16").number(std::uint32_t{3}).number(std::int16_t{-300});
+  w.text("u32").number(std::uint32_t{4}).number(std::uint32_t{4000000000});
+  w.text("i32").number(std::uint32_t{5}).number(std::int32_t{-5});
+  w.text("bool").number(std::uint32_t{7}).number(std::uint8_t{1});
+  w.text("u64").number(std::uint32_t{10}).number(std::uint64_t{1} << 62);
+  w.text("i64").number(std::uint32_t{11}).number(std::int64_t{-7});
+  w.text("f64").number(std::uint32_t{12}).number(0.25);
+  w.text("texts").number(std::uint32_t{9}).number(std::uint32_t{8}).number(std::uint64_t{2}).text("a").text("");
+  w.text("none").number(std::uint32_t{9}).number(std::uint32_t{6}).number(std::uint64_t{0});
+  const GgufFile file = read_gguf(w.bytes).value();
+  const auto integer = [&](const char* key) { return std::get<std::int64_t>(file.settings.at(key)); };
+  CHECK(integer("u8") == 200);
+  CHECK(integer("i8") == -3);
+  CHECK(integer("u16") == 60000);
+  CHECK(integer("i16") == -300);
+  CHECK(integer("u32") == 4000000000);
+  CHECK(integer("i32") == -5);
+  CHECK(integer("u64") == std::int64_t{1} << 62);
+  CHECK(integer("i64") == -7);
+  CHECK(std::get<bool>(file.settings.at("bool")));
+  CHECK(std::get<double>(file.settings.at("f64")) == 0.25);
+  CHECK(std::get<std::vector<std::string>>(file.settings.at("texts")) == std::vector<std::string>{"a", ""});
+  CHECK(std::get<std::vector<double>>(file.settings.at("none")).empty());
+  Writer type, twice, wide, nested;
+  CHECK(code_of(type.head(0, 1).text("a").number(std::uint32_t{13})) == Code::invalid_data);
+  twice.head(0, 2);
+  for (int i = 0; i < 2; ++i) twice.text("a").number(std::uint32_t{0}).number(std::uint8_t{1});
+  CHECK(code_of(twice) == Code::invalid_data);
+  CHECK(code_of(wide.head(0, 1).text("a").number(std::uint32_t{10}).number(UINT64_MAX)) == Code::invalid_data);
+  nested.head(0, 1).text("a").number(std::uint32_t{9}).number(std::uint32_t{9}).number(std::uint64_t{1});
+  nested.number(std::uint32_t{9}).number(std::uint64_t{1}).number(std::uint32_t{9}).number(std::uint64_t{0});
+  CHECK(!read_gguf(nested.bytes).ok());
+}
+
+TEST_CASE("an alignment is a power of two, and tensors keep to it") {
+  for (const std::uint32_t alignment : {0u, 3u, 48u, 1u << 21}) {
+    CAPTURE(alignment);
+    Writer w;
+    CHECK(code_of(w.head(0, 1).text("general.alignment").number(std::uint32_t{4}).number(alignment)) ==
+          Code::invalid_data);
+  }
+  Writer word;
+  CHECK(code_of(word.head(0, 1).text("general.alignment").number(std::uint32_t{8}).text("64")) == Code::invalid_data);
+  for (const auto& [offset, code] : {std::pair(64u, Code::ok), std::pair(32u, Code::invalid_data)}) {
+    Writer w;
+    w.head(1, 1).text("general.alignment").number(std::uint32_t{4}).number(std::uint32_t{64});
+    w.tensor("w", {4}, 0, offset).align(64);
+    for (int i = 0; i < 20; ++i) w.number(static_cast<float>(i));
+    const Result<GgufFile> file = read_gguf(w.bytes);
+    CHECK(file.status().code() == code);
+    if (file.ok()) CHECK(gguf_floats(*file->find("w"))->as<float>()[0] == 16.0f);
+  }
+}
+
+TEST_CASE("scalars, tensors without elements and shapes of several dimensions") {
+  Writer w;
+  w.head(4, 0).tensor("scalar", {}, 0, 0).tensor("none", {32, 0}, 2, 0).tensor("three", {2, 3, 4}, 24, 32);
+  w.tensor("last", {1}, 0, 64).align();
+  w.number(2.5f).align();
+  for (int i = 0; i < 24; ++i) w.number(static_cast<std::int8_t>(i));
+  w.align().number(7.0f);
+  const GgufFile file = read_gguf(w.bytes).value();
+  CHECK(gguf_floats(*file.find("scalar"))->as<float>()[0] == 2.5f);
+  CHECK(gguf_floats(*file.find("none"))->element_count() == 0);
+  CHECK(file.find("three")->shape == std::vector<std::int64_t>{4, 3, 2});
+  CHECK(gguf_floats(*file.find("three"))->as<float>()[23] == 23.0f);
+  CHECK(gguf_floats(*file.find("last"))->as<float>()[0] == 7.0f);
+  CHECK(file.find("absent") == nullptr);
+  // A scalar of a type in blocks, and rows that blocks do not fill.
+  for (const std::vector<std::uint64_t>& shape : {std::vector<std::uint64_t>{}, {16, 2}}) {
+    Writer broken;
+    broken.head(1, 0).tensor("w", shape, 2, 0).align();
+    broken.bytes.resize(broken.bytes.size() + 64);
+    CHECK(code_of(broken) == Code::invalid_data);
+  }
+}
+
+TEST_CASE("limits on counts, names and settings hold") {
+  Limits limits;
+  limits.tensors = 1;
+  Writer two;
+  two.head(2, 0);
+  CHECK(read_gguf(two.bytes, limits).status().code() == Code::resource_limit);
+  limits.name_bytes = 3;
+  Writer name, text;
+  name.head(1, 0).tensor("four", {1}, 0, 0).align();
+  CHECK(read_gguf(name.bytes, limits).status().code() == Code::resource_limit);
+  limits.metadata_bytes = 2;
+  text.head(0, 1).text("a").number(std::uint32_t{8}).text("long");
+  CHECK(read_gguf(text.bytes, limits).status().code() == Code::resource_limit);
 }
 
 }  // namespace
