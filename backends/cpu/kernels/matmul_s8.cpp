@@ -34,6 +34,10 @@ void widen_rows(const MatmulS8Plan& p, const std::byte* a, std::int64_t rows, st
 }
 
 void store_row(const MatmulS8Plan& p, const std::int32_t* sums, std::int64_t width, std::byte* out, std::int64_t at) {
+  if (p.out_type == DType::i32) {
+    std::copy_n(sums, width, reinterpret_cast<std::int32_t*>(out) + at);
+    return;
+  }
   for (std::int64_t j = 0; j < width; ++j) {
     const float v = static_cast<float>(sums[j]) * p.multiplier;
     if (p.out_type == DType::f32) {

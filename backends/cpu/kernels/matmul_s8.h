@@ -1,5 +1,5 @@
 // Products of two matrices of codes, batched: exact int32 sums of (a - a_zero_point) * (b - b_zero_point), then the
-// epilogue of qmatmul (ir/epilogue.h): float(sum) * multiplier, rounded and clamped to codes, or as it is.
+// epilogue of qmatmul (ir/epilogue.h): float(sum) * multiplier, rounded and clamped to codes, or as it is; or the sums.
 //
 // How: a unit widens a panel of 32 columns of b to s16 less its zero point in its scratch, in pairs of K, then four
 // rows of a at a time, so nothing can saturate.
@@ -23,7 +23,7 @@ struct MatmulS8Batch {
 struct MatmulS8Plan {
   std::vector<MatmulS8Batch> batches;
   std::int64_t m = 0, n = 0, k = 0;
-  DType a_type = DType::i8, b_type = DType::i8, out_type = DType::f32;  // u8 or i8; f32 too for the result
+  DType a_type = DType::i8, b_type = DType::i8, out_type = DType::f32;  // u8 or i8; f32 and i32 too for the result
   std::int32_t a_zero_point = 0, b_zero_point = 0;
   float multiplier = 1.0f;  // a_scale * b_scale / out_scale; a float result is not divided
   RequantBounds bounds{};

@@ -54,6 +54,10 @@ Result<MatmulS8Plan> plan_of(const PrepareContext& context) {
   const float a_scale = real_attribute(attributes, "a_scale").value_or(1.0f);
   const float b_scale = real_attribute(attributes, "b_scale").value_or(1.0f);
   float out_scale = 1.0f;
+  if (p.out_type == DType::i32) {
+    AOQ_ASSIGN(p.batches, batches_of(context, p));
+    return p;
+  }
   if (p.out_type != DType::f32) {
     out_scale = real_attribute(attributes, "out_scale").value_or(1.0f);
     p.bounds = full_bounds(p.out_type, integer_attribute(attributes, "out_zero_point").value_or(0));

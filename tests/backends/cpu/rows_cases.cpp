@@ -290,7 +290,11 @@ void matmul_case(Draw& draw, Op op, Case* c) {
   if (!is_codes) return;
   set_qparams(draw, c, "a", a_type);
   set_qparams(draw, c, "b", b_type);
-  set_output(draw, c, true);
+  if (draw.chance(25)) {
+    c->attributes.set("out_dtype", DType::i32);
+  } else {
+    set_output(draw, c, true);
+  }
 }
 
 // ---- pooling and resampling
