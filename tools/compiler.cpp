@@ -62,10 +62,10 @@ Json layers_json(const std::vector<torchao::LayerReport>& layers) {
   Json out = Json::array();
   for (const torchao::LayerReport& l : layers) {
     Json entry{{"module", l.module}};
+    if (!l.type.empty()) entry["config"] = l.type;
     if (!l.kept_because.empty()) {
       entry["kept_because"] = l.kept_because;
     } else {
-      entry["config"] = l.type;
       entry["bits_per_weight"] = l.bits_per_weight;
       entry["relative_error"] = l.relative_error;
     }

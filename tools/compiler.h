@@ -36,7 +36,8 @@ struct Compiled {
 // A pure function of its arguments. Errors name the pass and the node.
 Result<Compiled> compile_graph(Graph graph, CompileOptions options);
 
-// The layers as JSON: [{"module", "config", "bits_per_weight", "relative_error"} or {"module", "kept_because"}].
+// The layers as JSON: [{"module", "config", "bits_per_weight", "relative_error"} or {"module", "config" where there was
+// one, "kept_because"}].
 Json layers_json(const std::vector<torchao::LayerReport>& layers);
 
 // Puts constants into the layouts that the backend's kernels want. The graph must be lowered.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "passes/quantize/equalize.h"
+#include "tools/narrow_layer.h"
 
 namespace aoq::tools {
 
@@ -11,6 +12,7 @@ namespace {
 bool corresponds(const Node& integer, const Node& real) {
   std::string_view name = integer.def().name, other = real.def().name;
   if (name == other || (name.starts_with("q") && name.substr(1) == other)) return true;
+  if (is_narrow_layer(integer)) return real.is(Op::linear);
   if (integer.is(Op::qavg_pool)) return real.is(Op::reduce_mean);
   return integer.is(Op::lookup) && real.def().has_trait(kElementwise) && real.inputs().size() == 1;
 }
@@ -25,8 +27,11 @@ const Node* find_counterpart(const std::multimap<std::string, const Node*>& by_l
 
 // The operand of the integer op that stands for operand `i` of the float op.
 const Value* operand_for(const Node& integer, const Node& real, std::size_t i) {
+  if (i == 0 && is_narrow_layer(integer)) return narrow_layer_input(integer);
   const char* name = real.def().inputs[i].name;
   int index = name != nullptr ? integer.def().input_index(name) : -1;
+  // The residual of a linear layer is added by an op of its own.
+  if (index < 0 && is_narrow_layer(integer)) return nullptr;
   return integer.input(index >= 0 ? static_cast<std::size_t>(index) : i);
 }
 
@@ -98,7 +103,8 @@ Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Exec
       errors.comparisons_.push_back({.node = n, .inputs = {n->input(0)}});
       continue;
     }
-    if (!n->def().has_trait(kLoweredOnly) || n->output_count() != 1 || !errors.is_readable(n->output())) continue;
+    const bool is_compared = n->def().has_trait(kLoweredOnly) || is_narrow_layer(*n);
+    if (!is_compared || n->output_count() != 1 || !errors.is_readable(n->output())) continue;
     const Node* counterpart = find_counterpart(by_label, *n);
     if (counterpart == nullptr) continue;
     AOQ_TRY(errors.add(*n, *counterpart, executor));
@@ -140,6 +146,8 @@ Status OpErrors::add(const Node& node, const Node& reference, Executor& executor
     const Attribute* a = node.attributes().find(name);
     if (a != nullptr && attributes.has(name)) attributes.set(name, *a);
   }
+  // So is its activation.
+  if (is_narrow_layer(node) && !node.attributes().has("activation")) attributes.set("activation", std::string("none"));
   // An op whose form differs between the two models (another layout, say) cannot be compared.
   Result<Node*> made = single.create(reference.op(), std::move(operands), std::move(attributes));
   if (!made.ok() || !single.output({(*made)->output()}, {"y"}).ok()) return {};
@@ -150,22 +158,9 @@ Status OpErrors::add(const Node& node, const Node& reference, Executor& executor
   return {};
 }
 
-namespace {
-
-// Constant codes as a plain tensor; none for other values.
-Result<std::optional<Tensor>> plain_codes(const Value* v, const Backend& backend) {
-  if (const Tensor* t = constant_tensor(v)) return std::optional<Tensor>(*t);
-  if (v == nullptr || !v->def()->is(Op::packed_constant)) return std::optional<Tensor>();
-  const Attributes& a = v->def()->attributes();
-  AOQ_ASSIGN(Tensor t,
-             backend.unpack(a.tensor("value").bytes(), a.dtype("dtype"), a.integers("shape"), a.string("layout")));
-  return std::optional<Tensor>(std::move(t));
-}
-
-}  // namespace
-
 // Codes [out, in, ...] with one scale, or one for each output channel, and the float weight.
 Status OpErrors::add_weight(const Graph& graph, const Node& node, const Node& reference, const Backend& backend) {
+  if (is_narrow_layer(node)) return add_narrow_weight(node, reference, backend);
   if (!node.is(Op::qconv) && !node.is(Op::qlinear)) return {};
   AOQ_ASSIGN(const std::optional<Tensor> codes, plain_codes(node.input(1), backend));
   const Tensor *real = constant_tensor(reference.input(1)), *scale = constant_tensor(node.input(2));
@@ -185,6 +180,26 @@ Status OpErrors::add_weight(const Graph& graph, const Node& node, const Node& re
   if (std::find(c.begin(), c.end(), std::int8_t{-128}) == c.end()) range.lowest = -127;
   ErrorFigures figures;
   figures.add(w, y, range);
+  const Node& constant = *reference.input(1)->def();
+  const std::string name = constant.origins.empty() ? node.label() + ".weight" : constant.label();
+  weights_.push_back({name, node.def().name, figures.sqnr_db(), figures.relative_error(), figures.saturation()});
+  return {};
+}
+
+Status OpErrors::add_narrow_weight(const Node& node, const Node& reference, const Backend& backend) {
+  AOQ_ASSIGN(const std::optional<NarrowWeight> narrow, narrow_weight(node, backend));
+  const Tensor* real = constant_tensor(reference.input(1));
+  if (!narrow || real == nullptr || real->dtype() != DType::f32) return {};
+  const std::span<const float> w = real->as<float>();
+  if (w.size() != narrow->values.size() || w.empty()) return {};
+  ErrorFigures figures;
+  // Floats round to their ends, and an entry of a codebook has none.
+  const bool has_ends = is_integer(narrow->codes.dtype()) && !node.is(Op::linear);
+  if (has_ends) {
+    figures.add(w, narrow->values, whole_range(narrow->codes.view()));
+  } else {
+    figures.add(w, narrow->values);
+  }
   const Node& constant = *reference.input(1)->def();
   const std::string name = constant.origins.empty() ? node.label() + ".weight" : constant.label();
   weights_.push_back({name, node.def().name, figures.sqnr_db(), figures.relative_error(), figures.saturation()});

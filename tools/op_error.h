@@ -3,7 +3,8 @@
 // Each integer op is compared with the float op of the reference model that has its name, run on the same inputs: those
 // of the quantized model, as real numbers. So errors of earlier ops do not count, while rounded weights and rounded
 // results do. A quantize op is compared with its own input. Equalized channels are taken back to the reference's size.
-// Weights of dense ops are compared with the reference's by themselves.
+// Weights of dense ops are compared with the reference's by themselves. Linear layers with narrow weights are compared
+// from the input that the float layer has.
 #pragma once
 
 #include <map>
@@ -58,6 +59,7 @@ class OpErrors {
   void find_scales(const Graph& graph);
   Status add(const Node& node, const Node& reference, Executor& executor);
   Status add_weight(const Graph& graph, const Node& node, const Node& reference, const Backend& backend);
+  Status add_narrow_weight(const Node& node, const Node& reference, const Backend& backend);
   void take_back_weight(const Graph& graph, const Node& n, const std::vector<std::int64_t>& shape,
                         std::span<float> values) const;
   bool is_readable(const Value* value) const;

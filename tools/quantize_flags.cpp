@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "ir/error_id.h"
 #include "passes/fx/backend_config.h"
@@ -44,6 +45,8 @@ Status check_keep_float(const Graph& graph, const std::vector<std::string>& entr
   return {};
 }
 
+constexpr const char* kFxNames = "fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn";
+
 // Recipes of PyTorch's backends: "fx-x86", "fx-qnnpack", ...
 bool is_fx_name(const std::string& name) {
   return name.starts_with("fx-") && !name.ends_with(".json");
@@ -51,6 +54,12 @@ bool is_fx_name(const std::string& name) {
 
 bool is_recipe_name(const std::string& name) {
   return is_fx_name(name) || torchao::has_named_rules(name);
+}
+
+// What was meant by a recipe that is no file.
+std::string context_of_recipe(const std::string& name) {
+  if (name.find_first_of("./\\") != std::string::npos) return "--recipe";
+  return "no built-in recipe has this name" + did_you_mean(name, torchao::rule_names());
 }
 
 Result<Recipe> named_recipe(const std::string& name) {
@@ -92,12 +101,10 @@ void QuantizeFlags::declare(Flags& flags) {
                "How (default: static with --calibrate or --ranges, else none)");
   flags.text("--calibrate", "DATA", calibrate, "Calibration data: .npz or .npy, streamed");
   flags.list("--ranges", "FILE.json", ranges, "Ranges from `aoq calibrate` in place of data; repeatable");
-  flags.text("--recipe", "FILE.json", recipe,
-             "What to quantize, and how: a file, fx-fbgemm, fx-x86, fx-qnnpack, fx-onednn, or a configuration for "
-             "linear layers "
-             "(int8-weight-only, int4-weight-only, int8-dynamic, int8-static, 8da4w, hqq-int4, awq-int4, gptq-int4, "
-             "gptq-int8, "
-             "smoothquant-int8, float8-weight-only, float8-dynamic, mxfp4, nvfp4) (default: the built-in recipe)");
+  static const std::string recipe_doc = fmt::format(
+      "What to quantize, and how: a file, {}, or a configuration for linear layers ({}) (default: the built-in recipe)",
+      kFxNames, fmt::join(torchao::rule_names(), ", "));
+  flags.text("--recipe", "FILE.json", recipe, recipe_doc.c_str());
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");
@@ -112,8 +119,9 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
   if (is_recipe_name(flags.recipe)) {
     AOQ_ASSIGN(recipe, named_recipe(flags.recipe));
   } else if (!flags.recipe.empty()) {
-    AOQ_ASSIGN(std::string text, read_text_file(flags.recipe));
-    Result<Recipe> parsed = parse_recipe(text);
+    Result<std::string> text = read_text_file(flags.recipe);
+    if (!text.ok()) return std::move(text).status().with_context(context_of_recipe(flags.recipe));
+    Result<Recipe> parsed = parse_recipe(*text);
     if (!parsed.ok()) return error(Code::invalid_data, "{}: {}", flags.recipe, parsed.status().message());
     recipe = std::move(*parsed);
   }

@@ -104,7 +104,8 @@ class Preparation {
 
   void find_dot(Node* n, const QConfigMatch& match) {
     if (match.qconfig == nullptr) {
-      n->reason = "left in float by the recipe: " + match.because;
+      // A configuration that could not have the layer has said why.
+      if (n->requested.empty()) n->reason = "left in float by the recipe: " + match.because;
       return;
     }
     n->requested = "int8";

@@ -390,8 +390,7 @@ std::int64_t bits_of(const Value* v) {
   return t == nullptr ? 0 : static_cast<std::int64_t>(t->bytes().size()) * 8;
 }
 
-// What the constants of a narrow layer take, but its bias.
-// `reader` is the op whose operands, but the bias, are the weight.
+// What the weight of a layer takes: the operands, but the bias, of the op that reads it.
 double bits_per_weight(const Node& reader, const QuantizedWeight& w) {
   constexpr std::size_t kBias = 4;
   std::int64_t bits = 0;
@@ -411,6 +410,7 @@ Result<LayerReport> quantize_layer(Graph& graph, Layer& layer) {
   AOQ_ASSIGN(const Quantized quantized, quantize_weight(*config, layer.site, layer.observer.get()));
   if (!quantized.weight) {
     report.kept_because = quantized.kept_because;
+    layer.node->requested = config->type;
     layer.node->reason = quantized.kept_because;
     return report;
   }

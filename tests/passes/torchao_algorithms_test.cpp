@@ -1,5 +1,6 @@
 // Every type of configuration on the layer of a graph: against the same layer on tensors, and on degenerate weights and
 // data.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -223,6 +224,14 @@ const Kind kKinds[] = {
     {R"j({"type": "CodebookWeightOnlyConfig", "dtype": "uint3", "block_size": [2, 2], "scale_block_size": 16})j",
      "dequantize_codebook linear"},
 };
+
+TEST_CASE("every type of configuration is among the kinds") {
+  for (const Handler* handler : all_handlers()) {
+    if (handler->type == "TernaryConfig") continue;  // another test's own
+    const auto is_of_type = [&](const Kind& kind) { return config_of(kind.config).type == handler->type; };
+    CHECK_MESSAGE(std::ranges::any_of(kKinds, is_of_type), handler->type);
+  }
+}
 
 TEST_CASE("the graph's layer computes what the tensors' layer does, for every kind") {
   const Layer layer;

@@ -1,4 +1,8 @@
 // The command line with configurations of linear layers (docs/torchao.md).
+#include <algorithm>
+
+#include "backends/cpu/cpu_features.h"
+#include "passes/torchao/quantize_model.h"
 #include "tests/tools/workplace.h"
 
 namespace aoq::tools {
@@ -65,8 +69,18 @@ constexpr Named kNamed[] = {
     {"smoothquant-int8", "linear_dynamic", "int8", true},
 };
 
+TEST_CASE("every short name is in the help and is tried") {
+  const std::string help = Workplace().aoq("compile --help").out;
+  for (const std::string& name : torchao::rule_names()) {
+    CHECK_MESSAGE(std::ranges::any_of(kNamed, [&](const Named& n) { return n.recipe == name; }), name);
+    CHECK_MESSAGE(help.find(name) != std::string::npos, name);
+  }
+}
+
 TEST_CASE("configurations go by name; the files name precision and kernel") {
   WideWorkplace w;
+  const bool has_rows = cpu::best_isa() >= cpu::Isa::avx2;
+  if (!has_rows) std::printf("[SKIP] no avx2: narrow layers run by the reference\n");
   for (const Named& named : kNamed) {
     CAPTURE(std::string(named.recipe));
     const std::string command =
@@ -89,7 +103,8 @@ TEST_CASE("configurations go by name; the files name precision and kernel") {
     CHECK(op["op"] == named.op);
     CHECK(op["requested"] == named.runs);
     CHECK(op["runs"] == named.runs);
-    CHECK(op["kernel"].get<std::string>().starts_with(named.op));
+    const std::string kernel = op["kernel"].get<std::string>();
+    CHECK_MESSAGE((has_rows ? kernel.starts_with(named.op) : kernel == "reference"), kernel);
     CHECK(listing["provenance"]["layers"].size() == 2);
     const Outcome compared = w.aoq("compare float.aoq narrow.aoq --input wide.npz --min-sqnr 12");
     CHECK_MESSAGE(compared.code == 0, compared.err);
@@ -119,7 +134,94 @@ TEST_CASE("a recipe file names layers; wrong names and fields are told with the 
     CHECK_MESSAGE(outcome.says(text), outcome.err);
     CHECK(!w.has("wrong.aoq"));
   }
-  CHECK(w.aoq("compile wide.aoqir -o wrong.aoq --recipe int5-weight-only").code == 3);
+  const Outcome unknown = w.aoq("compile wide.aoqir -o wrong.aoq --recipe int5-weight-only");
+  CHECK(unknown.code == 3);
+  CHECK_MESSAGE(unknown.says("did you mean \"int8-weight-only\"?"), unknown.err);
+}
+
+// The entry of a layer in a list of compare's.
+Json named(const Json& list, std::string_view name) {
+  for (const Json& entry : list) {
+    if (entry["name"] == name) return entry;
+  }
+  return Json();
+}
+
+TEST_CASE("compare --per-op has narrow layers beside the float ones, and their weights, packed or not") {
+  WideWorkplace w;
+  w.write("codebook.json", R"j({"configs": {"_default": {"type": "CodebookWeightOnlyConfig"}}})j");
+  w.write("shared.json", R"j({"configs": {"_default": {"type": "AWQConfig", "base_config": {
+      "type": "UIntxWeightOnlyConfig", "dtype": "uint6", "group_size": 32}}}})j");
+  const std::pair<const char*, const char*> cases[] = {{"int8-weight-only", "linear_weight_only"},
+                                                       {"int4-weight-only", "linear_weight_only"},
+                                                       {"8da4w", "linear_dynamic"},
+                                                       {"smoothquant-int8", "linear_dynamic"},
+                                                       {"awq-int4", "linear_weight_only"},
+                                                       {"shared.json", "linear_weight_only"},
+                                                       {"float8-dynamic", "linear_weight_only"},
+                                                       {"mxfp4", "linear_weight_only"},
+                                                       {"nvfp4", "linear_weight_only"},
+                                                       {"codebook.json", "linear"}};
+  for (const auto& [recipe, op] : cases) {
+    for (const char* cpu : {"portable", "native"}) {
+      CAPTURE(std::string(recipe));
+      CAPTURE(std::string(cpu));
+      const Outcome made = w.aoq(std::string("compile wide.aoqir -o narrow.aoq --json --calibrate wide.npz --recipe ") +
+                                 recipe + " --cpu " + cpu);
+      REQUIRE_MESSAGE(made.code == 0, made.err);
+      const Outcome compared = w.aoq("compare float.aoq narrow.aoq --input wide.npz --per-op --json");
+      REQUIRE_MESSAGE(compared.code == 0, compared.err);
+      const Json found = compared.json();
+      REQUIRE(found["ops"].size() == 2);
+      REQUIRE(found["weights"].size() == 2);
+      for (int i = 0; i < 2; ++i) {
+        const std::string layer = i == 0 ? "fc1" : "fc3";
+        const Json own = named(found["ops"], layer), weight = named(found["weights"], layer + ".weight");
+        CHECK(own["op"] == op);
+        CHECK(own["relative_error"].get<double>() < 0.2);
+        CHECK(own["relative_error"].get<double>() > 0);
+        // What the compiler said about the same weight.
+        const double told = made.json()["layers"][static_cast<std::size_t>(i)]["relative_error"].get<double>();
+        CHECK(weight["relative_error"].get<double>() == doctest::Approx(told).epsilon(1e-4));
+      }
+    }
+  }
+}
+
+TEST_CASE("bench and inspect take files with narrow layers") {
+  WideWorkplace w;
+  REQUIRE(w.aoq("compile wide.aoqir -o narrow.aoq --recipe int4-weight-only --cpu native").code == 0);
+  const Outcome bench = w.aoq("bench narrow.aoq --against float.aoq --seconds 0.02 --threads 1 --json");
+  CHECK_MESSAGE(bench.code == 0, bench.err);
+  const Outcome text = w.aoq("inspect narrow.aoq");
+  CHECK(text.out.find("linear_weight_only") != std::string::npos);
+  CHECK(text.out.find("2 int4") != std::string::npos);
+  const Outcome told = w.aoq("compile wide.aoqir -o narrow.aoq --recipe int4-weight-only");
+  CHECK((told.out + told.err).find("2 of 2 linear layers are quantized") != std::string::npos);
+  CHECK((told.out + told.err).find("fc1  Int4WeightOnlyConfig  6.00 bits a weight") != std::string::npos);
+}
+
+TEST_CASE("--strict refuses a layer that its configuration leaves in float, and tells why") {
+  WideWorkplace w;
+  w.write("recipe.json", R"j({"configs": {"fc1": {"type": "Int4WeightOnlyConfig", "group_size": 24},
+                                          "fc3": {"type": "Int4WeightOnlyConfig", "group_size": 32}}})j");
+  const Outcome refused = w.aoq("compile wide.aoqir -o narrow.aoq --recipe recipe.json --strict");
+  CHECK(refused.code == 1);
+  CHECK_MESSAGE(refused.says("64 inputs are no multiple of group_size 24"), refused.err);
+  CHECK(!w.has("narrow.aoq"));
+  const Outcome made = w.aoq("compile wide.aoqir -o narrow.aoq --recipe recipe.json --json");
+  REQUIRE(made.code == 0);
+  CHECK(made.json()["ops"]["int4"] == 1);
+  const Json layer = made.json()["layers"][0];
+  CHECK(layer["config"] == "Int4WeightOnlyConfig");
+  CHECK(layer["kept_because"] == "64 inputs are no multiple of group_size 24");
+  const Json op = op_named(w.aoq("inspect narrow.aoq --json").json(), "fc1");
+  CHECK(op["requested"] == "Int4WeightOnlyConfig");
+  CHECK(op["runs"] == "float32");
+  CHECK(op["reason"] == "64 inputs are no multiple of group_size 24");
+  // What a recipe leaves alone was not asked for.
+  w.write("recipe.json", R"j({"configs": {"fc1": null, "fc3": {"type": "Int4WeightOnlyConfig", "group_size": 32}}})j");
+  CHECK(w.aoq("compile wide.aoqir -o narrow.aoq --recipe recipe.json --strict").code == 0);
 }
 
 TEST_CASE("NaN in calibration data names the layer") {

@@ -84,12 +84,17 @@ Result<Compiled> compile(Graph graph, const std::string& config, const std::stri
   return compile_graph(std::move(graph), std::move(options));
 }
 
-Tensor run_file(std::span<const std::byte> file, const Tensor& x, std::uint64_t* weights = nullptr) {
+// What a model takes once it has run.
+struct Memory {
+  std::uint64_t weights = 0, packed = 0;
+};
+
+Tensor run_file(std::span<const std::byte> file, const Tensor& x, Memory* memory = nullptr) {
   const std::shared_ptr<const Model> model = Model::from_bytes(file, nullptr, model_options({.threads = 1})).value();
-  if (weights != nullptr) *weights = model->weights_bytes();
   Session session = Session::create(model).value();
   const TensorView views[] = {x.view()};
   const TensorView y = session.run(views).value()[0];
+  if (memory != nullptr) *memory = {model->weights_bytes(), model->packed_bytes()};
   return Tensor::copy_of(y.dtype, {y.shape.begin(), y.shape.end()},
                          {y.data, static_cast<std::size_t>(y.element_count()) * (y.dtype == DType::f32 ? 4 : 2)})
       .value();
@@ -128,14 +133,16 @@ TEST_CASE("every kind of narrow layer survives a file bit for bit, plain and pac
     REQUIRE(portable.ok());
     REQUIRE(native.ok());
     const Tensor before = testing::run(portable->graph, {x});
-    const std::vector<std::byte> file = write_aoq(portable->graph).value();
-    const Graph back = read_aoq(file, nullptr).value();
-    const std::vector<Tensor> written = constants_of(portable->graph), read = constants_of(back);
-    REQUIRE(written.size() == read.size());
-    for (std::size_t i = 0; i < read.size(); ++i) CHECK(is_same(written[i], read[i]));
-    // The kernels give what the reference gives; packed and repacked alike.
-    CHECK(is_same(before, run_file(file, x)));
-    CHECK(is_same(before, run_file(write_aoq(native->graph).value(), x)));
+    for (const Graph* graph : {&portable->graph, &native->graph}) {
+      const std::vector<std::byte> file = write_aoq(*graph).value();
+      const Graph back = read_aoq(file, nullptr).value();
+      const std::vector<Tensor> written = constants_of(*graph), read = constants_of(back);
+      REQUIRE(written.size() == read.size());
+      for (std::size_t i = 0; i < read.size(); ++i) CHECK(is_same(written[i], read[i]));
+      CHECK(write_aoq(back).value() == file);
+      // The kernels give what the reference gives; packed and repacked alike.
+      CHECK(is_same(before, run_file(file, x)));
+    }
     const bool is_coarse = std::string(config).find("int1\"") != std::string::npos ||
                            std::string(config).find("int2\"") != std::string::npos;
     CHECK(relative_error(exact, before) < (is_coarse ? 1.01 : 0.6));
@@ -145,16 +152,46 @@ TEST_CASE("every kind of narrow layer survives a file bit for bit, plain and pac
   }
 }
 
-TEST_CASE("a model with int4 weights takes little memory once it is open") {
-  const Compiled compiled =
-      compile(network(), R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4", "granularity": "PerGroup(32)"})j",
-              "native")
-          .value();
-  const std::vector<std::byte> file = write_aoq(compiled.graph).value();
-  std::uint64_t weights = 0;
-  run_file(file, testing::random_tensor({7, 96}, 1), &weights);
-  // 4 bits and an f32 scale for 32 of them, the bias, and room for alignment.
-  CHECK(weights < static_cast<std::uint64_t>(kWeights * 5 / 8 + 96 * 4 + 1024));
+TEST_CASE("files and opened models have narrow weights only") {
+  struct Case {
+    const char* config;
+    DType dtype;
+    double bits;  // codes, scales and zero points of a weight
+  };
+  const Case cases[] = {
+      {R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int4", "granularity": "PerGroup(32)"})j", DType::f32, 5},
+      {R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j", DType::f32, 6},
+      {R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j", DType::bf16, 5},
+      {R"j({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4"})j", DType::f16, 4.5},
+      {R"j({"type": "UIntxWeightOnlyConfig", "dtype": "uint3", "group_size": 32})j", DType::f32, 4.25},
+      {R"j({"type": "Int8WeightOnlyConfig"})j", DType::f32, 8.34},
+      {R"j({"type": "Float8WeightOnlyConfig"})j", DType::f32, 8.34},
+      {R"j({"type": "MXWeightOnlyConfig"})j", DType::f32, 4.25},
+      {R"j({"type": "NVFP4WeightOnlyConfig"})j", DType::f32, 6},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(std::string(c.config));
+    Tensor x = Tensor::make(c.dtype, {7, 96}).value();
+    dtype_info(c.dtype).from_float(testing::random_tensor({7, 96}, 1).as<float>(), x.mutable_bytes().data(), 0);
+    // The bias, room for alignment, and the graph itself.
+    const auto expected = static_cast<std::uint64_t>(static_cast<double>(kWeights) * c.bits / 8) + 96 * 4 + 640;
+    for (const char* cpu_class : {"portable", "native"}) {
+      CAPTURE(std::string(cpu_class));
+      const Compiled compiled = compile(network(c.dtype), c.config, cpu_class).value();
+      for (const torchao::LayerReport& layer : compiled.layers) {
+        CHECK(layer.bits_per_weight == doctest::Approx(c.bits).epsilon(0.01));
+      }
+      const std::vector<std::byte> file = write_aoq(compiled.graph).value();
+      CHECK(file.size() < expected + 6000);
+      Memory memory;
+      run_file(file, x, &memory);
+      // Some layouts have a byte for every code.
+      CHECK(memory.weights < expected + kWeights / 2);
+      // A copy in the layout of this machine, or none: far from four bytes for each weight.
+      CHECK(memory.packed <= static_cast<std::uint64_t>(kWeights * 3 / 2));
+      if (std::string(cpu_class) == "native") CHECK(memory.packed == 0);
+    }
+  }
 }
 
 TEST_CASE("models in bf16 and f16 take narrow layers, with scales of their own type") {
