@@ -1,6 +1,8 @@
 #include "backends/cpu/kernels/conv_vnni.h"
 
 #include <algorithm>
+#include <cstring>
+#include <vector>
 
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -80,22 +82,25 @@ std::int64_t packed_bytes_conv_vnni(const ConvDims& dims) {
 
 void pack_conv_vnni(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed) {
   const std::int64_t group_in = dims.in_c / dims.groups, taps = dims.kernel_h * dims.kernel_w;
+  const std::int64_t steps = steps_of(dims);
   std::fill(packed.begin(), packed.end(), std::byte{0});
-  for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
+  std::vector<std::int8_t> row(static_cast<std::size_t>(4 * steps));  // of one channel, in the order of K
+  for (std::int64_t channel = 0; channel < dims.out_c; ++channel, weights += group_in * taps) {
     const std::int64_t group = channel / group_outputs(dims), local = channel % group_outputs(dims);
     std::byte* panel = packed.data() + (group * panels_per_group(dims) + local / kPanelChannels) * panel_bytes_of(dims);
-    const std::int64_t column = local % kPanelChannels;
-    auto* codes = reinterpret_cast<std::int8_t*>(panel) + 64 + 4 * column;
     std::int32_t sum = 0;
-    for (std::int64_t c = 0; c < group_in; ++c) {
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        const std::int64_t k = tap * group_in + c;
-        const std::int8_t w = weights[(channel * group_in + c) * taps + tap];
-        codes[k / 4 * 64 + k % 4] = w;
-        sum += w;
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      std::int8_t* to = row.data() + tap * group_in;
+      for (std::int64_t c = 0; c < group_in; ++c) {
+        to[c] = weights[c * taps + tap];
+        sum += to[c];
       }
     }
-    reinterpret_cast<std::int32_t*>(panel)[column] = sum;
+    const std::int64_t column = local % kPanelChannels;
+    std::memcpy(panel + 4 * column, &sum, 4);
+    for (std::int64_t step = 0; step < steps; ++step) {
+      std::memcpy(panel + 64 * (1 + step) + 4 * column, row.data() + 4 * step, 4);
+    }
   }
 }
 

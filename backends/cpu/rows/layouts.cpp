@@ -1,6 +1,7 @@
 #include "backends/cpu/rows/layouts.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
@@ -120,13 +121,24 @@ Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   }
   AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
   std::byte* out = plain.mutable_bytes().data();
-  auto size = static_cast<std::size_t>(dtype_info(c.dtype).bits / 8);
+  const std::int64_t size = dtype_info(c.dtype).bits / 8;
+  // Every channel's elements lie alike, from its own first one on.
+  std::vector<std::int64_t> offsets;
+  const std::int64_t origin = layout.index(dims, 0, 0, 0);
+  for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
+    for (std::int64_t tap = 0; tap < taps_of(dims); ++tap) {
+      offsets.push_back((layout.index(dims, 0, in, tap) - origin) * layout.stored_bytes);
+    }
+  }
   for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
-    for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
-      for (std::int64_t tap = 0; tap < taps_of(dims); ++tap, out += size) {
-        // Little-endian: the low bytes of a widened element are the element.
-        std::int64_t at = layout.index(dims, channel, in, tap) * layout.stored_bytes;
-        std::copy_n(c.bytes.data() + at, size, out);
+    // Little-endian: the low bytes of a widened element are the element.
+    const std::byte* from = c.bytes.data() + layout.index(dims, channel, 0, 0) * layout.stored_bytes;
+    if (size == 1) {
+      for (std::int64_t offset : offsets) *out++ = from[offset];
+    } else {
+      for (std::int64_t offset : offsets) {
+        std::memcpy(out, from + offset, static_cast<std::size_t>(size));
+        out += size;
       }
     }
   }
