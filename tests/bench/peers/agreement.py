@@ -9,6 +9,7 @@ import models
 from contest import Aoq, open_contestant
 
 SAMPLES = 32
+FLOAT_FORMS = ("f32", "fused")
 
 
 def compare(outputs, reference):
@@ -41,16 +42,13 @@ def outputs_of(options, model, runtime, form):
 
 
 def measure(options, model, say):
-    """Agreement by contestant."""
-    found, floats = {}, {}
+    """Agreement by contestant: int8 forms with the float results of their runtime, those with onnxruntime's."""
+    outputs = {}
     for runtime, form in forms.contestants(model):
-        say("%s: agreement of %s/%s" % (model.name, runtime, form))
-        outputs = outputs_of(options, model, runtime, form)
-        if form == "f32":
-            floats[runtime] = outputs
-        # The float runtimes are compared with onnxruntime's, the int8 forms with their own runtime's.
-        reference = floats.get("onnxruntime", outputs) if form == "f32" else floats[runtime]
-        found[runtime + "/" + form] = compare(outputs, reference)
-    if "aoq/f32" in found:
-        found["aoq/f32"] = compare(floats["aoq"], floats["onnxruntime"])
+        say("%s: results of %s/%s" % (model.name, runtime, form))
+        outputs[runtime, form] = outputs_of(options, model, runtime, form)
+    found = {}
+    for (runtime, form), result in outputs.items():
+        against = "onnxruntime" if form in FLOAT_FORMS else runtime
+        found[runtime + "/" + form] = compare(result, outputs[against, "f32"])
     return found

@@ -4,6 +4,7 @@ usage: forms.py MODEL FORM WORK   makes one form of a peer in a process of its o
 
     f32      the float ONNX file, as it is (aoq: compiled)
     static   aoq: calibrated int8
+    fused    onnxruntime: the float model with attention and its like as single nodes
     dynamic  aoq and onnxruntime: linear layers, activations quantized while the model runs
     qdq      onnxruntime's static quantizer: u8 activations, s8 weights per channel, QuantizeLinear/DequantizeLinear
 """
@@ -24,9 +25,9 @@ def contestants(model):
     """(runtime, form): the form names the session option in "exact"."""
     wanted = [("aoq", "f32"), ("aoq", "static"), ("onnxruntime", "f32"), ("onnxruntime", "qdq"),
               ("onnxruntime", "exact"), ("openvino", "f32"), ("openvino", "qdq")]
-    if model.transformer:
+    if model.heads:
         wanted[2:2] = [("aoq", "dynamic")]
-        wanted.insert(6, ("onnxruntime", "dynamic"))
+        wanted[4:4] = [("onnxruntime", "fused"), ("onnxruntime", "dynamic")]
     return wanted
 
 
@@ -110,19 +111,25 @@ def quantize_static(model, source, out, work):
     os.remove(clean)
 
 
-def quantize_dynamic(source, out):
+def fuse(model, source, out):
+    """Attention and its like as single nodes, which onnxruntime's session does not find by itself in every graph."""
     import onnx
-    import onnxruntime
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.onnx_model_bert import BertOnnxModel
+
+    fused = BertOnnxModel(onnx.load(source), model.heads, model.hidden)
+    fused.optimize(FusionOptions("bert"))
+    fused.save_model_to_file(out)
+
+
+def quantize_dynamic(model, source, out):
+    import onnx
     from onnxruntime import quantization as q
 
-    fused = out + ".fused"  # attention and its like are worth fusing before their products become integers
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = fused
-    onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    q.quantize_dynamic(fused, out, weight_type=q.QuantType.QInt8, per_channel=True,
+    fuse(model, source, out + ".fused")
+    q.quantize_dynamic(out + ".fused", out, weight_type=q.QuantType.QInt8, per_channel=True,
                        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})
-    os.remove(fused)
+    os.remove(out + ".fused")
 
 
 def main():
@@ -132,7 +139,7 @@ def main():
     if form == "qdq":
         quantize_static(model, source, out, work)
     else:
-        quantize_dynamic(source, out)
+        {"fused": fuse, "dynamic": quantize_dynamic}[form](model, source, out)
     print(write_cost(out, time.monotonic() - start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

@@ -20,7 +20,8 @@ class Model:
     weights: str  # said in the table
     make: typing.Callable  # work directory -> onnx.ModelProto
     feed: typing.Callable  # (count, seed, work directory) -> arrays by input name
-    transformer: bool = False
+    heads: int = 0  # of a transformer
+    hidden: int = 0  # its width
     quantized_ops: tuple = ()  # for onnxruntime's static quantizer; empty: all it knows
 
 
@@ -54,11 +55,12 @@ MODELS = {m.name: m for m in (
           lambda n, seed, work: {"image": inputs.photographs(n, seed)}),
     Model("minilm_l6", "trained",
           lambda work: bert.encoder("minilm_l6", wheels.read_safetensors(file_of(MINILM, work)), 12),
-          lambda n, seed, work: inputs.sentences(n, seed, file_of(MINILM, work, 1)), transformer=True,
+          lambda n, seed, work: inputs.sentences(n, seed, file_of(MINILM, work, 1)), heads=12, hidden=384,
           quantized_ops=("MatMul",)),
     Model("bert_base", "random",
           lambda work: bert.encoder("bert_base", bert.random_tensors(768, 12, 3072), 12),
-          lambda n, seed, work: inputs.random_ids(n, seed), transformer=True, quantized_ops=("MatMul",)),
+          lambda n, seed, work: inputs.random_ids(n, seed), heads=12, hidden=768,
+          quantized_ops=("MatMul",)),
     Model("ppocr_v4_rec", "trained", lambda work: with_shape(file_of(OCR, work), ["batch", 3, 48, 320]),
           lambda n, seed, work: {"x": inputs.text_lines(n, seed)}),
     Model("magika", "trained", lambda work: with_shape(file_of("magika==1.0.3", work), ["batch", 2048]),

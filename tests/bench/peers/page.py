@@ -5,6 +5,7 @@ import os
 import stats
 
 BEGIN, END = "<!-- benchmark begin -->", "<!-- benchmark end -->"
+FLOAT = {"aoq": ("f32",), "onnxruntime": ("f32", "fused"), "openvino": ("f32",)}
 INT8 = {"aoq": ("static", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
 PEERS = ("onnxruntime", "openvino")
 
@@ -44,16 +45,12 @@ def number(value, digits=3):
     return "%.*f" % (decimals, value * 10 ** (digits - 1 - decimals))
 
 
-def form_of(record):
-    return record["contestant"].split("/")[1]
-
-
 def milliseconds(record):
-    """The best time, with the form where a runtime has several."""
+    """The best time, with the form where a runtime has several of its kind."""
     if record is None:
         return "-"
     runtime, form = record["contestant"].split("/")
-    named = form != "f32" and len(INT8[runtime]) > 1
+    named = form != "f32" and runtime != "openvino"
     return number(record["best_ms"]) + (" " + form if named else "")
 
 
@@ -66,7 +63,7 @@ def speed_table(records):
     rows = [["model, threads x batch", "aoq f32", "onnxruntime f32", "OpenVINO f32", "aoq int8", "onnxruntime int8",
              "OpenVINO int8", "f32: aoq to the best peer", "int8: aoq to the best peer", "aoq: int8 to f32"]]
     for (model, threads, batch), group in stats.groups(records).items():
-        floats = [stats.pick(group, r, "f32") for r in INT8]
+        floats = [stats.pick(group, r, *FLOAT[r]) for r in FLOAT]
         integers = [stats.pick(group, r, *INT8[r]) for r in INT8]
         best = [stats.fastest([r for r in found[1:] if r is not None]) for found in (floats, integers)]
         rows.append(["%s, %d x %d" % (model, threads, batch)] + [milliseconds(r) for r in floats + integers] +
@@ -106,7 +103,7 @@ def summary(records):
     for threads, batch in sorted({(r["threads"], r["batch"]) for r in records}):
         group = [r for r in records if (r["threads"], r["batch"]) == (threads, batch)]
         parts = []
-        for what, forms in (("float", {r: ("f32",) for r in INT8}), ("int8", INT8)):
+        for what, forms in (("float", FLOAT), ("int8", INT8)):
             for peer in PEERS:
                 ratios = []
                 for one in stats.groups(group).values():

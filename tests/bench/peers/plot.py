@@ -3,7 +3,7 @@
 from xml.sax.saxutils import escape
 
 import stats
-from page import INT8
+from page import FLOAT, INT8
 
 COLOURS = {"aoq": ("#9ec5f0", "#1f6fd0"), "onnxruntime": ("#f3c99b", "#d9771f"), "openvino": ("#b5d8b0", "#3d9440")}
 LEFT, WIDTH, BAR, GAP, TOP = 150, 560, 13, 16, 64
@@ -14,7 +14,7 @@ def bars_of(group):
     base = stats.pick(group, "onnxruntime", "f32")
     bars = []
     for runtime, forms in INT8.items():
-        for kind, wanted in enumerate((("f32",), forms)):
+        for kind, wanted in enumerate((FLOAT[runtime], forms)):
             record = stats.pick(group, runtime, *wanted)
             if record is None or base is None:
                 continue

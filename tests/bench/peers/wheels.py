@@ -10,7 +10,6 @@ import zipfile
 
 import numpy
 
-PEERS = ["numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.32.0", "openvino==2026.4.1"]
 SOURCES = {  # package -> the files that are wanted
     "magika==1.0.3": ["magika/models/standard_v3_3/model.onnx"],
     "rapidocr-onnxruntime==1.4.4": ["rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"],
