@@ -1,5 +1,6 @@
 """The tables in Markdown, and their place between two markers of a page."""
 
+import math
 import os
 
 import stats
@@ -34,15 +35,13 @@ def table(rows):
 
 
 def number(value, digits=3):
-    """Three significant digits without an exponent; a dash for None."""
+    """So many significant digits without an exponent, but no more than four behind the point; a dash for None."""
     if value is None:
         return "-"
-    if value >= 10 ** (digits - 1):
-        return "%.0f" % value
-    decimals = digits - 1
-    while value >= 10 and decimals > 0:
-        value, decimals = value / 10, decimals - 1
-    return "%.*f" % (decimals, value * 10 ** (digits - 1 - decimals))
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return "%.*f" % (min(max(decimals, 0), 4), value)
 
 
 def milliseconds(record):

@@ -12,10 +12,8 @@ import collections
 import io
 import pickle
 
-import numpy
-
 MAGIC = 0x1950A86A20F9469CFC6C
-DTYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
+DTYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}  # numpy's name, which ends with the size
 
 
 class RefusedError(pickle.UnpicklingError):
@@ -24,7 +22,7 @@ class RefusedError(pickle.UnpicklingError):
 
 class Storage:
     def __init__(self, dtype, count):
-        self.dtype, self.count, self.elements = numpy.dtype(dtype), count, None
+        self.dtype, self.count, self.size, self.data = dtype, count, int(dtype[-1]), b""
 
 
 class TensorOf:
@@ -33,19 +31,22 @@ class TensorOf:
     def __init__(self, storage, offset, shape, strides, *_):
         self.storage, self.offset, self.shape, self.strides = storage, offset, tuple(shape), tuple(strides)
 
-    def array(self):
-        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides))
+    def check(self):
+        """Every element lies in the storage."""
         numbers = (self.offset, *self.shape, *self.strides)
         if any(not isinstance(n, int) or n < 0 for n in numbers) or len(self.shape) != len(self.strides):
             raise RefusedError("a tensor has offset %r, shape %r, strides %r" % (self.offset, self.shape, self.strides))
-        if 0 in self.shape:
-            return numpy.zeros(self.shape, self.storage.dtype)
-        if last >= self.storage.count:
+        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides))
+        if 0 not in self.shape and last >= self.storage.count:
             raise RefusedError("a tensor ends at element %d of %d" % (last, self.storage.count))
-        step = self.storage.dtype.itemsize
-        view = numpy.lib.stride_tricks.as_strided(self.storage.elements[self.offset:], self.shape,
-                                                  [s * step for s in self.strides])
-        return view.copy()
+
+    def array(self):
+        import numpy
+
+        self.check()
+        elements = numpy.frombuffer(self.storage.data, self.storage.dtype)
+        strides = [s * self.storage.size for s in self.strides]
+        return numpy.lib.stride_tricks.as_strided(elements[self.offset:], self.shape, strides).copy()
 
 
 class TensorUnpickler(pickle.Unpickler):
@@ -84,13 +85,14 @@ def read_file(file: io.BufferedIOBase):
         TensorUnpickler(file).load()
     unpickler = TensorUnpickler(file)
     tensors = unpickler.load()
+    if not isinstance(tensors, dict):
+        raise RefusedError("found no dictionary of tensors")
     for key in TensorUnpickler(file).load():
         storage = unpickler.storages.get(key)
         count = int.from_bytes(file.read(8), "little", signed=True)
-        if storage is None or count != storage.count:
+        if storage is None or not isinstance(storage.count, int) or count != storage.count or count < 0:
             raise RefusedError("storage %r has %d elements, expected another number" % (key, count))
-        data = file.read(count * storage.dtype.itemsize)
-        storage.elements = numpy.frombuffer(data, storage.dtype)
-        if storage.elements.size != count:
-            raise RefusedError("storage %r ends after %d of %d elements" % (key, storage.elements.size, count))
+        storage.data = file.read(count * storage.size)
+        if len(storage.data) != count * storage.size:
+            raise RefusedError("storage %r ends after %d bytes of %d elements" % (key, len(storage.data), count))
     return {name: t.array() for name, t in tensors.items() if isinstance(t, TensorOf)}

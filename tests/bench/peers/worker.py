@@ -91,7 +91,8 @@ class OpenVino:
             info = node.get_rt_info()
             if "primitiveType" in info:
                 name = str(info["primitiveType"].astype(str))
-                found[name] = found.get(name, 0) + 1
+                if not name.startswith("unknown"):  # inputs, constants and what was folded
+                    found[name] = found.get(name, 0) + 1
         return found
 
 
