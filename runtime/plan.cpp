@@ -10,6 +10,7 @@
 #include "ir/error_id.h"
 #include "runtime/arena.h"
 #include "runtime/computed_constant.h"
+#include "runtime/multiply_accumulates.h"
 
 namespace aoq {
 namespace {
@@ -185,6 +186,9 @@ Status Builder::add_step(const Node& node, const std::vector<Type>& types, const
   step.info.row = std::move(prepared.row);
   step.info.inexact = prepared.inexact;
   step.info.refused = std::move(prepared.refused);
+  std::vector<ConcreteType> inputs;
+  for (const Value* v : node.inputs()) inputs.push_back(v != nullptr ? type_of(v) : ConcreteType{});
+  step.info.macs = multiply_accumulates(node, inputs, outputs);
   step.info.output = outputs.empty() ? ConcreteType{} : outputs[0];
   step.info.scratch_bytes = step.kernel->scratch_bytes();
   for (const Value* v : node.inputs()) {

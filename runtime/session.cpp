@@ -1,6 +1,7 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <unordered_set>
 
@@ -82,6 +83,26 @@ Status check_inputs(const Model& model, std::span<const TensorView> inputs) {
 
 using Wanted = std::unordered_set<const Value*>;
 
+// What watches the steps of a run; both are mostly absent.
+struct Watch {
+  const Tap* tap = nullptr;
+  const StepTimes* times = nullptr;
+};
+
+std::int64_t nanoseconds_now() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+// Runs a step again where that gives the same, and keeps the shortest time.
+Status repeat(const PlanStep& step, const RunContext& context, int times, std::int64_t& shortest) {
+  for (int i = 1; i < times && !step.info.in_place; ++i) {
+    const std::int64_t start = nanoseconds_now();
+    AOQ_TRY(step.kernel->run(context));
+    shortest = std::min(shortest, nanoseconds_now() - start);
+  }
+  return {};
+}
+
 }  // namespace
 
 struct Session::Impl {
@@ -98,11 +119,15 @@ struct Session::Impl {
   Status check_outputs(const Instance& instance, std::span<const MutableTensorView> outputs) const;
   Status set_outputs(Instance& instance, std::span<const TensorView> inputs,
                      std::span<const MutableTensorView> outputs);
-  Status execute(Instance& instance, const Tap* tap);
+  Status execute(Instance& instance, const Watch& watch);
+  RunContext context(const Instance& instance, const PlanStep& step);
+  Status run_step(const Instance& instance, const PlanStep& step);
+  Status run_steps(const Instance& instance, const Tap* tap);
+  Status run_timed(const Instance& instance, const StepTimes& times);
   Status show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
               const Tap& tap) const;
   const std::byte* pointer(const Instance& instance, const Place& place) const;
-  Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Tap* tap);
+  Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Watch& watch);
   Status run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
   Status order_by_name(std::span<const NamedInput> inputs);
 
@@ -286,34 +311,62 @@ Status Session::Impl::show(const Instance& instance, std::span<const VisibleValu
   return {};
 }
 
-Status Session::Impl::execute(Instance& instance, const Tap* tap) {
+RunContext Session::Impl::context(const Instance& instance, const PlanStep& step) {
+  return {{instance.inputs.data() + step.first_input, step.input_count},
+          {instance.outputs.data() + step.first_output, step.output_count},
+          arena.data() + step.scratch_offset,
+          &model->pool()};
+}
+
+Status Session::Impl::run_step(const Instance& instance, const PlanStep& step) {
+  Status status = step.kernel->run(context(instance, step));
+  return status.ok() ? std::move(status) : std::move(status).with_context(aoq::describe(*step.node));
+}
+
+Status Session::Impl::run_timed(const Instance& instance, const StepTimes& times) {
+  const std::vector<PlanStep>& steps = instance.plan->steps;
+  if (times.nanoseconds.size() != steps.size()) {
+    return error(Code::invalid_argument, "found room for {} times, expected one for each of the {} steps",
+                 times.nanoseconds.size(), steps.size());
+  }
+  std::int64_t start = nanoseconds_now();
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    AOQ_TRY(run_step(instance, steps[i]));
+    times.nanoseconds[i] = nanoseconds_now() - start;
+    AOQ_TRY(repeat(steps[i], context(instance, steps[i]), times.repeats, times.nanoseconds[i]));
+    start = nanoseconds_now();
+  }
+  return {};
+}
+
+Status Session::Impl::run_steps(const Instance& instance, const Tap* tap) {
+  Wanted wanted;
+  if (tap != nullptr) wanted.insert(tap->values.begin(), tap->values.end());
+  if (tap != nullptr) AOQ_TRY(show(instance, instance.plan->visible_inputs, wanted, *tap));
+  for (const PlanStep& step : instance.plan->steps) {
+    AOQ_TRY(run_step(instance, step));
+    if (tap != nullptr) AOQ_TRY(show(instance, step.visible, wanted, *tap));
+  }
+  return {};
+}
+
+Status Session::Impl::execute(Instance& instance, const Watch& watch) {
   const Plan& plan = *instance.plan;
   for (const auto& p : instance.input_from_input) instance.inputs[p.operand] = instance.input_data[p.port];
   for (const auto& p : instance.input_from_output) instance.inputs[p.operand] = instance.output_data[p.port];
   for (const auto& p : instance.output_from_output) instance.outputs[p.operand] = instance.output_data[p.port];
-  Wanted wanted;
-  if (tap != nullptr) wanted.insert(tap->values.begin(), tap->values.end());
-  if (tap != nullptr) AOQ_TRY(show(instance, plan.visible_inputs, wanted, *tap));
-  for (const PlanStep& step : plan.steps) {
-    RunContext context{{instance.inputs.data() + step.first_input, step.input_count},
-                       {instance.outputs.data() + step.first_output, step.output_count},
-                       arena.data() + step.scratch_offset,
-                       &model->pool()};
-    Status status = step.kernel->run(context);
-    if (!status.ok()) return std::move(status).with_context(aoq::describe(*step.node));
-    if (tap != nullptr) AOQ_TRY(show(instance, step.visible, wanted, *tap));
-  }
+  AOQ_TRY(watch.times != nullptr ? run_timed(instance, *watch.times) : run_steps(instance, watch.tap));
   for (const OutputCopy& copy : plan.copies) {
     copy_bytes(instance.output_data[copy.output], pointer(instance, copy.from), plan.output_ports[copy.output].bytes);
   }
   return {};
 }
 
-Result<std::span<const TensorView>> Session::Impl::run(std::span<const TensorView> inputs, const Tap* tap) {
+Result<std::span<const TensorView>> Session::Impl::run(std::span<const TensorView> inputs, const Watch& watch) {
   AOQ_ASSIGN(Instance * instance, instance_for(inputs));
   AOQ_TRY(set_inputs(*instance, inputs));
   AOQ_TRY(own_outputs(*instance));
-  AOQ_TRY(execute(*instance, tap));
+  AOQ_TRY(execute(*instance, watch));
   return std::span<const TensorView>(instance->results);
 }
 
@@ -322,7 +375,7 @@ Status Session::Impl::run_into(std::span<const TensorView> inputs, std::span<con
   AOQ_TRY(check_outputs(*instance, outputs));
   AOQ_TRY(set_inputs(*instance, inputs));
   AOQ_TRY(set_outputs(*instance, inputs, outputs));
-  AOQ_TRY(execute(*instance, nullptr));
+  AOQ_TRY(execute(*instance, Watch{}));
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     copy_bytes(outputs[i].data, instance->output_data[i], instance->plan->output_ports[i].bytes);
   }
@@ -370,17 +423,21 @@ const Model& Session::model() const {
 }
 
 Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs, const Tap& tap) {
-  return guarded([&] { return impl_->run(inputs, &tap); });
+  return guarded([&] { return impl_->run(inputs, {.tap = &tap}); });
 }
 
 Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs) {
-  return guarded([&] { return impl_->run(inputs, nullptr); });
+  return guarded([&] { return impl_->run(inputs, Watch{}); });
+}
+
+Result<std::span<const TensorView>> Session::run(std::span<const TensorView> inputs, const StepTimes& times) {
+  return guarded([&] { return impl_->run(inputs, {.times = &times}); });
 }
 
 Result<std::span<const TensorView>> Session::run(std::span<const NamedInput> inputs) {
   return guarded([&]() -> Result<std::span<const TensorView>> {
     AOQ_TRY(impl_->order_by_name(inputs));
-    return impl_->run(impl_->by_name, nullptr);
+    return impl_->run(impl_->by_name, Watch{});
   });
 }
 

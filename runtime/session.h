@@ -40,11 +40,20 @@ struct StepInfo {
   ConcreteType output;  // the first result
   std::uint64_t scratch_bytes = 0;
   bool in_place = false;
+  std::uint64_t macs = 0;  // multiply-accumulates
 };
 
 struct PlanInfo {
   std::vector<StepInfo> steps;
   MemoryNeed memory;
+};
+
+// Asks a run how long its steps take, in nanoseconds, one for each of PlanInfo::steps. The buffer is the caller's.
+struct StepTimes {
+  std::span<std::int64_t> nanoseconds;
+  // 1: from the end of the step before. More: the kernel runs that often in a row and the shortest time counts, so that
+  // its operands are in the cache; a step that writes over its input still runs once.
+  int repeats = 1;
 };
 
 using Shapes = std::vector<std::vector<std::int64_t>>;
@@ -69,6 +78,9 @@ class Session {
   // Shows the values of model().graph() that the tap asks for: each right after the step that computed it, a view of it
   // then too. Constants are not shown. Allocates.
   Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Tap& tap);
+
+  // invalid_argument where there is not one time for each step. Allocates nothing once the shapes are known.
+  Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const StepTimes& times);
 
   // What a run with these input shapes gives and needs. Builds the plan.
   Result<Shapes> output_shapes(const Shapes& input_shapes);

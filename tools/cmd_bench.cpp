@@ -2,6 +2,9 @@
 //
 // A round runs MODEL and MODEL2 once each on the same batch, and the order changes from round to round: whatever slows
 // the machine down meets both. The ratio is taken within each round.
+//
+// With --per-op plain runs take turns with runs whose steps are timed: within the run, and each step repeated by
+// itself.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -97,6 +100,80 @@ struct Contender {
   }
 };
 
+// The times of the steps of one model, by step and round.
+class StepClock {
+ public:
+  StepClock(Session& session, std::vector<StepInfo> steps)
+      : session_(session),
+        steps_(std::move(steps)),
+        now_(steps_.size()),
+        within_(steps_.size()),
+        alone_(steps_.size()) {}
+
+  // Runs once with a clock at every step; every fourth time steps are repeated as well.
+  Status round(const std::vector<TensorView>& inputs) {
+    constexpr int kRepeats = 5;
+    AOQ_TRY(session_.run(inputs, StepTimes{now_}).status());
+    keep(within_);
+    if (rounds_++ % 4 != 0) return {};
+    AOQ_TRY(session_.run(inputs, StepTimes{now_, kRepeats}).status());
+    keep(alone_);
+    return {};
+  }
+  // [{"name","op","kernel","median_us","alone_us","macs","gmac_per_s"}]
+  Json to_json() const {
+    Json ops = Json::array();
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+      const double median = quantile(within_[i], 0.5);
+      const auto macs = static_cast<double>(steps_[i].macs);
+      ops.push_back({{"name", steps_[i].label},
+                     {"op", steps_[i].op},
+                     {"kernel", steps_[i].row},
+                     {"median_us", median},
+                     {"alone_us", quantile(alone_[i], 0.5)},
+                     {"macs", steps_[i].macs},
+                     {"gmac_per_s", median > 0 ? macs / median * 1e-3 : 0.0}});
+    }
+    return ops;
+  }
+  double sum_ms() const {
+    double sum = 0;
+    for (const std::vector<double>& times : within_) sum += quantile(times, 0.5) * 1e-3;
+    return sum;
+  }
+
+ private:
+  void keep(std::vector<std::vector<double>>& times) {
+    for (std::size_t i = 0; i < now_.size(); ++i) times[i].push_back(static_cast<double>(now_[i]) * 1e-3);
+  }
+
+  Session& session_;
+  std::vector<StepInfo> steps_;
+  std::vector<std::int64_t> now_;
+  std::vector<std::vector<double>> within_, alone_;  // microseconds
+  int rounds_ = 0;
+};
+
+// The slowest first, as a table with the share of the sum.
+std::string per_op_table(const Json& ops, double sum_ms) {
+  std::vector<const Json*> order;
+  for (const Json& op : ops) order.push_back(&op);
+  std::sort(order.begin(), order.end(),
+            [](const Json* a, const Json* b) { return (*a)["median_us"] > (*b)["median_us"]; });
+  std::vector<std::vector<std::string>> rows{
+      {"op", "name", "kernel", "median us", "alone us", "share", "MMAC", "GMAC/s"}};
+  for (const Json* op : order) {
+    const double us = (*op)["median_us"].get<double>(), macs = (*op)["macs"].get<double>();
+    rows.push_back({(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(),
+                    (*op)["kernel"].get<std::string>(), fmt::format("{:.2f}", us),
+                    fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
+                    fmt::format("{:.1f} %", sum_ms > 0 ? us * 0.1 / sum_ms : 0.0),
+                    macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
+                    macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
+  }
+  return format_table(rows);
+}
+
 class Bench : public Command {
  public:
   void declare(Flags& flags) override {
@@ -106,11 +183,15 @@ class Bench : public Command {
     flags.real("--seconds", "S", seconds_, "How long to measure (default 5)");
     flags.list("--shape", "NAME=1x3x224x224", shapes_,
                "The shape of a made-up input, where it is symbolic; repeatable");
+    flags.flag("--per-op", per_op_, "Time every op as well: within the run, and repeated by itself");
     tools::declare(flags, run_);
   }
 
   Status run(Console& console) override {
     if (!(seconds_ > 0)) return error(Code::invalid_argument, "--seconds is {}, expected a positive number", seconds_);
+    if (per_op_ && !against_.empty()) {
+      return error(Code::invalid_argument, "--per-op is for one model: leave out --against, or run bench twice");
+    }
     ModelOptions options = to_model_options(run_);
     Contender a, b;
     AOQ_TRY(a.open(model_, options, load_options(model_, run_)));
@@ -123,6 +204,7 @@ class Bench : public Command {
       AOQ_TRY(b.warm_up(batch(0)));
       b.rss_mb -= before - rss_at_start_;  // as if it were alone
     }
+    if (per_op_) AOQ_TRY(make_clock(*a.opened));
     AOQ_ASSIGN(std::vector<double> ratios, measure(console, a, against_.empty() ? nullptr : &b));
     report(console, a, against_.empty() ? nullptr : &b, ratios, options.pool->size());
     return {};
@@ -154,6 +236,14 @@ class Bench : public Command {
     return {};
   }
 
+  Status make_clock(OpenModel& opened) {
+    Shapes shapes;
+    for (const TensorView& input : batch(0)) shapes.emplace_back(input.shape.begin(), input.shape.end());
+    AOQ_ASSIGN(PlanInfo info, opened.session.describe(shapes));
+    clock_.emplace(opened.session, std::move(info.steps));
+    return {};
+  }
+
   static Status check_same_inputs(const Model& a, const Model& b) {
     bool same = a.inputs().size() == b.inputs().size();
     for (std::size_t i = 0; same && i < a.inputs().size(); ++i) {
@@ -181,6 +271,7 @@ class Bench : public Command {
       std::vector<TensorView> inputs = batch(round);
       Contender* first = b != nullptr && round % 2 == 1 ? b : &a;
       AOQ_TRY(first->time(inputs).status());
+      if (clock_) AOQ_TRY(clock_->round(inputs));
       if (b == nullptr) continue;
       Contender* second = first == &a ? b : &a;
       AOQ_TRY(second->time(inputs).status());
@@ -196,6 +287,10 @@ class Bench : public Command {
     document["isa"] = machine_info().isa;
     document["against"] = b != nullptr ? b->to_json() : Json();
     document["ratio_median"] = b != nullptr ? Json(quantile(ratios, 0.5)) : Json();
+    if (clock_) {
+      document["ops"] = clock_->to_json();
+      document["sum_ms"] = clock_->sum_ms();
+    }
     if (console.json) return console.document(document);
     std::vector<std::vector<std::string>> rows{
         {"model", "median ms", "min ms", "p90 ms", "runs", "load ms", "memory MB"}};
@@ -211,10 +306,17 @@ class Bench : public Command {
       text += fmt::format("{} is {:.2f} times as fast as {} (median over {} rounds)\n", a.path, quantile(ratios, 0.5),
                           b->path, ratios.size());
     }
+    if (clock_) {
+      text += "\n" + per_op_table(document["ops"], clock_->sum_ms());
+      text += fmt::format("the ops take {:.3f} ms together, a whole run {:.3f} ms\n", clock_->sum_ms(),
+                          quantile(a.times, 0.5));
+    }
     console.print(text);
   }
 
   std::string model_, against_;
+  bool per_op_ = false;
+  std::optional<StepClock> clock_;
   double seconds_ = 5;
   std::vector<std::string> shapes_;
   DataOptions data_;
@@ -226,10 +328,11 @@ class Bench : public Command {
 }  // namespace
 
 extern const CommandDef kCommand_bench;
-const CommandDef kCommand_bench = {.name = "bench",
-                                   .summary = "Measure latency, alone or in turns with a second model",
-                                   .examples = {"bench int8.aoq --against float.aoq --seconds 10 --threads 1",
-                                                "bench model.onnx --shape x=1x3x224x224 --json"},
-                                   .make = make_command<Bench>};
+const CommandDef kCommand_bench = {
+    .name = "bench",
+    .summary = "Measure latency, alone or in turns with a second model",
+    .examples = {"bench int8.aoq --against float.aoq --seconds 10 --threads 1", "bench int8.aoq --per-op --threads 1",
+                 "bench model.onnx --shape x=1x3x224x224 --json"},
+    .make = make_command<Bench>};
 
 }  // namespace aoq::tools

@@ -187,6 +187,29 @@ TEST_CASE("an in-place kernel does not destroy what is read later") {
   check_against_interpreter(g, {floats({8}, -4)});
 }
 
+TEST_CASE("timed runs give the same, whatever is repeated") {
+  const Graph g = small_graph();
+  const Tensor x = floats({3, 4}, -5);
+  const TensorView views[] = {x.view()};
+  Session plain = session_of(model_of(g.clone(), fast_options(1)));
+  const std::vector<float> expected = values(plain.run(views).value()[0]);
+  for (const ModelOptions& options : {fast_options(1), options_with({std::make_shared<ReferenceBackend>()}, 1)}) {
+    Session session = session_of(model_of(g.clone(), options));
+    const std::size_t steps = session.describe({{3, 4}}).value().steps.size();
+    for (int repeats : {1, 4}) {
+      std::vector<std::int64_t> times(steps, -1);
+      Result<std::span<const TensorView>> found = session.run(views, StepTimes{times, repeats});
+      REQUIRE_MESSAGE(found.ok(), found.status().message());
+      CHECK(values((*found)[0]) == expected);
+      for (std::int64_t t : times) CHECK(t >= 0);
+    }
+    std::vector<std::int64_t> times(steps + 1);
+    const Status refused = session.run(views, StepTimes{times}).status();
+    CHECK(refused.code() == Code::invalid_argument);
+    CHECK(refused.message().find(std::to_string(steps + 1) + " times") != std::string::npos);
+  }
+}
+
 TEST_CASE("random chains agree with the interpreter") {
   std::uint32_t seed = 1;
   auto next = [&](std::uint32_t n) { return (seed = seed * 1664525u + 1013904223u) / 65536u % n; };

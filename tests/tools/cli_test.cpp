@@ -757,6 +757,44 @@ TEST_CASE("bench has all its keys and takes turns") {
   CHECK(w.aoq("bench int8.aoq --seconds 0").code == 2);
 }
 
+TEST_CASE("bench --per-op times every op and knows its products") {
+  Workplace w;
+  w.write("conv.aoqir", R"(aoqir 1 traced
+%0 = input() {dtype=f32, name="x", shape=[2, 1, 6, 5]}
+%1 = constant() {value=f32[3, 1, 2, 2]{0.5, -0.25, 0.125, 1, -1, 0.75, 0.5, -0.5, 0.25, 0.25, -0.75, 0.5}}
+%2 = conv(%0, %1) origins("c")
+%3 = softmax(%2) origins("s")
+output(%3) {names=["y"]}
+)");
+  Outcome timed = w.aoq("bench conv.aoqir --per-op --seconds 0.05 --threads 1 --json");
+  REQUIRE_MESSAGE(timed.code == 0, timed.err);
+  const Json document = timed.json();
+  CHECK(has_keys(document, {"median_ms", "ops", "sum_ms"}));
+  double sum = 0;
+  int convolutions = 0;
+  for (const Json& op : document["ops"]) {
+    CHECK(has_keys(op, {"name", "op", "kernel", "median_us", "alone_us", "macs", "gmac_per_s"}));
+    sum += op["median_us"].get<double>() * 1e-3;
+    if (op["op"] != "conv") {
+      CHECK(op["macs"] == 0);
+      CHECK(op["gmac_per_s"] == 0);
+      continue;
+    }
+    ++convolutions;
+    CHECK(op["macs"] == 2 * 3 * 5 * 4 * 4);
+    CHECK(op["gmac_per_s"].get<double>() == doctest::Approx(480 / op["median_us"].get<double>() * 1e-3));
+  }
+  CHECK(convolutions == 1);
+  CHECK(document["sum_ms"].get<double>() == doctest::Approx(sum));
+  Outcome text = w.aoq("bench conv.aoqir --per-op --seconds 0.05 --threads 1");
+  CHECK(text.out.find("GMAC/s") != std::string::npos);
+  CHECK(text.out.find("the ops take") != std::string::npos);
+  CHECK_FALSE(has_keys(w.aoq("bench conv.aoqir --seconds 0.05 --json").json(), {"ops"}));
+  Outcome both = w.aoq("bench conv.aoqir --per-op --against conv.aoqir");
+  CHECK(both.code == 2);
+  CHECK(both.says("--against"));
+}
+
 TEST_CASE("inspect lists every op with what was asked and what runs") {
   Workplace w;
   w.make_int8();

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Tests of what needs no peer: medians, tables, markers, the picture, and the reader of .pth files."""
+
+import collections
+import io
+import os
+import pickle
+import struct
+import sys
+import tempfile
+import unittest
+import xml.dom.minidom
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import page
+import plot
+import pth
+import stats
+
+
+def record(contestant, rounds, model="m", threads=1, batch=1):
+    return {"model": model, "threads": threads, "batch": batch, "contestant": contestant, "rounds": rounds,
+            "best_ms": min(rounds)}
+
+
+class Medians(unittest.TestCase):
+    def test_ratio_is_the_median_of_the_rounds_ratios(self):
+        ours, theirs = record("aoq/static", [1.0, 10.0, 4.0]), record("openvino/qdq", [3.0, 20.0, 4.0])
+        self.assertEqual(stats.ratio(ours, theirs), 2.0)  # of 3, 2 and 1; the medians would give 1
+
+    def test_no_rounds_give_no_ratio(self):
+        self.assertIsNone(stats.ratio({"rounds": []}, record("a/f32", [1.0])))
+
+    def test_the_fastest_form_counts(self):
+        slow, fast = record("onnxruntime/qdq", [5.0, 5.0]), record("onnxruntime/dynamic", [4.0, 9.0, 4.0])
+        other = record("openvino/qdq", [1.0])
+        self.assertIs(stats.pick([slow, fast, other], "onnxruntime", "qdq", "dynamic"), fast)
+        self.assertIsNone(stats.pick([slow], "aoq", "static"))
+
+    def test_groups_keep_the_order(self):
+        records = [record("a/f32", [1.0], "z"), record("a/f32", [1.0], "b"), record("b/f32", [1.0], "z")]
+        self.assertEqual([(k[0], len(g)) for k, g in stats.groups(records).items()], [("z", 2), ("b", 1)])
+
+
+class Pages(unittest.TestCase):
+    def test_numbers_have_three_digits(self):
+        texts = [page.number(v) for v in (None, 0, 0.0123, 0.5, 4.567, 45.67, 999.6, 12345.0)]
+        self.assertEqual(texts, ["-", "0", "0.0123", "0.500", "4.57", "45.7", "1000", "12345"])
+
+    def test_table(self):
+        text = page.table([["model", "ms"], ["a|b", 1.5]])
+        self.assertEqual(text, "| model | ms |\n|---|---:|\n| a\\|b | 1.5 |")
+
+    def test_speed_table_compares_with_the_best_peer(self):
+        records = [record("aoq/f32", [4.0]), record("aoq/static", [2.0]), record("onnxruntime/f32", [8.0]),
+                   record("onnxruntime/qdq", [3.0]), record("openvino/f32", [6.0]), record("openvino/qdq", [5.0])]
+        cells = page.speed_table(records).splitlines()[2].split(" | ")
+        self.assertEqual(cells[0], "| m, 1 x 1")
+        self.assertEqual(cells[4], "2.00 static")
+        self.assertEqual([c.strip(" |") for c in cells[-3:]], ["1.50", "1.50", "2.00"])
+
+    def test_a_missing_peer_is_a_dash(self):
+        self.assertIn("| - |", page.speed_table([record("aoq/f32", [4.0])]))
+
+    def test_markers_are_replaced(self):
+        text = "a\n" + page.BEGIN + "\nold\n" + page.END + "\nb\n"
+        new = page.replace_marked(text, "new\n")
+        self.assertEqual(new, "a\n" + page.BEGIN + "\nnew\n" + page.END + "\nb\n")
+        self.assertEqual(page.replace_marked(new, "new"), new)
+
+    def test_wrong_markers_are_refused(self):
+        for text in ("", page.BEGIN, page.END + page.BEGIN, page.BEGIN * 2 + page.END, page.BEGIN + page.END * 2):
+            with self.assertRaises(ValueError):
+                page.replace_marked(text, "x")
+
+    def test_a_page_without_markers_stays(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "page.md")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("no markers")
+            with self.assertRaises(ValueError):
+                page.write_page(path, "x")
+            with open(path, encoding="utf-8") as file:
+                self.assertEqual(file.read(), "no markers")
+            self.assertEqual(os.listdir(folder), ["page.md"])
+
+    def test_the_readme_has_the_markers(self):
+        readme = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../README.md")
+        with open(readme, encoding="utf-8") as file:
+            self.assertIn("replaced", page.replace_marked(file.read(), "replaced"))
+
+
+class Pictures(unittest.TestCase):
+    def test_bars_are_as_long_as_the_ratios(self):
+        records = [record("onnxruntime/f32", [8.0]), record("aoq/f32", [8.0]), record("aoq/static", [2.0]),
+                   record("openvino/f32", [16.0])]
+        picture = xml.dom.minidom.parseString(plot.draw(records, "a < b"))
+        bars = [float(r.getAttribute("width")) for r in picture.getElementsByTagName("rect")[1:]]
+        self.assertEqual(len(bars), 4)
+        aoq, int8, ort, openvino = bars
+        self.assertAlmostEqual(int8, 4 * ort, delta=0.3)
+        self.assertAlmostEqual(aoq, ort, delta=0.1)
+        self.assertAlmostEqual(openvino, ort / 2, delta=0.1)
+
+    def test_the_axis_reaches_the_largest(self):
+        for largest in (0.3, 1.0, 7.9, 33.0, 5000.0):
+            self.assertGreaterEqual(plot.scale_steps(largest)[-1], largest)
+
+
+class Makes:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+class Name:
+    def __init__(self, name):
+        self.pid = name
+
+
+class TensorPickler(pickle.Pickler):
+    """Writes storages as persistent ids, as torch does."""
+
+    def persistent_id(self, value):
+        return value.pid if isinstance(value, Name) else None
+
+
+def named(module, name):
+    """A global of a module that need not exist, as protocol 2 names it."""
+    return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+
+
+def pth_file(body, keys, storages):
+    head = pickle.dumps(pth.MAGIC, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+    return io.BytesIO(head + body + pickle.dumps(keys, 2) + storages)
+
+
+def one_tensor(offset=0, shape=(2, 2), strides=(2, 1), count=4):
+    """{"w": a tensor of storage "7"}, spelled as opcodes because its names are torch's."""
+    def integers(values):
+        return b"(" + b"".join(b"J" + struct.pack("<i", v) for v in values) + b"t"
+
+    pid = b"(X\x07\x00\x00\x00storage" + named("torch", "FloatStorage") + b"X\x01\x00\x00\x007X\x03\x00\x00\x00cpuJ" + \
+        struct.pack("<i", count) + b"Nt" + b"Q"
+    arguments = b"(" + pid + b"J" + struct.pack("<i", offset) + integers(shape) + integers(strides) + b"\x89)t"
+    call = named("torch._utils", "_rebuild_tensor_v2") + arguments + b"R"
+    return b"\x80\x02}X\x01\x00\x00\x00w" + call + b"s."
+
+
+class PthFiles(unittest.TestCase):
+    def read(self, body, keys=(), storages=b""):
+        return pth.read_file(pth_file(body, list(keys), storages))
+
+    def test_a_tensor_is_read(self):
+        try:
+            import numpy
+        except ImportError:
+            print("[SKIP] reading a tensor: no numpy here")
+            return
+        values = struct.pack("<4f", 1, 2, 3, 4)
+        data = struct.pack("<q", 4) + values
+        self.assertEqual(self.read(one_tensor(), ["7"], data)["w"].tolist(), [[1, 2], [3, 4]])
+        self.assertEqual(self.read(one_tensor(1, (3,), (1,)), ["7"], data)["w"].dtype, numpy.float32)
+
+    def test_functions_are_refused_and_not_called(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "made")
+            for value in (Makes(os.mkdir, path), {"w": Makes(os.system, "mkdir " + path)}, Makes(eval, "1"), pth.Storage):
+                with self.assertRaisesRegex(pth.RefusedError, "expected tensors"):
+                    self.read(pickle.dumps(value, 2))
+            self.assertFalse(os.path.exists(path))
+
+    def test_every_part_of_the_file_is_guarded(self):
+        for where in range(3):
+            parts = [pickle.dumps(p, 2) for p in (pth.MAGIC, 1001, {})]
+            parts[where] = pickle.dumps(Makes(os.getcwd), 2)
+            with self.assertRaises(pth.RefusedError):
+                pth.read_file(io.BytesIO(b"".join(parts)))
+
+    def test_containers_are_read(self):
+        self.assertEqual(self.read(pickle.dumps(collections.OrderedDict(version=1), 2)), {})
+
+    def test_wrong_storages_are_refused(self):
+        file = io.BytesIO()
+        TensorPickler(file, 2).dump(Name(("module", "x")))
+        with self.assertRaisesRegex(pth.RefusedError, "persistent id"):
+            self.read(file.getvalue())
+        with self.assertRaisesRegex(pth.RefusedError, "elements"):
+            self.read(one_tensor(), ["7"], struct.pack("<q", 5) + bytes(20))
+        with self.assertRaisesRegex(pth.RefusedError, "ends after"):
+            self.read(one_tensor(), ["7"], struct.pack("<q", 4) + bytes(8))
+        with self.assertRaisesRegex(pth.RefusedError, "elements"):
+            self.read(one_tensor(), ["8"], struct.pack("<q", 4) + bytes(16))
+
+    def test_a_tensor_beyond_its_storage_is_refused(self):
+        storage = pth.Storage("<f4", 4)
+        for offset, shape, strides in ((1, (2, 2), (2, 1)), (0, (5,), (1,)), (0, (2,), (4,)), (-1, (1,), (1,)),
+                                       (0, (-2,), (1,)), (0, (2,), (1, 1)), (0, ("2",), (1,))):
+            with self.assertRaises(pth.RefusedError):
+                pth.TensorOf(storage, offset, shape, strides).check()
+        pth.TensorOf(storage, 1, (3,), (1,)).check()
+
+    def test_other_files_are_refused(self):
+        with self.assertRaisesRegex(pth.RefusedError, "magic"):
+            pth.read_file(io.BytesIO(pickle.dumps(5)))
+        with self.assertRaisesRegex(pth.RefusedError, "dictionary"):
+            self.read(pickle.dumps([1], 2))
+
+
+if __name__ == "__main__":
+    unittest.main()
