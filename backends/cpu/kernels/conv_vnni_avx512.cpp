@@ -30,7 +30,7 @@ struct TileEnd {
   __mmask32 mask;  // the columns there are
   std::uint8_t* out;
   std::int64_t pitch;
-  const std::uint8_t* residual;  // or null
+  const std::uint8_t* residual;  // codes or floats, or null
   std::int32_t residual_zero_point;
   float residual_multiplier;
   bool residual_is_signed;
@@ -180,9 +180,10 @@ AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
   }
 }
 
-template <int R, int C>
+template <int R, int C, bool kResidual>
 AOQ_INLINE void store_floats(const TileEnd& e, const __m512i (&sum)[R][C]) {
   auto* out = reinterpret_cast<float*>(e.out);
+  const auto* residual = reinterpret_cast<const float*>(e.residual);
   const __m512 x_scale = _mm512_set1_ps(e.x_scale);
 #pragma GCC unroll 2
   for (int c = 0; c < C; ++c) {
@@ -190,8 +191,12 @@ AOQ_INLINE void store_floats(const TileEnd& e, const __m512i (&sum)[R][C]) {
     const __m512 bias = _mm512_loadu_ps(e.bias + 16 * c);
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
-      const __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), multiplier), bias);
-      _mm512_mask_storeu_ps(out + r * e.pitch + 16 * c, static_cast<__mmask16>(e.mask >> (16 * c)), y);
+      __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), multiplier), bias);
+      const std::int64_t at = r * e.pitch + 16 * c;
+      if constexpr (kResidual) {
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(static_cast<__mmask16>(e.mask >> (16 * c)), residual + at));
+      }
+      _mm512_mask_storeu_ps(out + at, static_cast<__mmask16>(e.mask >> (16 * c)), y);
     }
   }
 }
@@ -201,7 +206,11 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
   __m512i sum[R][C];
   multiply<R, C>(t, sum);
   if constexpr (kEnd == End::floats) {
-    store_floats<R, C>(e, sum);
+    if (e.residual != nullptr) {
+      store_floats<R, C, true>(e, sum);
+    } else {
+      store_floats<R, C, false>(e, sum);
+    }
   } else if constexpr (kEnd == End::codes) {
     if (e.residual != nullptr) {
       store_codes<R, true>(e, sum);
@@ -241,8 +250,7 @@ RunTile tile_of(End end, std::int64_t panels, std::int64_t rows) {
 
 End end_of(const EpilogueS8& e) {
   if (e.activation.kind != Activation::none) return End::sums;
-  if (e.out_type != DType::f32) return End::codes;
-  return e.has_residual ? End::sums : End::floats;
+  return e.out_type == DType::f32 ? End::floats : End::codes;
 }
 
 // Codes of x as u8, gathered row by row.
@@ -407,7 +415,7 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
     const std::int64_t index = row * plan.dims.out_c + first;
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
-    end.residual = plan.epilogue.has_residual ? residual + index : nullptr;
+    end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
     tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
     if (kind == End::sums) {
       finish_sums(plan, args, {rows, columns, index, plan.dims.out_c, panel_index * 16}, sums);
