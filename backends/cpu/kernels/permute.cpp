@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/cpu_features.h"
+#include "backends/cpu/kernels/entry_avx2.h"
 #include "ir/status.h"
 
 namespace aoq::cpu {
@@ -20,6 +22,19 @@ struct Plane {
   std::int64_t pitch;                      // of output rows
 };
 
+// Planes of three channels to pixels; false where it is something else.
+template <typename T>
+bool interleave(const Plane<T>& p) {
+#if defined(AOQ_KERNELS_AVX2)
+  if constexpr (sizeof(T) == 1) {
+    if (p.columns != 3 || p.row_stride != 1 || p.pitch != 3 || best_isa() < Isa::avx2) return false;
+    interleave_three_avx2(p.x, p.column_stride, p.rows, p.out);
+    return true;
+  }
+#endif
+  return false;
+}
+
 template <typename T>
 void copy_plane(const Plane<T>& p) {
   if (p.column_stride == 1) {
@@ -28,6 +43,7 @@ void copy_plane(const Plane<T>& p) {
     }
     return;
   }
+  if (interleave(p)) return;
   for (std::int64_t top = 0; top < p.rows; top += kPiece) {
     std::int64_t bottom = std::min(top + kPiece, p.rows);
     for (std::int64_t left = 0; left < p.columns; left += kPiece) {

@@ -139,6 +139,23 @@ TEST_CASE("matrix product: strides, transposed right side, batches") {
   }
 }
 
+TEST_CASE("permute of three planes of bytes to pixels") {
+  Random random(9);
+  for (std::int64_t pixels : {1, 15, 16, 17, 40, 333}) {
+    const std::vector<std::uint8_t> x = random.bytes(3 * pixels, false, 0, 255);
+    const std::int64_t dims[] = {3, pixels};
+    const int order[] = {1, 0};
+    const PermutePlan plan = plan_permute(dims, order, 1);
+    Buffer out(3 * pixels);
+    run_permute(plan, x.data(), out.data(), 0, plan.units / 3);
+    run_permute(plan, x.data(), out.data(), plan.units / 3, plan.units);
+    CHECK(out.guards_are_intact());
+    for (std::int64_t i = 0; i < 3 * pixels; ++i) {
+      CHECK(out.as<std::uint8_t>()[i] == x[static_cast<std::size_t>(i % 3 * pixels + i / 3)]);
+    }
+  }
+}
+
 TEST_CASE("permute equals the definition for every order of up to five axes") {
   Random random(46);
   for (int i = 0; i < 400; ++i) {
