@@ -3,6 +3,7 @@
 
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/rows/conv_nodes.h"
@@ -271,6 +272,16 @@ KernelResult make_qconv(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8, packed_bytes_conv_s8));
   ConvS8Plan plan = plan_conv_s8(p.dims, p.x_type, p.quantized.epilogue, best_isa());
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_s8);
+}
+
+KernelResult make_qconv_winograd(const PrepareContext& context) {
+  AOQ_ASSIGN(const ConvDims dims, checked_dims(context));
+  if (!is_winograd_worth(dims)) {
+    return refuse("the kernel takes larger 3x3 convolutions of stride 1 on a multiple of 16 channels");
+  }
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS16Winograd, packed_bytes_winograd));
+  ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
 }
 
 KernelResult make_qconv_vnni(const PrepareContext& context) {

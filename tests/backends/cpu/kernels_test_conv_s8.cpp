@@ -6,6 +6,7 @@
 
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_winograd.h"
 #include "tests/backends/cpu/kernels_test_support.h"
 
 namespace aoq::cpu::test {
@@ -46,8 +47,9 @@ template <typename Plan>
 std::vector<std::uint8_t> run_in_pieces(const Plan& plan, const ConvS8Args& base, std::int64_t pieces,
                                         void (*run)(const Plan&, const ConvS8Args&, std::int64_t, std::int64_t,
                                                     std::byte*)) {
+  const ConvDims& d = plan.dims;
   std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
-  Buffer out(plan.rows * plan.dims.out_c * element);
+  Buffer out(d.batch * d.out_h * d.out_w * d.out_c * element);
   Buffer scratch(plan.scratch_bytes);
   ConvS8Args args = base;
   args.epilogue.out = out.data();
@@ -68,6 +70,22 @@ void check_vnni(const Case& c, const std::int8_t* weights, ConvS8Args args, cons
   ConvVnniPlan plan = plan_conv_vnni(c.dims, c.x_type, c.epilogue);
   CHECK(run_in_pieces(plan, args, 1, run_conv_vnni) == expected);
   CHECK(run_in_pieces(plan, args, 4, run_conv_vnni) == expected);
+}
+
+void check_winograd(const Case& c, const std::vector<std::uint8_t>& weights, ConvS8Args args,
+                    const std::vector<std::uint8_t>& expected) {
+  if (best_isa() < Isa::avx2 || !takes_winograd(c.dims)) return;
+  Buffer packed(packed_bytes_winograd(c.dims));
+  pack_winograd(c.dims, reinterpret_cast<const std::int8_t*>(weights.data()),
+                {packed.data(), static_cast<std::size_t>(packed_bytes_winograd(c.dims))});
+  CHECK(packed.guards_are_intact());
+  std::vector<std::uint8_t> back(weights.size());
+  unpack_winograd(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
+  CHECK(back == weights);
+  args.weights = packed.data();
+  ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue);
+  CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
+  CHECK(run_in_pieces(plan, args, 3, run_conv_winograd) == expected);
 }
 
 void check_case(const Case& c, Random& random) {
@@ -104,6 +122,7 @@ void check_case(const Case& c, Random& random) {
     CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
   }
   check_vnni(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
+  check_winograd(c, weights, args, expected);
 }
 
 std::int32_t random_zero_point(Random& random, DType type) {
@@ -177,6 +196,49 @@ TEST_CASE("int8 convolution: kernels, strides, dilation, padding, groups") {
     c.x_zero_point = random_zero_point(random, c.x_type);
     c.epilogue = random_epilogue(random);
     c.extreme = random.chance(30);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("int8 convolution 3x3: odd sizes, borders, several images") {
+  if (!has_avx2()) return;
+  Random random(6);
+  for (int i = 0; i < 60; ++i) {
+    Case c;
+    ConvDims& d = c.dims;
+    d.kernel_h = d.kernel_w = 3;
+    d.batch = random.between(1, 3);
+    d.in_c = 16 * random.between(1, 4);
+    d.out_c = random.between(1, 50);
+    d.in_h = random.between(1, 13);
+    d.in_w = random.between(1, 13);
+    d.pad_top = random.between(d.in_h < 3 ? 1 : 0, 2);
+    d.pad_left = random.between(d.in_w < 3 ? 1 : 0, 2);
+    d.out_h = conv_output_size({d.in_h, 3, 1, 1, d.pad_top, random.between(1, 2)});
+    d.out_w = conv_output_size({d.in_w, 3, 1, 1, d.pad_left, random.between(1, 2)});
+    c.x_type = random.chance(50) ? DType::u8 : DType::i8;
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    c.epilogue = random_epilogue(random);
+    c.extreme = random.chance(40);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("[class 18] int8 convolution 3x3: the most channels of the transformed sums at full range") {
+  if (!has_avx2()) return;
+  Random random(7);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    Case c;
+    ConvDims& d = c.dims;
+    d.kernel_h = d.kernel_w = 3;
+    d.in_c = 1808;
+    d.out_c = 17;
+    d.in_h = d.in_w = d.out_h = d.out_w = 3;
+    d.pad_top = d.pad_left = 1;
+    c.x_type = DType::i8;
+    c.x_zero_point = repeat == 0 ? -128 : repeat == 1 ? 127 : 0;
+    c.epilogue.out_type = DType::f32;
+    c.extreme = true;
     check_case(c, random);
   }
 }

@@ -146,12 +146,21 @@ Window square_window(Draw& draw) {
   return {{kernel, kernel}, {stride, stride}, {1, 1}, Shape(4, pad), {size, size}};
 }
 
+// As large as the rows ask for that change the form of a convolution.
+Window wide_window(Draw& draw) {
+  return {{3, 3}, {1, 1}, {1, 1}, Shape(4, 1), {draw.between(14, 17), draw.between(14, 17)}};
+}
+
 ConvShapes random_conv(Draw& draw, Case* c) {
   std::size_t spatial = draw.chance(25) ? 1 : 2;
   Window w = draw.chance(30) ? square_window(draw) : random_window(draw, spatial);
   std::int64_t groups = 1, in = 0, out = 0;
   int kind = static_cast<int>(draw.between(0, 9));
-  if (kind < 4) {
+  if (draw.chance(10)) {
+    w = wide_window(draw);
+    in = draw.one_of<std::int64_t>({32, 48});
+    out = draw.one_of<std::int64_t>({32, 40});
+  } else if (kind < 4) {
     groups = in = out = draw.one_of<std::int64_t>({2, 7, 8, 16, 17, 24, 40, 64, 100});  // depthwise
   } else if (kind < 6) {
     groups = draw.one_of<std::int64_t>({2, 3, 4});
