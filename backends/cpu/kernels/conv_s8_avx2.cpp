@@ -4,7 +4,6 @@
 // pixel's broadcast pair: 12 accumulators, 2 weights, 1 broadcast and 1 product are all 16 registers.
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/entry_avx2.h"
-#include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/epilogue_s8_avx2.h"
 #include "backends/cpu/kernels/im2col_s16_avx2.h"
 
@@ -36,7 +35,13 @@ inline __attribute__((always_inline)) void multiply(const std::int16_t* a, std::
   }
 }
 
-using Tile = TileS16;
+// Rows of s16 pairs, `pitch` values apart, and one panel of 16 columns.
+struct Tile {
+  const std::int16_t* a;
+  std::int64_t pitch;
+  const std::byte* weights;
+  std::int64_t k_pairs;
+};
 
 // The sums go to memory, [row][16], and are finished from there: finishing them in registers in the same function makes
 // g++ 12 keep them on the stack during the loop.
@@ -89,14 +94,6 @@ void multiply_to_codes(const Tile& tile, const PlainEpilogue& e, std::uint8_t* o
   finish_codes<kRows, kHalves, kSigned>(acc, e, out, pitch);
 }
 
-// The same with the sums of AVX512-VNNI.
-template <int kRows, int kHalves, bool kSigned>
-void multiply_to_codes_vnni(const Tile& tile, const PlainEpilogue& e, std::uint8_t* out, std::int64_t pitch) {
-  alignas(64) std::int32_t acc[kRows * 16];
-  multiply_s16_avx512(tile, kRows, acc);
-  finish_codes<kRows, kHalves, kSigned>(acc, e, out, pitch);
-}
-
 using ToMemory = void (*)(const Tile&, std::int32_t*);
 using ToCodes = void (*)(const Tile&, const PlainEpilogue&, std::uint8_t*, std::int64_t);
 
@@ -109,21 +106,17 @@ ToMemory to_memory(std::int64_t rows) {
 }
 
 template <int kHalves, bool kSigned>
-ToCodes to_codes(Isa isa, std::int64_t rows) {
+ToCodes to_codes(std::int64_t rows) {
   constexpr ToCodes kTiles[] = {multiply_to_codes<1, kHalves, kSigned>, multiply_to_codes<2, kHalves, kSigned>,
                                 multiply_to_codes<3, kHalves, kSigned>, multiply_to_codes<4, kHalves, kSigned>,
                                 multiply_to_codes<5, kHalves, kSigned>, multiply_to_codes<6, kHalves, kSigned>};
-  constexpr ToCodes kVnniTiles[] = {
-      multiply_to_codes_vnni<1, kHalves, kSigned>, multiply_to_codes_vnni<2, kHalves, kSigned>,
-      multiply_to_codes_vnni<3, kHalves, kSigned>, multiply_to_codes_vnni<4, kHalves, kSigned>,
-      multiply_to_codes_vnni<5, kHalves, kSigned>, multiply_to_codes_vnni<6, kHalves, kSigned>};
-  return isa >= Isa::avx512_vnni ? kVnniTiles[rows - 1] : kTiles[rows - 1];
+  return kTiles[rows - 1];
 }
 
 ToCodes to_codes_of(const ConvS8Plan& plan, std::int64_t rows, std::int64_t columns) {
   const bool is_signed = plan.epilogue.out_type == DType::i8;
-  if (columns == 16) return is_signed ? to_codes<2, true>(plan.isa, rows) : to_codes<2, false>(plan.isa, rows);
-  return is_signed ? to_codes<1, true>(plan.isa, rows) : to_codes<1, false>(plan.isa, rows);
+  if (columns == 16) return is_signed ? to_codes<2, true>(rows) : to_codes<2, false>(rows);
+  return is_signed ? to_codes<1, true>(rows) : to_codes<1, false>(rows);
 }
 
 struct Block {
@@ -150,9 +143,6 @@ void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const Block&
     if (is_plain) {
       ToCodes multiply = to_codes_of(plan, target.rows, columns);
       multiply(tile, plain, out + target.index, target.pitch);
-    } else if (plan.isa >= Isa::avx512_vnni) {
-      multiply_s16_avx512(tile, target.rows, acc);
-      store_tile(plan.epilogue, args.epilogue, target, acc);
     } else {
       ToMemory multiply = columns > 8 ? to_memory<2>(target.rows) : to_memory<1>(target.rows);
       multiply(tile, acc);

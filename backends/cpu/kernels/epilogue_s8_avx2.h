@@ -83,8 +83,49 @@ inline __m256i pack_rows(__m256i first, __m256i second, const EpilogueVectors& v
   return _mm256_permutevar8x32_epi32(bytes, order);
 }
 
+// One row of 16 whole channels with a residual and without a curved activation, in the order of packs.
+template <bool kSignedResidual>
+inline __m256i sum_row(const EpilogueVectors& vectors, const std::int32_t* acc, const std::uint8_t* residual,
+                       __m256i zero_point, __m256 scale) {
+  const __m128i bytes = load_bytes(residual);
+  __m256i halves[2];
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    const __m128i part = half == 0 ? bytes : _mm_srli_si128(bytes, 8);
+    const __m256i code = kSignedResidual ? _mm256_cvtepi8_epi32(part) : _mm256_cvtepu8_epi32(part);
+    const __m256 r = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(code, zero_point)), scale);
+    const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(acc + 8 * half));
+    const F32x8 v = (F32x8(_mm256_cvtepi32_ps(a)) + vectors.bias[half]) * vectors.multiplier[half] + F32x8(r);
+    halves[half] = _mm256_cvtps_epi32(_mm256_min_ps(v.v, vectors.hi.v));
+  }
+  return _mm256_adds_epi16(_mm256_packs_epi32(halves[0], halves[1]), vectors.zero_point);
+}
+
+template <bool kSignedResidual>
+inline void store_sum_tile(const EpilogueS8& e, const EpilogueArgs& args, const TileTarget& target,
+                           const std::int32_t* acc) {
+  const EpilogueVectors vectors = load_epilogue(e, args, target.channel);
+  const __m256i zero_point = _mm256_set1_epi32(e.residual_zero_point);
+  const __m256 scale = _mm256_set1_ps(e.residual_multiplier);
+  std::uint8_t* out = static_cast<std::uint8_t*>(args.out) + target.index;
+  const std::uint8_t* residual = static_cast<const std::uint8_t*>(args.residual) + target.index;
+  for (std::int64_t row = 0; row < target.rows; row += 2, out += 2 * target.pitch, residual += 2 * target.pitch) {
+    const std::int64_t step = row + 1 < target.rows ? 1 : 0;
+    const __m256i first = sum_row<kSignedResidual>(vectors, acc + 16 * row, residual, zero_point, scale);
+    const __m256i second = sum_row<kSignedResidual>(vectors, acc + 16 * (row + step), residual + step * target.pitch,
+                                                    zero_point, scale);
+    const __m256i bytes = pack_rows(first, second, vectors);
+    store_bytes(out, _mm256_castsi256_si128(bytes));
+    if (step == 1) store_bytes(out + target.pitch, _mm256_extracti128_si256(bytes, 1));
+  }
+}
+
 inline void store_tile_bytes(const EpilogueS8& e, const EpilogueArgs& args, const TileTarget& target,
                              const std::int32_t* acc) {
+  if (e.has_residual && e.activation.kind == Activation::none && target.columns == 16) {
+    return e.residual_type == DType::i8 ? store_sum_tile<true>(e, args, target, acc)
+                                        : store_sum_tile<false>(e, args, target, acc);
+  }
   EpilogueVectors vectors = load_epilogue(e, args, target.channel);
   auto* out = static_cast<std::uint8_t*>(args.out);
   for (std::int64_t row = 0; row < target.rows; row += 2) {

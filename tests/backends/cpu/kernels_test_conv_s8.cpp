@@ -115,12 +115,9 @@ void check_case(const Case& c, Random& random) {
   ConvS8Plan scalar = plan_conv_s8(d, c.x_type, c.epilogue, Isa::reference);
   std::vector<std::uint8_t> expected = run_in_pieces(scalar, args, 1, run_conv_s8);
   CHECK(run_in_pieces(scalar, args, 3, run_conv_s8) == expected);
-  for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
-    if (isa > best_isa()) continue;
-    ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, isa);
-    CHECK(run_in_pieces(vector, args, 1, run_conv_s8) == expected);
-    CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
-  }
+  ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, Isa::avx2);
+  CHECK(run_in_pieces(vector, args, 1, run_conv_s8) == expected);
+  CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
   check_vnni(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
   check_winograd(c, weights, args, expected);
 }
