@@ -5,6 +5,7 @@
 
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 constexpr std::int64_t kMaxRowBlock = 96;
 constexpr std::int64_t kCopyBytes = 192 * 1024;
 constexpr std::int64_t kFewChannels = 8;
+constexpr std::int64_t kAvx512Panels = 4;  // of one tile
 
 // The definition of one accumulator, straight from the image.
 float accumulate(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t row, std::int64_t channel) {
@@ -59,7 +61,7 @@ void run_scalar(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t u
 
 std::int64_t scratch_for(const ConvF32Plan& plan) {
   std::int64_t tiles = ceil_div(plan.row_block, kTilePixels);
-  std::int64_t accumulators = tiles * kTilePixels * kPanelChannels * 4;
+  std::int64_t accumulators = tiles * kTilePixels * plan.acc_columns * 4;
   std::int64_t pointers = round_up(tiles * plan.runs * kTilePixels * 8, 64);
   std::int64_t zeros = round_up(plan.k / plan.runs * 4, 64);
   std::int64_t joined = round_up(plan.dims.kernel_h * 8, 64) + round_up(plan.row_block * plan.k * 4, 64);
@@ -76,6 +78,7 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   plan.k = products_per_output(dims);
   plan.rows = dims.batch * dims.out_h * dims.out_w;
   plan.panels = panels_per_group(dims);
+  if (isa >= Isa::avx512_vnni) plan.acc_columns = kAvx512Panels * kPanelChannels;
   plan.x_is_matrix = input_is_matrix(dims);
   plan.joins_taps = !plan.x_is_matrix && dims.in_c / dims.groups < kFewChannels;
   if (!plan.x_is_matrix) plan.runs = plan.joins_taps ? dims.kernel_h : dims.kernel_h * dims.kernel_w;
@@ -120,6 +123,7 @@ void pack_conv_f32(const ConvDims& dims, const float* weights, std::span<std::by
 void run_conv_f32(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                   std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx512_vnni) return run_conv_f32_avx512(plan, args, unit_begin, unit_end, scratch);
   if (plan.isa >= Isa::avx2) return run_conv_f32_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan, args, unit_begin, unit_end);

@@ -37,8 +37,9 @@ struct ConvF32Plan {
   std::int64_t panel_block = 0;
   std::int64_t panel_blocks = 0;
   bool x_is_matrix = false;
-  bool joins_taps = false;  // few input channels: a run is a kernel row, not a tap
-  std::int64_t runs = 1;    // stretches of the input that one output pixel reads through a pointer each
+  bool joins_taps = false;        // few input channels: a run is a kernel row, not a tap
+  std::int64_t runs = 1;          // stretches of the input that one output pixel reads through a pointer each
+  std::int64_t acc_columns = 16;  // of the accumulators in scratch
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
 };

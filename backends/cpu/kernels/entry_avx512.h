@@ -16,6 +16,11 @@ struct TileS16 {
 // Exact sums of 1 to 6 rows, [rows][16].
 void multiply_s16_avx512(const TileS16& tile, std::int64_t rows, std::int32_t* acc);
 
+struct ConvF32Plan;
+struct ConvF32Args;
+void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin,
+                         std::int64_t unit_end, std::byte* scratch);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

@@ -112,10 +112,6 @@ inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t columns) {
   return columns > 8 ? kFull[rows - 1] : kHalf[rows - 1];
 }
 
-inline void zero_floats(float* p, std::int64_t n) {
-  __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(float));
-}
-
 // Where accumulators in memory go: the pointers are those of the first element, bias of the first channel.
 struct TargetF32 {
   std::int64_t rows;

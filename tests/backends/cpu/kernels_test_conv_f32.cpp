@@ -1,4 +1,4 @@
-// f32 convolution and linear: AVX2 against the scalar definition, bit for bit.
+// f32 convolution and linear: every class against the scalar definition, bit for bit.
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -52,10 +52,13 @@ void check_dims(const ConvDims& d, Random& random, bool with_specials) {
   args.residual = epilogue.has_residual ? residual.data() : nullptr;
   ConvF32Plan scalar = plan_conv_f32(d, epilogue, Isa::reference);
   std::vector<float> expected = run_in_pieces(scalar, args, 1);
-  ConvF32Plan vector = plan_conv_f32(d, epilogue, Isa::avx2);
-  for (std::int64_t pieces : {1, 4}) {
-    std::vector<float> got = run_in_pieces(vector, args, pieces);
-    CHECK(same_floats(got.data(), expected.data(), static_cast<std::int64_t>(got.size())));
+  for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (isa > best_isa()) continue;
+    ConvF32Plan vector = plan_conv_f32(d, epilogue, isa);
+    for (std::int64_t pieces : {1, 4}) {
+      std::vector<float> got = run_in_pieces(vector, args, pieces);
+      CHECK(same_floats(got.data(), expected.data(), static_cast<std::int64_t>(got.size())));
+    }
   }
 }
 

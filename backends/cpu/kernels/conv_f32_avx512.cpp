@@ -1,0 +1,143 @@
+// AVX-512 f32 convolution: for a block of output pixels, four panels at a time, block of K by block of K.
+#include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/conv_rows_f32.h"
+#include "backends/cpu/kernels/entry_avx512.h"
+#include "backends/cpu/kernels/tile_f32_avx512.h"
+
+namespace aoq::cpu {
+namespace {
+
+static_assert(kRowsPerTile == kTileRows);
+
+// K of one block at most: its weights in four panels are 192 KB, and stay in a second-level cache while the row tiles
+// pass.
+constexpr std::int64_t kBlockK = 768;
+
+// How K is cut: into blocks of whole runs, or of parts of a run, of about the same length.
+struct KBlocks {
+  std::int64_t runs;    // of one block at most
+  std::int64_t length;  // of one block's runs at most
+};
+
+KBlocks cut_k(const ConvF32Plan& plan) {
+  std::int64_t run = plan.k / plan.runs;
+  if (run > kBlockK) {
+    std::int64_t blocks = (run + kBlockK - 1) / kBlockK;
+    std::int64_t length = (run + blocks - 1) / blocks;
+    return {1, (length + 15) / 16 * 16};
+  }
+  std::int64_t most = kBlockK / max_of(run, 1);
+  std::int64_t blocks = (plan.runs + most - 1) / most;
+  return {(plan.runs + blocks - 1) / blocks, run};
+}
+
+// Some tiles of rows of one row block times some panels of a group.
+struct Block {
+  std::int64_t row_begin, row_end;  // of the row block
+  std::int64_t tile_begin, tile_end;
+  std::int64_t group;
+  std::int64_t panel;
+  std::int64_t panels;
+};
+
+TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block) {
+  const ConvDims& d = plan.dims;
+  std::int64_t group_out = d.out_c / d.groups;
+  std::int64_t at = block.row_begin * d.out_c + block.group * group_out + block.panel * 16;
+  bool has_clamp = plan.epilogue.activation.kind == Activation::clamp;
+  return {.bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
+          .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
+          .out = args.out + at,
+          .pitch = d.out_c,
+          .last_columns = min_of(group_out - (block.panel + block.panels - 1) * 16, 16),
+          .lo = has_clamp ? plan.epilogue.activation.a : -__builtin_inff(),
+          .hi = has_clamp ? plan.epilogue.activation.b : __builtin_inff()};
+}
+
+TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
+  target.out += row * target.pitch;
+  if (target.residual != nullptr) target.residual += row * target.pitch;
+  return target;
+}
+
+// All of K for one block.
+void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
+  std::int64_t run = plan.k / plan.runs;
+  KBlocks k_blocks = cut_k(plan);
+  TargetTileF32 target = target_of(plan, args, block);
+  bool is_direct = is_clamped(plan.epilogue);
+  const float* weights =
+      reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
+  TileF32 x;
+  x.panel_pitch = plan.k * 16;
+  for (std::int64_t first = 0; first < plan.runs; first += k_blocks.runs) {
+    std::int64_t offset = 0;
+    do {  // once even for an empty run: its sums are zeros
+      x.runs = min_of(plan.runs - first, k_blocks.runs);
+      x.offset = offset;
+      x.length = min_of(run - offset, k_blocks.length);
+      x.is_first = first == 0 && offset == 0;
+      x.weights = weights + (first * run + offset) * 16;
+      bool is_last = first + x.runs == plan.runs && offset + x.length == run;
+      for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
+        std::int64_t row = tile * kTileRows;
+        std::int64_t rows = min_of(block.row_end - block.row_begin - row, kTileRows);
+        x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
+        x.acc = s.acc + row * kTileColumns;
+        x.ahead = x.weights;
+        TargetTileF32 here = at_row(target, row);
+        tile_f32_of(rows, block.panels)(x, is_direct && is_last ? &here : nullptr);
+        if (!is_direct && is_last) finish_tile_f32(plan.epilogue, here, rows, block.panels, x.acc);
+      }
+      offset += k_blocks.length;
+    } while (offset < run);
+  }
+}
+
+// Tiles that some panels handle before the next panels have their turn. Many, so that the panels' weights are near; but
+// few when all weights are near anyway: then the output is written almost in order.
+std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
+  constexpr std::int64_t kNearBytes = 64 * 1024;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : (plan.row_block + kTileRows - 1) / kTileRows;
+}
+
+// Panels [begin, end), as evenly as it goes in steps of at most four, for the tiles of a block.
+void multiply_panels(const ConvF32Plan& plan, const ConvF32Args& args, Block block, std::int64_t begin,
+                     std::int64_t end, const Scratch& s) {
+  for (block.panel = begin; block.panel < end; block.panel += block.panels) {
+    std::int64_t left = end - block.panel;
+    std::int64_t steps = (left + kTilePanels - 1) / kTilePanels;
+    block.panels = (left + steps - 1) / steps;
+    multiply_block(plan, args, block, s);
+  }
+}
+
+}  // namespace
+
+void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin,
+                         std::int64_t unit_end, std::byte* scratch) {
+  const ConvDims& d = plan.dims;
+  Scratch s = lay_out(plan, scratch);
+  std::int64_t turn = tiles_per_turn(plan);
+  std::int64_t found = -1;
+  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
+    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
+    std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
+    std::int64_t row_unit = unit / plan.panel_blocks;
+    Block block;
+    block.group = row_unit % d.groups;
+    block.row_begin = row_unit / d.groups * plan.row_block;
+    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
+    if (found != row_unit) {
+      find_rows(plan, args.x + block.group * (d.in_c / d.groups), block.row_begin, block.row_end, s);
+      found = row_unit;
+    }
+    std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
+    for (block.tile_begin = 0; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
+      block.tile_end = min_of(block.tile_begin + turn, tiles);
+      multiply_panels(plan, args, block, panel_begin, panel_end, s);
+    }
+  }
+}
+
+}  // namespace aoq::cpu

@@ -1,0 +1,131 @@
+// Where the rows of an f32 convolution's implicit matrix lie: a pointer per output pixel and run of values, so that no
+// im2col copy is needed. For the translation units of vector instructions only, like the headers it goes with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/simd_avx2.h"
+
+namespace aoq::cpu {
+namespace {
+
+// Rows of one micro-kernel call; the pointers of a tile lie together, run after run.
+constexpr std::int64_t kRowsPerTile = 6;
+
+struct Scratch {
+  float* acc;                // [tile][6][acc_columns]
+  const float** rows;        // [tile][run][6]
+  float* zeros;              // one run of padding
+  const float** image_rows;  // [kernel_h], only with joins_taps
+  float* copies;             // [row_block][k], only with joins_taps
+};
+
+std::int64_t align_64(std::int64_t n) {
+  return (n + 63) / 64 * 64;
+}
+
+Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
+  std::int64_t tiles = (plan.row_block + kRowsPerTile - 1) / kRowsPerTile;
+  std::int64_t run = plan.k / plan.runs;
+  Scratch s;
+  s.acc = reinterpret_cast<float*>(memory);
+  memory += tiles * kRowsPerTile * plan.acc_columns * 4;
+  s.rows = reinterpret_cast<const float**>(memory);
+  memory += align_64(tiles * plan.runs * kRowsPerTile * 8);
+  s.zeros = reinterpret_cast<float*>(memory);
+  memory += align_64(run * 4);
+  s.image_rows = reinterpret_cast<const float**>(memory);
+  if (plan.joins_taps) memory += align_64(plan.dims.kernel_h * 8);
+  s.copies = reinterpret_cast<float*>(memory);
+  zero_floats(s.zeros, run);
+  return s;
+}
+
+struct Pixel {
+  std::int64_t ox, oy, image;
+};
+
+Pixel pixel_of(const ConvDims& d, std::int64_t row) {
+  return {row % d.out_w, row / d.out_w % d.out_h, row / d.out_w / d.out_h};
+}
+
+void next_pixel(const ConvDims& d, Pixel* p) {
+  if (++p->ox < d.out_w) return;
+  p->ox = 0;
+  if (++p->oy < d.out_h) return;
+  p->oy = 0;
+  ++p->image;
+}
+
+// The taps of an output pixel, in the image or the zeros.
+void find_taps(const ConvDims& d, const float* x, const Pixel& p, const float* zeros, const float** to) {
+  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    bool row_inside = iy >= 0 && iy < d.in_h;
+    std::int64_t ix = p.ox * d.stride_w - d.pad_left;
+    for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w, to += kRowsPerTile) {
+      bool inside = row_inside && ix >= 0 && ix < d.in_w;
+      *to = inside ? x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c : zeros;
+    }
+  }
+}
+
+// Where the image's rows start that the output pixels of one row read; null is padding.
+void find_image_rows(const ConvDims& d, const float* x, const Pixel& p, const float** image_rows) {
+  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    bool inside = iy >= 0 && iy < d.in_h;
+    image_rows[kh] = inside ? x + (p.image * d.in_h + iy) * d.in_w * d.in_c : nullptr;
+  }
+}
+
+// One kernel row's values of one group's channels, from image column `ix` on.
+void copy_run(const ConvDims& d, const float* image_row, std::int64_t ix, float* copy) {
+  std::int64_t group_in = d.in_c / d.groups;
+  for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) {
+    bool inside = ix >= 0 && ix < d.in_w;
+    for (std::int64_t c = 0; c < group_in; ++c) *copy++ = inside ? image_row[ix * d.in_c + c] : 0.0f;
+  }
+}
+
+// The runs of a pixel where a kernel row is one run: in the image where the whole row is, otherwise put together in
+// `copy`, or the zeros.
+void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, std::int64_t ix, float* copy, const float** to) {
+  const ConvDims& d = plan.dims;
+  bool is_joined = d.groups == 1 && d.dilation_w == 1 && ix >= 0 && ix + d.kernel_w <= d.in_w;
+  std::int64_t run = plan.k / plan.runs;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, to += kRowsPerTile) {
+    const float* image_row = s.image_rows[kh];
+    if (image_row == nullptr) {
+      *to = s.zeros;
+    } else if (is_joined) {
+      *to = image_row + ix * d.in_c;
+    } else {
+      *to = copy + kh * run;
+      copy_run(d, image_row, ix, copy + kh * run);
+    }
+  }
+}
+
+// Fills the pointer table of rows [begin, end), and the copies it points to.
+void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
+  const ConvDims& d = plan.dims;
+  Pixel p = pixel_of(d, begin);
+  for (std::int64_t row = begin; row < end; ++row, next_pixel(d, &p)) {
+    std::int64_t local = row - begin;
+    const float** to = s.rows + local / kRowsPerTile * plan.runs * kRowsPerTile + local % kRowsPerTile;
+    if (plan.x_is_matrix) {
+      *to = x + row * d.in_c;
+    } else if (plan.joins_taps) {
+      if (row == begin || p.ox == 0) find_image_rows(d, x, p, s.image_rows);
+      find_joined_runs(plan, s, p.ox * d.stride_w - d.pad_left, s.copies + local * plan.k, to);
+    } else {
+      find_taps(d, x, p, s.zeros, to);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace aoq::cpu
