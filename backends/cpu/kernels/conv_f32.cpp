@@ -11,9 +11,12 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kMaxRowBlock = 96;
+constexpr std::int64_t kFarRowBlock = 192;
+constexpr std::int64_t kNearBytes = 256 * 1024;  // of one group's weights: a part of a second-level cache
+constexpr std::int64_t kFarUnits = 16;
+constexpr std::int64_t kPanelsPerStep = 4;  // that the widest tile takes
 constexpr std::int64_t kCopyBytes = 192 * 1024;
 constexpr std::int64_t kFewChannels = 8;
-constexpr std::int64_t kAvx512Panels = 4;  // of one tile
 
 // The definition of one accumulator, straight from the image.
 float accumulate(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t row, std::int64_t channel) {
@@ -68,6 +71,32 @@ std::int64_t scratch_for(const ConvF32Plan& plan) {
   return accumulators + pointers + zeros + (plan.joins_taps ? joined : 0);
 }
 
+// Weights that do not stay near pass once per row block. Then the blocks have many rows, and it is panels, four at a
+// time, that make enough units.
+ConvBlocks split_far(const ConvDims& dims, std::int64_t max_rows) {
+  std::int64_t rows = dims.batch * dims.out_h * dims.out_w;
+  std::int64_t panels = panels_per_group(dims);
+  ConvBlocks blocks = {};
+  blocks.row_blocks = ceil_div(rows, max_rows);
+  blocks.row_block = round_up(ceil_div(rows, blocks.row_blocks), kTilePixels);
+  blocks.row_blocks = ceil_div(rows, blocks.row_block);
+  std::int64_t splits = ceil_div(kFarUnits, blocks.row_blocks * dims.groups);
+  blocks.panel_block = round_up(ceil_div(panels, splits), kPanelsPerStep);
+  blocks.panel_blocks = ceil_div(panels, blocks.panel_block);
+  blocks.units = blocks.row_blocks * dims.groups * blocks.panel_blocks;
+  return blocks;
+}
+
+ConvBlocks split_f32(const ConvF32Plan& plan) {
+  if (plan.joins_taps) {
+    std::int64_t pixels = kCopyBytes / (4 * std::max<std::int64_t>(plan.k, 1));
+    return split_conv(plan.dims, std::clamp(pixels / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock));
+  }
+  if (plan.rows > 0 && plan.panels * plan.k * kPanelChannels * 4 > kNearBytes)
+    return split_far(plan.dims, kFarRowBlock);
+  return split_conv(plan.dims, kMaxRowBlock);
+}
+
 }  // namespace
 
 ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa isa) {
@@ -78,16 +107,11 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   plan.k = products_per_output(dims);
   plan.rows = dims.batch * dims.out_h * dims.out_w;
   plan.panels = panels_per_group(dims);
-  if (isa >= Isa::avx512_vnni) plan.acc_columns = kAvx512Panels * kPanelChannels;
+  if (isa >= Isa::avx512_vnni) plan.acc_columns = kPanelsPerStep * kPanelChannels;
   plan.x_is_matrix = input_is_matrix(dims);
   plan.joins_taps = !plan.x_is_matrix && dims.in_c / dims.groups < kFewChannels;
   if (!plan.x_is_matrix) plan.runs = plan.joins_taps ? dims.kernel_h : dims.kernel_h * dims.kernel_w;
-  std::int64_t most = kMaxRowBlock;
-  if (plan.joins_taps) {
-    std::int64_t pixels = kCopyBytes / (4 * std::max<std::int64_t>(plan.k, 1));
-    most = std::clamp(pixels / kTilePixels * kTilePixels, kTilePixels, kMaxRowBlock);
-  }
-  ConvBlocks blocks = split_conv(dims, most);
+  ConvBlocks blocks = split_f32(plan);
   plan.row_block = blocks.row_block;
   plan.row_blocks = blocks.row_blocks;
   plan.panel_block = blocks.panel_block;

@@ -44,14 +44,15 @@ TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const 
   const ConvDims& d = plan.dims;
   std::int64_t group_out = d.out_c / d.groups;
   std::int64_t at = block.row_begin * d.out_c + block.group * group_out + block.panel * 16;
-  bool has_clamp = plan.epilogue.activation.kind == Activation::clamp;
+  const ActivationParams& activation = plan.epilogue.activation;
   return {.bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
           .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
           .out = args.out + at,
           .pitch = d.out_c,
           .last_columns = min_of(group_out - (block.panel + block.panels - 1) * 16, 16),
-          .lo = has_clamp ? plan.epilogue.activation.a : -__builtin_inff(),
-          .hi = has_clamp ? plan.epilogue.activation.b : __builtin_inff()};
+          .has_clamp = activation.kind == Activation::clamp,
+          .lo = activation.a,
+          .hi = activation.b};
 }
 
 TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
@@ -86,7 +87,7 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
         x.acc = s.acc + row * kTileColumns;
         x.ahead = x.weights;
         TargetTileF32 here = at_row(target, row);
-        tile_f32_of(rows, block.panels)(x, is_direct && is_last ? &here : nullptr);
+        tile_f32_of(rows, block.panels, target.last_columns)(x, is_direct && is_last ? &here : nullptr);
         if (!is_direct && is_last) finish_tile_f32(plan.epilogue, here, rows, block.panels, x.acc);
       }
       offset += k_blocks.length;

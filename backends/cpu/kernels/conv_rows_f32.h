@@ -112,13 +112,15 @@ void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, std::int64_t ix
 // Fills the pointer table of rows [begin, end), and the copies it points to.
 void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
   const ConvDims& d = plan.dims;
+  if (plan.x_is_matrix) {  // one run: the tables of the tiles are one list
+    for (std::int64_t row = begin; row < end; ++row) s.rows[row - begin] = x + row * d.in_c;
+    return;
+  }
   Pixel p = pixel_of(d, begin);
   for (std::int64_t row = begin; row < end; ++row, next_pixel(d, &p)) {
     std::int64_t local = row - begin;
     const float** to = s.rows + local / kRowsPerTile * plan.runs * kRowsPerTile + local % kRowsPerTile;
-    if (plan.x_is_matrix) {
-      *to = x + row * d.in_c;
-    } else if (plan.joins_taps) {
+    if (plan.joins_taps) {
       if (row == begin || p.ox == 0) find_image_rows(d, x, p, s.image_rows);
       find_joined_runs(plan, s, p.ox * d.stride_w - d.pad_left, s.copies + local * plan.k, to);
     } else {

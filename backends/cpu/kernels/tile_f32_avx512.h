@@ -37,66 +37,96 @@ struct TargetTileF32 {
   float* out;
   std::int64_t pitch;
   std::int64_t last_columns;  // of the last panel, 1 to 16
-  float lo, hi;               // a clamp to infinities changes no value
+  bool has_clamp;
+  float lo, hi;
 };
 
 inline __mmask16 first_16(std::int64_t n) {
   return static_cast<__mmask16>((1u << n) - 1);
 }
 
+// The sums of one row: whole panels, and the first half of one more where it has no more channels.
+template <int kFull, int kHalf>
+struct RowSums {
+  __m512 full[kFull + 1];
+  __m256 half;
+};
+
 // Without a bias none is added as 0: -0 + 0 is +0.
-template <int kRows, int kPanels>
-inline void store_clamped(const TargetTileF32& target, __m512 (&sum)[kRows][kPanels]) {
-  if (target.bias != nullptr) {
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      __m512 bias = _mm512_loadu_ps(target.bias + 16 * p);
+template <int kRows, int kFull, int kHalf>
+inline void add_bias(const float* bias, RowSums<kFull, kHalf> (&sum)[kRows]) {
 #pragma GCC unroll 6
-      for (int r = 0; r < kRows; ++r) sum[r][p] = _mm512_add_ps(sum[r][p], bias);
-    }
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kFull; ++p) sum[r].full[p] = _mm512_add_ps(sum[r].full[p], _mm512_loadu_ps(bias + 16 * p));
+    if constexpr (kHalf != 0) sum[r].half = _mm256_add_ps(sum[r].half, _mm256_loadu_ps(bias + 16 * kFull));
   }
+}
+
+template <int kRows, int kFull, int kHalf>
+inline void add_residual(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
   __mmask16 last = first_16(target.last_columns);
-  if (target.residual != nullptr) {
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kRows; ++r) {
+    const float* residual = target.residual + r * target.pitch;
 #pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) {
-        const float* residual = target.residual + r * target.pitch + 16 * p;
-        __m512 other = p + 1 < kPanels ? _mm512_loadu_ps(residual) : _mm512_maskz_loadu_ps(last, residual);
-        sum[r][p] = _mm512_add_ps(sum[r][p], other);
-      }
+    for (int p = 0; p < kFull; ++p, residual += 16) {
+      bool is_last = p + 1 == kFull + kHalf;
+      __m512 other = is_last ? _mm512_maskz_loadu_ps(last, residual) : _mm512_loadu_ps(residual);
+      sum[r].full[p] = _mm512_add_ps(sum[r].full[p], other);
+    }
+    if constexpr (kHalf != 0) {
+      __m256 other = _mm256_maskz_loadu_ps(static_cast<__mmask8>(last), residual);
+      sum[r].half = _mm256_add_ps(sum[r].half, other);
     }
   }
+}
+
+template <int kRows, int kFull, int kHalf>
+inline void clamp_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
   __m512 lo = _mm512_set1_ps(target.lo);
   __m512 hi = _mm512_set1_ps(target.hi);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) sum[r][p] = _mm512_min_ps(hi, _mm512_max_ps(lo, sum[r][p]));
-  }
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) {
-    float* out = target.out + r * target.pitch;
-#pragma GCC unroll 4
-    for (int p = 0; p + 1 < kPanels; ++p) _mm512_storeu_ps(out + 16 * p, sum[r][p]);
-    if (target.last_columns == 16) {
-      _mm512_storeu_ps(out + 16 * (kPanels - 1), sum[r][kPanels - 1]);
-    } else {
-      _mm512_mask_storeu_ps(out + 16 * (kPanels - 1), last, sum[r][kPanels - 1]);
+    for (int p = 0; p < kFull; ++p) sum[r].full[p] = _mm512_min_ps(hi, _mm512_max_ps(lo, sum[r].full[p]));
+    if constexpr (kHalf != 0) {
+      __m256 raised = _mm256_max_ps(_mm512_castps512_ps256(lo), sum[r].half);
+      sum[r].half = _mm256_min_ps(_mm512_castps512_ps256(hi), raised);
     }
   }
 }
 
-// `target` is null while the sums are not finished, or where finish_tile_f32 finishes them.
-template <int kRows, int kPanels>
-void multiply_tile_f32(const TileF32& x, const TargetTileF32* target) {
-  __m512 sum[kRows][kPanels];
+template <int kRows, int kFull, int kHalf>
+inline void store_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
+  __mmask16 last = first_16(target.last_columns);
+  bool is_whole = target.last_columns == (kHalf != 0 ? 8 : 16);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+    float* out = target.out + r * target.pitch;
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      sum[r][p] = x.is_first ? _mm512_setzero_ps() : _mm512_load_ps(x.acc + kTileColumns * r + 16 * p);
+    for (int p = 0; p < kFull; ++p, out += 16) {
+      if (p + 1 < kFull + kHalf || is_whole) {
+        _mm512_storeu_ps(out, sum[r].full[p]);
+      } else {
+        _mm512_mask_storeu_ps(out, last, sum[r].full[p]);
+      }
     }
+    if constexpr (kHalf != 0) _mm256_mask_storeu_ps(out, static_cast<__mmask8>(last), sum[r].half);
+  }
+}
+
+// Panels kFull + kHalf, of which the last has at most 8 columns with kHalf. `target` is null while the sums are not
+// finished, or where finish_tile_f32 finishes them.
+template <int kRows, int kFull, int kHalf>
+void multiply_tile_f32(const TileF32& x, const TargetTileF32* target) {
+  RowSums<kFull, kHalf> sum[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    const float* acc = x.acc + kTileColumns * r;
+#pragma GCC unroll 4
+    for (int p = 0; p < kFull; ++p) sum[r].full[p] = x.is_first ? _mm512_setzero_ps() : _mm512_load_ps(acc + 16 * p);
+    if constexpr (kHalf != 0) sum[r].half = x.is_first ? _mm256_setzero_ps() : _mm256_load_ps(acc + 16 * kFull);
   }
   const float* w = x.weights;
   const float* ahead = x.ahead;
@@ -106,40 +136,56 @@ void multiply_tile_f32(const TileF32& x, const TargetTileF32* target) {
     for (int r = 0; r < kRows; ++r) row[r] = x.rows[run * kTileRows + r] + x.offset;
 #pragma GCC unroll 1
     for (std::int64_t i = 0; i < x.length; ++i, w += 16, ahead += 16) {
-      __m512 weight[kPanels];
-#pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) weight[p] = _mm512_load_ps(w + p * x.panel_pitch);
+      __m512 weight[kFull + 1];
+#pragma GCC unroll 5
+      for (int p = 0; p < kFull; ++p) weight[p] = _mm512_load_ps(w + p * x.panel_pitch);
+      __m256 half_weight;
+      if constexpr (kHalf != 0) half_weight = _mm256_load_ps(w + kFull * x.panel_pitch);
       _mm_prefetch(ahead, _MM_HINT_T1);
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r) {
         __m512 value = _mm512_set1_ps(row[r][i]);
 #pragma GCC unroll 4
-        for (int p = 0; p < kPanels; ++p) sum[r][p] = _mm512_fmadd_ps(value, weight[p], sum[r][p]);
+        for (int p = 0; p < kFull; ++p) sum[r].full[p] = _mm512_fmadd_ps(value, weight[p], sum[r].full[p]);
+        if constexpr (kHalf != 0) {
+          sum[r].half = _mm256_fmadd_ps(_mm512_castps512_ps256(value), half_weight, sum[r].half);
+        }
       }
     }
   }
-  if (target != nullptr) return store_clamped(*target, sum);
+  if (target != nullptr) {
+    if (target->bias != nullptr) add_bias(target->bias, sum);
+    if (target->residual != nullptr) add_residual(*target, sum);
+    if (target->has_clamp) clamp_sums(*target, sum);
+    return store_sums(*target, sum);
+  }
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+    float* acc = x.acc + kTileColumns * r;
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) _mm512_store_ps(x.acc + kTileColumns * r + 16 * p, sum[r][p]);
+    for (int p = 0; p < kFull; ++p) _mm512_store_ps(acc + 16 * p, sum[r].full[p]);
+    if constexpr (kHalf != 0) _mm256_store_ps(acc + 16 * kFull, sum[r].half);
   }
 }
 
 using MultiplyTileF32 = void (*)(const TileF32&, const TargetTileF32*);
 
-template <int kPanels>
+template <int kFull, int kHalf>
 inline MultiplyTileF32 tile_f32_of_rows(std::int64_t rows) {
-  constexpr MultiplyTileF32 kRows[] = {multiply_tile_f32<1, kPanels>, multiply_tile_f32<2, kPanels>,
-                                       multiply_tile_f32<3, kPanels>, multiply_tile_f32<4, kPanels>,
-                                       multiply_tile_f32<5, kPanels>, multiply_tile_f32<6, kPanels>};
+  static constexpr MultiplyTileF32 kRows[] = {multiply_tile_f32<1, kFull, kHalf>, multiply_tile_f32<2, kFull, kHalf>,
+                                              multiply_tile_f32<3, kFull, kHalf>, multiply_tile_f32<4, kFull, kHalf>,
+                                              multiply_tile_f32<5, kFull, kHalf>, multiply_tile_f32<6, kFull, kHalf>};
   return kRows[rows - 1];
 }
 
-inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t panels) {
-  constexpr MultiplyTileF32 (*kPanels[])(std::int64_t) = {tile_f32_of_rows<1>, tile_f32_of_rows<2>, tile_f32_of_rows<3>,
-                                                          tile_f32_of_rows<4>};
-  return kPanels[panels - 1](rows);
+// `panels` of which the last has `last_columns` columns.
+inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t panels, std::int64_t last_columns) {
+  using OfRows = MultiplyTileF32 (*)(std::int64_t);
+  static constexpr OfRows kFull[] = {tile_f32_of_rows<1, 0>, tile_f32_of_rows<2, 0>, tile_f32_of_rows<3, 0>,
+                                     tile_f32_of_rows<4, 0>};
+  static constexpr OfRows kHalf[] = {tile_f32_of_rows<0, 1>, tile_f32_of_rows<1, 1>, tile_f32_of_rows<2, 1>,
+                                     tile_f32_of_rows<3, 1>};
+  return last_columns > 8 ? kFull[panels - 1](rows) : kHalf[panels - 1](rows);
 }
 
 // Whether the tiles may write their sums to the target themselves.
