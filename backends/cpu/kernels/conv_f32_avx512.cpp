@@ -61,6 +61,17 @@ TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
   return target;
 }
 
+// The weights that come after those of block `b` of K, as a panel's first line: further on in K, or of the panels behind.
+// Tile t asks for panel t of them, so they are near when their turn comes. Null where there are none.
+const float* next_weights(const ConvF32Plan& plan, const Block& block, const TileF32& x, bool is_last,
+                          std::int64_t panel) {
+  if (panel >= block.panels) return nullptr;
+  if (!is_last) return x.weights + x.runs * x.length * 16 + panel * x.panel_pitch;
+  std::int64_t behind = block.panels + panel;
+  if (block.panel + behind >= plan.panels) return nullptr;
+  return x.weights + x.runs * x.length * 16 + (behind - 1) * x.panel_pitch;
+}
+
 // All of K for one block.
 void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
   std::int64_t run = plan.k / plan.runs;
@@ -85,7 +96,8 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
         std::int64_t rows = min_of(block.row_end - block.row_begin - row, kTileRows);
         x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
         x.acc = s.acc + row * kTileColumns;
-        x.ahead = x.weights;
+        const float* ahead = next_weights(plan, block, x, is_last, tile - block.tile_begin);
+        x.ahead = ahead != nullptr ? ahead : x.weights;
         TargetTileF32 here = at_row(target, row);
         tile_f32_of(rows, block.panels, target.last_columns)(x, is_direct && is_last ? &here : nullptr);
         if (!is_direct && is_last) finish_tile_f32(plan.epilogue, here, rows, block.panels, x.acc);
