@@ -67,8 +67,9 @@ std::int64_t scratch_for(const ConvF32Plan& plan) {
   std::int64_t accumulators = tiles * kTilePixels * plan.acc_columns * 4;
   std::int64_t pointers = round_up(tiles * plan.runs * kTilePixels * 8, 64);
   std::int64_t zeros = round_up(plan.k / plan.runs * 4, 64);
-  std::int64_t joined = round_up(plan.dims.kernel_h * 8, 64) + round_up(plan.row_block * plan.k * 4, 64);
-  return accumulators + pointers + zeros + (plan.joins_taps ? joined : 0);
+  std::int64_t image_rows = round_up(plan.dims.kernel_h * 8, 64);
+  std::int64_t copies = plan.joins_taps ? round_up(plan.row_block * plan.k * 4, 64) : 0;
+  return accumulators + pointers + zeros + image_rows + copies;
 }
 
 // Weights that do not stay near pass once per row block. Then the blocks have many rows, and it is panels, four at a

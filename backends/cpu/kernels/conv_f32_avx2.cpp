@@ -7,11 +7,14 @@
 namespace aoq::cpu {
 namespace {
 
+// Some tiles of rows of one row block times a panel of a group.
 struct Block {
-  std::int64_t table_begin;  // row of the pointer table's first entry
-  std::int64_t row_begin, row_end;
-  std::int64_t group;
-  std::int64_t panel;
+  std::int64_t row_begin;  // of the row block
+  RowTiles tiles;          // of all its rows
+  std::int64_t tile_begin = 0;
+  std::int64_t tile_end = 0;
+  std::int64_t group = 0;
+  std::int64_t panel = 0;
 };
 
 // All of K for one panel of one row block.
@@ -21,9 +24,10 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   std::int64_t columns = min_of(group_out - block.panel * 16, 16);
   std::int64_t channel = block.group * group_out + block.panel * 16;
-  std::int64_t at = block.row_begin * plan.dims.out_c + channel;
+  std::int64_t first_row = block.tiles.begin(block.tile_begin);
+  std::int64_t at = (block.row_begin + first_row) * plan.dims.out_c + channel;
   TargetF32 target = {
-      .rows = block.row_end - block.row_begin,
+      .rows = block.tiles.begin(block.tile_end) - first_row,
       .columns = columns,
       .pitch = plan.dims.out_c,
       .bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
@@ -41,12 +45,13 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
       x.length = min_of(run - offset, kBlockK);
       x.is_first = first == 0 && offset == 0;
       bool is_last = first + x.taps == plan.runs && offset + x.length == run;
-      for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
-        std::int64_t tile = (block.row_begin + row - block.table_begin) / kTileRows;
+      for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
+        std::int64_t row = block.tiles.begin(tile) - first_row;
+        std::int64_t rows = block.tiles.begin(tile + 1) - first_row - row;
         x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
         ClampedTarget clamped = clamped_target(plan.epilogue, target, row);
-        MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), columns);
-        multiply(x, weights + (first * run + offset) * 16, s.acc + row * 16, is_direct && is_last ? &clamped : nullptr);
+        tile_f32_of(rows, columns)(x, weights + (first * run + offset) * 16, s.acc + row * 16,
+                                   is_direct && is_last ? &clamped : nullptr);
       }
       offset += kBlockK;
     } while (offset < run);
@@ -54,11 +59,11 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   if (!is_direct) store_tile_f32(plan.epilogue, target, s.acc);
 }
 
-// Rows that one panel handles before the next panel has its turn. Many, so that a panel's weights are near; but few
+// Tiles that one panel handles before the next panel has its turn. Many, so that a panel's weights are near; but few
 // when all weights are near anyway: then the output is written almost in order.
-std::int64_t rows_per_turn(const ConvF32Plan& plan) {
+std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
   constexpr std::int64_t kNearBytes = 64 * 1024;
-  return plan.panels * plan.k * 64 <= kNearBytes ? 2 * kTileRows : plan.row_block;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : plan.row_block;
 }
 
 }  // namespace
@@ -67,24 +72,20 @@ void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::in
                        std::byte* scratch) {
   const ConvDims& d = plan.dims;
   Scratch s = lay_out(plan, scratch);
-  std::int64_t turn = rows_per_turn(plan);
+  std::int64_t turn = tiles_per_turn(plan);
   std::int64_t found = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
     std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
     std::int64_t row_unit = unit / plan.panel_blocks;
-    Block block;
-    block.group = row_unit % d.groups;
-    block.row_begin = row_unit / d.groups * plan.row_block;
-    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
-    block.table_begin = block.row_begin;
-    if (found != row_unit) {
-      find_rows(plan, args.x + block.group * (d.in_c / d.groups), block.row_begin, block.row_end, s);
-      found = row_unit;
-    }
-    std::int64_t row_end = block.row_end;
-    for (; block.row_begin < row_end; block.row_begin = block.row_end) {
-      block.row_end = min_of(block.row_begin + turn, row_end);
+    std::int64_t group = row_unit % d.groups;
+    std::int64_t row_begin = row_unit / d.groups * plan.row_block;
+    std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
+    if (found != row_unit) find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
+    found = row_unit;
+    Block block = {.row_begin = row_begin, .tiles = RowTiles(row_end - row_begin), .group = group};
+    for (; block.tile_begin < block.tiles.count; block.tile_begin = block.tile_end) {
+      block.tile_end = min_of(block.tile_begin + turn, block.tiles.count);
       for (block.panel = panel_begin; block.panel < panel_end; ++block.panel) multiply_panel(plan, args, block, s);
     }
   }

@@ -33,11 +33,13 @@ KBlocks cut_k(const ConvF32Plan& plan) {
 
 // Some tiles of rows of one row block times some panels of a group.
 struct Block {
-  std::int64_t row_begin, row_end;  // of the row block
-  std::int64_t tile_begin, tile_end;
-  std::int64_t group;
-  std::int64_t panel;
-  std::int64_t panels;
+  std::int64_t row_begin;  // of the row block
+  RowTiles tiles;          // of all its rows
+  std::int64_t tile_begin = 0;
+  std::int64_t tile_end = 0;
+  std::int64_t group = 0;
+  std::int64_t panel = 0;
+  std::int64_t panels = 0;
 };
 
 TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block) {
@@ -92,8 +94,8 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
       x.weights = weights + (first * run + offset) * 16;
       bool is_last = first + x.runs == plan.runs && offset + x.length == run;
       for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
-        std::int64_t row = tile * kTileRows;
-        std::int64_t rows = min_of(block.row_end - block.row_begin - row, kTileRows);
+        std::int64_t row = block.tiles.begin(tile);
+        std::int64_t rows = block.tiles.begin(tile + 1) - row;
         x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
         x.acc = s.acc + row * kTileColumns;
         const float* ahead = next_weights(plan, block, x, is_last, tile - block.tile_begin);
@@ -111,7 +113,7 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
 // few when all weights are near anyway: then the output is written almost in order.
 std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
   constexpr std::int64_t kNearBytes = 64 * 1024;
-  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : (plan.row_block + kTileRows - 1) / kTileRows;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : plan.row_block;
 }
 
 // Panels [begin, end), as evenly as it goes in steps of at most four, for the tiles of a block.
@@ -137,17 +139,14 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
     std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
     std::int64_t row_unit = unit / plan.panel_blocks;
-    Block block;
-    block.group = row_unit % d.groups;
-    block.row_begin = row_unit / d.groups * plan.row_block;
-    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
-    if (found != row_unit) {
-      find_rows(plan, args.x + block.group * (d.in_c / d.groups), block.row_begin, block.row_end, s);
-      found = row_unit;
-    }
-    std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
-    for (block.tile_begin = 0; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
-      block.tile_end = min_of(block.tile_begin + turn, tiles);
+    std::int64_t group = row_unit % d.groups;
+    std::int64_t row_begin = row_unit / d.groups * plan.row_block;
+    std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
+    if (found != row_unit) find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
+    found = row_unit;
+    Block block = {.row_begin = row_begin, .tiles = RowTiles(row_end - row_begin), .group = group};
+    for (; block.tile_begin < block.tiles.count; block.tile_begin = block.tile_end) {
+      block.tile_end = min_of(block.tile_begin + turn, block.tiles.count);
       multiply_panels(plan, args, block, panel_begin, panel_end, s);
     }
   }

@@ -18,7 +18,7 @@ struct Scratch {
   float* acc;                // [tile][6][acc_columns]
   const float** rows;        // [tile][run][6]
   float* zeros;              // one run of padding
-  const float** image_rows;  // [kernel_h], only with joins_taps
+  const float** image_rows;  // [kernel_h]
   float* copies;             // [row_block][k], only with joins_taps
 };
 
@@ -37,7 +37,7 @@ Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
   s.zeros = reinterpret_cast<float*>(memory);
   memory += align_64(run * 4);
   s.image_rows = reinterpret_cast<const float**>(memory);
-  if (plan.joins_taps) memory += align_64(plan.dims.kernel_h * 8);
+  memory += align_64(plan.dims.kernel_h * 8);
   s.copies = reinterpret_cast<float*>(memory);
   zero_floats(s.zeros, run);
   return s;
@@ -57,19 +57,6 @@ void next_pixel(const ConvDims& d, Pixel* p) {
   if (++p->oy < d.out_h) return;
   p->oy = 0;
   ++p->image;
-}
-
-// The taps of an output pixel, in the image or the zeros.
-void find_taps(const ConvDims& d, const float* x, const Pixel& p, const float* zeros, const float** to) {
-  std::int64_t iy = p.oy * d.stride_h - d.pad_top;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-    bool row_inside = iy >= 0 && iy < d.in_h;
-    std::int64_t ix = p.ox * d.stride_w - d.pad_left;
-    for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w, to += kRowsPerTile) {
-      bool inside = row_inside && ix >= 0 && ix < d.in_w;
-      *to = inside ? x + ((p.image * d.in_h + iy) * d.in_w + ix) * d.in_c : zeros;
-    }
-  }
 }
 
 // Where the image's rows start that the output pixels of one row read; null is padding.
@@ -109,22 +96,50 @@ void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, std::int64_t ix
   }
 }
 
+// The taps of an output pixel whose first image column is `ix`, in the image or the zeros.
+void find_taps(const ConvDims& d, const Scratch& s, std::int64_t ix, const float** to) {
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh) {
+    const float* image_row = s.image_rows[kh];
+    for (std::int64_t kw = 0, column = ix; kw < d.kernel_w; ++kw, column += d.dilation_w, to += kRowsPerTile) {
+      bool inside = image_row != nullptr && column >= 0 && column < d.in_w;
+      *to = inside ? image_row + column * d.in_c : s.zeros;
+    }
+  }
+}
+
+// Rows cut into tiles of at most six, all about as high: a tile of one row would take almost as long as one of four.
+struct RowTiles {
+  explicit RowTiles(std::int64_t n)
+      : count((n + kRowsPerTile - 1) / kRowsPerTile), least(n / max_of(count, 1)), higher(n - least * count) {}
+  std::int64_t begin(std::int64_t tile) const {
+    return tile * least + min_of(tile, higher);
+  }
+  std::int64_t count;
+  std::int64_t least;   // rows of a tile
+  std::int64_t higher;  // the first tiles, which have one row more
+};
+
 // Fills the pointer table of rows [begin, end), and the copies it points to.
 void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
   const ConvDims& d = plan.dims;
-  if (plan.x_is_matrix) {  // one run: the tables of the tiles are one list
-    for (std::int64_t row = begin; row < end; ++row) s.rows[row - begin] = x + row * d.in_c;
-    return;
-  }
+  RowTiles tiles(end - begin);
   Pixel p = pixel_of(d, begin);
-  for (std::int64_t row = begin; row < end; ++row, next_pixel(d, &p)) {
-    std::int64_t local = row - begin;
-    const float** to = s.rows + local / kRowsPerTile * plan.runs * kRowsPerTile + local % kRowsPerTile;
-    if (plan.joins_taps) {
-      if (row == begin || p.ox == 0) find_image_rows(d, x, p, s.image_rows);
-      find_joined_runs(plan, s, p.ox * d.stride_w - d.pad_left, s.copies + local * plan.k, to);
-    } else {
-      find_taps(d, x, p, s.zeros, to);
+  if (!plan.x_is_matrix) find_image_rows(d, x, p, s.image_rows);
+  for (std::int64_t tile = 0, row = begin; tile < tiles.count; ++tile) {
+    const float** to = s.rows + tile * plan.runs * kRowsPerTile;
+    for (std::int64_t tile_end = begin + tiles.begin(tile + 1); row < tile_end; ++row, ++to) {
+      if (plan.x_is_matrix) {
+        *to = x + row * d.in_c;
+        continue;
+      }
+      std::int64_t ix = p.ox * d.stride_w - d.pad_left;
+      if (plan.joins_taps) {
+        find_joined_runs(plan, s, ix, s.copies + (row - begin) * plan.k, to);
+      } else {
+        find_taps(d, s, ix, to);
+      }
+      next_pixel(d, &p);
+      if (p.ox == 0) find_image_rows(d, x, p, s.image_rows);
     }
   }
 }
