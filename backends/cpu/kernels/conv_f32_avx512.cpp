@@ -64,13 +64,13 @@ TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
 }
 
 // The weights that come after those of block `b` of K, as a panel's first line: further on in K, or of the panels behind.
-// Tile t asks for panel t of them, so they are near when their turn comes. Null where there are none.
+// Tile t asks for panel t of them, so they are near when their turn comes. Its own weights where there are none.
 const float* next_weights(const ConvF32Plan& plan, const Block& block, const TileF32& x, bool is_last,
                           std::int64_t panel) {
-  if (panel >= block.panels) return nullptr;
+  if (panel >= block.panels) return x.weights;
   if (!is_last) return x.weights + x.runs * x.length * 16 + panel * x.panel_pitch;
   std::int64_t behind = block.panels + panel;
-  if (block.panel + behind >= plan.panels) return nullptr;
+  if (block.panel + behind >= plan.panels) return x.weights;
   return x.weights + x.runs * x.length * 16 + (behind - 1) * x.panel_pitch;
 }
 
@@ -82,6 +82,9 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   bool is_direct = is_clamped(plan.epilogue);
   const float* weights =
       reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
+  const MultiplyTileF32 multiply[] = {
+      tile_f32_of(block.tiles.least, block.panels, target.last_columns),
+      tile_f32_of(min_of(block.tiles.least + 1, kTileRows), block.panels, target.last_columns)};
   TileF32 x;
   x.panel_pitch = plan.k * 16;
   for (std::int64_t first = 0; first < plan.runs; first += k_blocks.runs) {
@@ -93,16 +96,16 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
       x.is_first = first == 0 && offset == 0;
       x.weights = weights + (first * run + offset) * 16;
       bool is_last = first + x.runs == plan.runs && offset + x.length == run;
+      std::int64_t row = block.tiles.begin(block.tile_begin);
       for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
-        std::int64_t row = block.tiles.begin(tile);
-        std::int64_t rows = block.tiles.begin(tile + 1) - row;
+        std::int64_t rows = block.tiles.rows(tile);
         x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
         x.acc = s.acc + row * kTileColumns;
-        const float* ahead = next_weights(plan, block, x, is_last, tile - block.tile_begin);
-        x.ahead = ahead != nullptr ? ahead : x.weights;
+        x.ahead = next_weights(plan, block, x, is_last, tile - block.tile_begin);
         TargetTileF32 here = at_row(target, row);
-        tile_f32_of(rows, block.panels, target.last_columns)(x, is_direct && is_last ? &here : nullptr);
+        multiply[rows - block.tiles.least](x, is_direct && is_last ? &here : nullptr);
         if (!is_direct && is_last) finish_tile_f32(plan.epilogue, here, rows, block.panels, x.acc);
+        row += rows;
       }
       offset += k_blocks.length;
     } while (offset < run);

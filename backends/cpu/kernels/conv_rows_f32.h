@@ -114,27 +114,40 @@ struct RowTiles {
   std::int64_t begin(std::int64_t tile) const {
     return tile * least + min_of(tile, higher);
   }
+  std::int64_t rows(std::int64_t tile) const {
+    return tile < higher ? least + 1 : least;
+  }
   std::int64_t count;
   std::int64_t least;   // rows of a tile
   std::int64_t higher;  // the first tiles, which have one row more
 };
 
+// The pointer table of rows [begin, end) of an input that is a matrix.
+void find_matrix_rows(const ConvDims& d, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
+  RowTiles tiles(end - begin);
+  const float* row = x + begin * d.in_c;
+  const float** to = s.rows;
+  for (std::int64_t tile = 0; tile < tiles.count; ++tile, to += kRowsPerTile) {
+    std::int64_t rows = tiles.rows(tile);
+    for (std::int64_t r = 0; r < rows; ++r, row += d.in_c) to[r] = row;
+  }
+}
+
 // Fills the pointer table of rows [begin, end), and the copies it points to.
 void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
   const ConvDims& d = plan.dims;
+  if (plan.x_is_matrix) return find_matrix_rows(d, x, begin, end, s);
   RowTiles tiles(end - begin);
   Pixel p = pixel_of(d, begin);
-  if (!plan.x_is_matrix) find_image_rows(d, x, p, s.image_rows);
-  for (std::int64_t tile = 0, row = begin; tile < tiles.count; ++tile) {
+  find_image_rows(d, x, p, s.image_rows);
+  float* copy = s.copies;
+  for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
     const float** to = s.rows + tile * plan.runs * kRowsPerTile;
-    for (std::int64_t tile_end = begin + tiles.begin(tile + 1); row < tile_end; ++row, ++to) {
-      if (plan.x_is_matrix) {
-        *to = x + row * d.in_c;
-        continue;
-      }
+    for (std::int64_t r = tiles.rows(tile); r > 0; --r, ++to) {
       std::int64_t ix = p.ox * d.stride_w - d.pad_left;
       if (plan.joins_taps) {
-        find_joined_runs(plan, s, ix, s.copies + (row - begin) * plan.k, to);
+        find_joined_runs(plan, s, ix, copy, to);
+        copy += plan.k;
       } else {
         find_taps(d, s, ix, to);
       }
