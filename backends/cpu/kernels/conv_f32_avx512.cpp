@@ -15,6 +15,7 @@ constexpr std::int64_t kBlockK = 768;
 
 // How K is cut: into blocks of whole runs, or of parts of a run, of about the same length.
 struct KBlocks {
+  std::int64_t run;     // values of a run
   std::int64_t runs;    // of one block at most
   std::int64_t length;  // of one block's runs at most
 };
@@ -24,15 +25,17 @@ KBlocks cut_k(const ConvF32Plan& plan) {
   if (run > kBlockK) {
     std::int64_t blocks = (run + kBlockK - 1) / kBlockK;
     std::int64_t length = (run + blocks - 1) / blocks;
-    return {1, (length + 15) / 16 * 16};
+    return {run, 1, (length + 15) / 16 * 16};
   }
   std::int64_t most = kBlockK / max_of(run, 1);
   std::int64_t blocks = (plan.runs + most - 1) / most;
-  return {(plan.runs + blocks - 1) / blocks, run};
+  return {run, (plan.runs + blocks - 1) / blocks, run};
 }
 
 // Some tiles of rows of one row block times some panels of a group.
 struct Block {
+  KBlocks k_blocks;
+  std::int64_t channels;   // of the group
   std::int64_t row_begin;  // of the row block
   RowTiles tiles;          // of all its rows
   std::int64_t tile_begin = 0;
@@ -44,14 +47,13 @@ struct Block {
 
 TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block) {
   const ConvDims& d = plan.dims;
-  std::int64_t group_out = d.out_c / d.groups;
-  std::int64_t at = block.row_begin * d.out_c + block.group * group_out + block.panel * 16;
+  std::int64_t at = block.row_begin * d.out_c + block.group * block.channels + block.panel * 16;
   const ActivationParams& activation = plan.epilogue.activation;
   return {.bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
           .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
           .out = args.out + at,
           .pitch = d.out_c,
-          .last_columns = min_of(group_out - (block.panel + block.panels - 1) * 16, 16),
+          .last_columns = min_of(block.channels - (block.panel + block.panels - 1) * 16, 16),
           .has_clamp = activation.kind == Activation::clamp,
           .lo = activation.a,
           .hi = activation.b};
@@ -63,8 +65,9 @@ TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
   return target;
 }
 
-// The weights that come after those of block `b` of K, as a panel's first line: further on in K, or of the panels behind.
-// Tile t asks for panel t of them, so they are near when their turn comes. Its own weights where there are none.
+// The weights that come after those of block `b` of K, as a panel's first line: further on in K, or of the panels
+// behind. Tile t asks for panel t of them, so they are near when their turn comes. Its own weights where there are
+// none.
 const float* next_weights(const ConvF32Plan& plan, const Block& block, const TileF32& x, bool is_last,
                           std::int64_t panel) {
   if (panel >= block.panels) return x.weights;
@@ -76,8 +79,8 @@ const float* next_weights(const ConvF32Plan& plan, const Block& block, const Til
 
 // All of K for one block.
 void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
-  std::int64_t run = plan.k / plan.runs;
-  KBlocks k_blocks = cut_k(plan);
+  const KBlocks& k_blocks = block.k_blocks;
+  std::int64_t run = k_blocks.run;
   TargetTileF32 target = target_of(plan, args, block);
   bool is_direct = is_clamped(plan.epilogue);
   const float* weights =
@@ -116,16 +119,15 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
 // few when all weights are near anyway: then the output is written almost in order.
 std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
   constexpr std::int64_t kNearBytes = 64 * 1024;
-  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : plan.row_block;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 4 : plan.row_block;
 }
 
 // Panels [begin, end), as evenly as it goes in steps of at most four, for the tiles of a block.
 void multiply_panels(const ConvF32Plan& plan, const ConvF32Args& args, Block block, std::int64_t begin,
                      std::int64_t end, const Scratch& s) {
   for (block.panel = begin; block.panel < end; block.panel += block.panels) {
-    std::int64_t left = end - block.panel;
-    std::int64_t steps = (left + kTilePanels - 1) / kTilePanels;
-    block.panels = (left + steps - 1) / steps;
+    std::int64_t steps = (end - block.panel + kTilePanels - 1) / kTilePanels;
+    block.panels = (end - block.panel + steps - 1) / steps;
     multiply_block(plan, args, block, s);
   }
 }
@@ -137,6 +139,7 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
   const ConvDims& d = plan.dims;
   Scratch s = lay_out(plan, scratch);
   std::int64_t turn = tiles_per_turn(plan);
+  KBlocks k_blocks = cut_k(plan);
   std::int64_t found = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
@@ -147,7 +150,11 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
     std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
     if (found != row_unit) find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
     found = row_unit;
-    Block block = {.row_begin = row_begin, .tiles = RowTiles(row_end - row_begin), .group = group};
+    Block block = {.k_blocks = k_blocks,
+                   .channels = d.out_c / d.groups,
+                   .row_begin = row_begin,
+                   .tiles = RowTiles(row_end - row_begin),
+                   .group = group};
     for (; block.tile_begin < block.tiles.count; block.tile_begin = block.tile_end) {
       block.tile_end = min_of(block.tile_begin + turn, block.tiles.count);
       multiply_panels(plan, args, block, panel_begin, panel_end, s);

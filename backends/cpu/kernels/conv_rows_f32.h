@@ -111,12 +111,8 @@ void find_taps(const ConvDims& d, const Scratch& s, std::int64_t ix, const float
 struct RowTiles {
   explicit RowTiles(std::int64_t n)
       : count((n + kRowsPerTile - 1) / kRowsPerTile), least(n / max_of(count, 1)), higher(n - least * count) {}
-  std::int64_t begin(std::int64_t tile) const {
-    return tile * least + min_of(tile, higher);
-  }
-  std::int64_t rows(std::int64_t tile) const {
-    return tile < higher ? least + 1 : least;
-  }
+  std::int64_t begin(std::int64_t tile) const { return tile * least + min_of(tile, higher); }
+  std::int64_t rows(std::int64_t tile) const { return tile < higher ? least + 1 : least; }
   std::int64_t count;
   std::int64_t least;   // rows of a tile
   std::int64_t higher;  // the first tiles, which have one row more
