@@ -46,17 +46,14 @@ struct Block {
 };
 
 TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block) {
-  const ConvDims& d = plan.dims;
-  std::int64_t at = block.row_begin * d.out_c + block.group * block.channels + block.panel * 16;
-  const ActivationParams& activation = plan.epilogue.activation;
-  return {.bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
-          .residual = plan.epilogue.has_residual ? args.residual + at : nullptr,
-          .out = args.out + at,
-          .pitch = d.out_c,
-          .last_columns = min_of(block.channels - (block.panel + block.panels - 1) * 16, 16),
-          .has_clamp = activation.kind == Activation::clamp,
-          .lo = activation.a,
-          .hi = activation.b};
+  const EpilogueF32& e = plan.epilogue;
+  std::int64_t at = block.row_begin * plan.dims.out_c + block.group * block.channels + block.panel * 16;
+  TargetTileF32 target = target_of(e, plan.dims.out_c);
+  if (e.has_bias) target.bias = args.bias + (block.group * plan.panels + block.panel) * 16;
+  if (e.has_residual) target.residual = args.residual + at;
+  target.out = args.out + at;
+  target.last_columns = min_of(block.channels - (block.panel + block.panels - 1) * 16, 16);
+  return target;
 }
 
 TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {

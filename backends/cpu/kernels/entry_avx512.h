@@ -21,6 +21,11 @@ struct ConvF32Args;
 void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin,
                          std::int64_t unit_end, std::byte* scratch);
 
+struct DepthwiseF32Plan;
+struct DepthwiseF32Args;
+void run_depthwise_f32_avx512(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,
+                              std::int64_t unit_end, std::byte* scratch);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

@@ -54,19 +54,27 @@ struct RowSums {
 
 // Without a bias none is added as 0: -0 + 0 is +0.
 template <int kRows, int kFull, int kHalf>
-inline void add_bias(const float* bias, RowSums<kFull, kHalf> (&sum)[kRows]) {
-#pragma GCC unroll 6
+inline void add_bias(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
+  __mmask16 last = first_16(target.last_columns);
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
+    const float* bias = target.bias;
 #pragma GCC unroll 4
-    for (int p = 0; p < kFull; ++p) sum[r].full[p] = _mm512_add_ps(sum[r].full[p], _mm512_loadu_ps(bias + 16 * p));
-    if constexpr (kHalf != 0) sum[r].half = _mm256_add_ps(sum[r].half, _mm256_loadu_ps(bias + 16 * kFull));
+    for (int p = 0; p < kFull; ++p, bias += 16) {
+      bool is_last = p + 1 == kFull + kHalf;
+      __m512 other = is_last ? _mm512_maskz_loadu_ps(last, bias) : _mm512_loadu_ps(bias);
+      sum[r].full[p] = _mm512_add_ps(sum[r].full[p], other);
+    }
+    if constexpr (kHalf != 0) {
+      sum[r].half = _mm256_add_ps(sum[r].half, _mm256_maskz_loadu_ps(static_cast<__mmask8>(last), bias));
+    }
   }
 }
 
 template <int kRows, int kFull, int kHalf>
 inline void add_residual(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
   __mmask16 last = first_16(target.last_columns);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     const float* residual = target.residual + r * target.pitch;
 #pragma GCC unroll 4
@@ -86,7 +94,7 @@ template <int kRows, int kFull, int kHalf>
 inline void clamp_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
   __m512 lo = _mm512_set1_ps(target.lo);
   __m512 hi = _mm512_set1_ps(target.hi);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int p = 0; p < kFull; ++p) sum[r].full[p] = _mm512_min_ps(hi, _mm512_max_ps(lo, sum[r].full[p]));
@@ -101,7 +109,7 @@ template <int kRows, int kFull, int kHalf>
 inline void store_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
   __mmask16 last = first_16(target.last_columns);
   bool is_whole = target.last_columns == (kHalf != 0 ? 8 : 16);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     float* out = target.out + r * target.pitch;
 #pragma GCC unroll 4
@@ -114,6 +122,14 @@ inline void store_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)
     }
     if constexpr (kHalf != 0) _mm256_mask_storeu_ps(out, static_cast<__mmask8>(last), sum[r].half);
   }
+}
+
+template <int kRows, int kFull, int kHalf>
+inline void finish_sums(const TargetTileF32& target, RowSums<kFull, kHalf> (&sum)[kRows]) {
+  if (target.bias != nullptr) add_bias(target, sum);
+  if (target.residual != nullptr) add_residual(target, sum);
+  if (target.has_clamp) clamp_sums(target, sum);
+  store_sums(target, sum);
 }
 
 // Panels kFull + kHalf, of which the last has at most 8 columns with kHalf. `target` is null while the sums are not
@@ -153,12 +169,7 @@ void multiply_tile_f32(const TileF32& x, const TargetTileF32* target) {
       }
     }
   }
-  if (target != nullptr) {
-    if (target->bias != nullptr) add_bias(target->bias, sum);
-    if (target->residual != nullptr) add_residual(*target, sum);
-    if (target->has_clamp) clamp_sums(*target, sum);
-    return store_sums(*target, sum);
-  }
+  if (target != nullptr) return finish_sums(*target, sum);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     float* acc = x.acc + kTileColumns * r;
@@ -193,13 +204,25 @@ inline bool is_clamped(const EpilogueF32& e) {
   return e.activation.kind == Activation::none || e.activation.kind == Activation::clamp;
 }
 
+// The parts of an epilogue's target that no place in it changes; the pointers are null.
+inline TargetTileF32 target_of(const EpilogueF32& e, std::int64_t pitch) {
+  return {.bias = nullptr,
+          .residual = nullptr,
+          .out = nullptr,
+          .pitch = pitch,
+          .last_columns = 16,
+          .has_clamp = e.activation.kind == Activation::clamp,
+          .lo = e.activation.a,
+          .hi = e.activation.b};
+}
+
 // Any activation: `rows` rows of sums in `acc` to the target. The target's clamp is not looked at.
 inline void finish_tile_f32(const EpilogueF32& e, const TargetTileF32& target, std::int64_t rows, std::int64_t panels,
                             const float* acc) {
   std::int64_t columns = 16 * (panels - 1) + target.last_columns;
   for (std::int64_t at = 0; at < columns; at += 8) {
     std::int64_t count = min_of(columns - at, 8);
-    F32x8 bias = target.bias != nullptr ? load(target.bias + at) : F32x8(0.0f);
+    F32x8 bias = target.bias != nullptr ? load_first(target.bias + at, count) : F32x8(0.0f);
     for (std::int64_t row = 0; row < rows; ++row) {
       F32x8 y(_mm256_load_ps(acc + kTileColumns * row + at));
       if (target.bias != nullptr) y = y + bias;

@@ -72,6 +72,22 @@ TEST_CASE("f32 linear: every row count and tail equals the definition") {
   }
 }
 
+TEST_CASE("f32 linear: every number of panels and of rows of a tile") {
+  if (!has_avx2()) return;
+  Random random(15);
+  for (std::int64_t columns = 1; columns <= 144; columns += 3) {
+    for (std::int64_t rows : {1, 5, 6, 7, 11, 13, 27}) check_dims(dims_of_linear(rows, 19, columns), random, false);
+  }
+}
+
+TEST_CASE("f32 linear: weights that pass once per block of rows") {
+  if (!has_avx2()) return;
+  Random random(16);
+  check_dims(dims_of_linear(205, 800, 88), random, false);
+  check_dims(dims_of_linear(49, 1100, 200), random, false);
+  check_dims(dims_of_linear(2, 2304, 330), random, false);
+}
+
 TEST_CASE("f32 linear: blocks of K continue the same sum") {
   if (!has_avx2()) return;
   Random random(12);
