@@ -6,13 +6,11 @@
 #include <cstdint>
 
 #include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/row_tiles_f32.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 
 namespace aoq::cpu {
 namespace {
-
-// Rows of one micro-kernel call; the pointers of a tile lie together, run after run.
-constexpr std::int64_t kRowsPerTile = 6;
 
 struct Scratch {
   float* acc;                // [tile][6][acc_columns]
@@ -106,17 +104,6 @@ void find_taps(const ConvDims& d, const Scratch& s, std::int64_t ix, const float
     }
   }
 }
-
-// Rows cut into tiles of at most six, all about as high: a tile of one row would take almost as long as one of four.
-struct RowTiles {
-  explicit RowTiles(std::int64_t n)
-      : count((n + kRowsPerTile - 1) / kRowsPerTile), least(n / max_of(count, 1)), higher(n - least * count) {}
-  std::int64_t begin(std::int64_t tile) const { return tile * least + min_of(tile, higher); }
-  std::int64_t rows(std::int64_t tile) const { return tile < higher ? least + 1 : least; }
-  std::int64_t count;
-  std::int64_t least;   // rows of a tile
-  std::int64_t higher;  // the first tiles, which have one row more
-};
 
 // The pointer table of rows [begin, end) of an input that is a matrix.
 void find_matrix_rows(const ConvDims& d, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {

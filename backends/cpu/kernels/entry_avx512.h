@@ -26,6 +26,11 @@ struct DepthwiseF32Args;
 void run_depthwise_f32_avx512(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,
                               std::int64_t unit_end, std::byte* scratch);
 
+struct MatmulF32Plan;
+struct MatmulF32Args;
+void run_matmul_f32_avx512(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
+                           std::int64_t unit_end, std::byte* scratch);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;
