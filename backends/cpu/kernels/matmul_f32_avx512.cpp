@@ -34,6 +34,14 @@ void pack(const MatmulDims& d, const float* b, const Packed& packed) {
   }
 }
 
+// Asks for a tile's place in the output before its products: they take long enough for it to come.
+void fetch_for_writing(const TargetTileF32& target, std::int64_t rows, std::int64_t panels) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* out = target.out + r * target.pitch;
+    for (std::int64_t p = 0; p < panels; ++p) asm volatile("prefetchw %0" : : "m"(out[16 * p]));
+  }
+}
+
 // Rows of a times the packed panels, into out.
 void multiply_rows(const MatmulDims& d, const Packed& packed, std::int64_t rows, const float* a, float* out) {
   RowTiles tiles(rows);
@@ -58,6 +66,7 @@ void multiply_rows(const MatmulDims& d, const Packed& packed, std::int64_t rows,
       x.rows = packed.rows + tile * kTileRows;
       x.acc = packed.acc + row * kTileColumns;
       target.out = out + row * d.out_row;
+      if (k == d.k) fetch_for_writing(target, tiles.rows(tile), packed.panels);
       tile_f32_of(tiles.rows(tile), packed.panels, target.last_columns)(x, k == d.k ? &target : nullptr);
     }
   } while (k < d.k);
