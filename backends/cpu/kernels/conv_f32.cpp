@@ -31,10 +31,14 @@ float accumulate(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t 
   std::int64_t image = row / d.out_w / d.out_h;
   float acc = 0.0f;
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh) {
+    std::int64_t iy = oy * d.stride_h - d.pad_top + kh * d.dilation_h;
+    if (iy < 0 || iy >= d.in_h) {
+      w += d.kernel_w * group_in * kPanelChannels;
+      continue;
+    }
     for (std::int64_t kw = 0; kw < d.kernel_w; ++kw) {
-      std::int64_t iy = oy * d.stride_h - d.pad_top + kh * d.dilation_h;
       std::int64_t ix = ox * d.stride_w - d.pad_left + kw * d.dilation_w;
-      bool inside = iy >= 0 && iy < d.in_h && ix >= 0 && ix < d.in_w;
+      bool inside = ix >= 0 && ix < d.in_w;
       const float* x = args.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c + group * group_in;
       for (std::int64_t c = 0; c < group_in; ++c, w += kPanelChannels) acc = std::fma(inside ? x[c] : 0.0f, *w, acc);
     }
@@ -62,14 +66,20 @@ void run_scalar(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t u
   }
 }
 
+// A stretch of rows that read the same kernel rows is cut by itself, and ends with an output row.
+std::int64_t most_tiles(const ConvF32Plan& plan) {
+  std::int64_t stretches = plan.x_is_matrix ? 1 : plan.row_block / std::max<std::int64_t>(plan.dims.out_w, 1) + 2;
+  return plan.row_block / kTilePixels + stretches;
+}
+
 std::int64_t scratch_for(const ConvF32Plan& plan) {
-  std::int64_t tiles = ceil_div(plan.row_block, kTilePixels);
-  std::int64_t accumulators = tiles * kTilePixels * plan.acc_columns * 4;
-  std::int64_t pointers = round_up(tiles * plan.runs * kTilePixels * 8, 64);
+  std::int64_t accumulators = round_up(plan.row_block * plan.acc_columns * 4, 64);
+  std::int64_t tiles = round_up(plan.tiles * kRowTileBytes, 64);
+  std::int64_t pointers = round_up(plan.tiles * plan.runs * kTilePixels * 8, 64);
   std::int64_t zeros = round_up(plan.k / plan.runs * 4, 64);
   std::int64_t image_rows = round_up(plan.dims.kernel_h * 8, 64);
   std::int64_t copies = plan.joins_taps ? round_up(plan.row_block * plan.k * 4, 64) : 0;
-  return accumulators + pointers + zeros + image_rows + copies;
+  return accumulators + tiles + pointers + zeros + image_rows + copies;
 }
 
 // Weights that do not stay near pass once per row block. Then the blocks have many rows, and it is panels, four at a
@@ -118,6 +128,7 @@ ConvF32Plan plan_conv_f32(const ConvDims& dims, const EpilogueF32& epilogue, Isa
   plan.panel_block = blocks.panel_block;
   plan.panel_blocks = blocks.panel_blocks;
   plan.units = blocks.units;
+  plan.tiles = most_tiles(plan);
   plan.scratch_bytes = isa == Isa::reference ? 0 : scratch_for(plan);
   return plan;
 }

@@ -10,7 +10,6 @@ namespace {
 // Some tiles of rows of one row block times a panel of a group.
 struct Block {
   std::int64_t row_begin;  // of the row block
-  RowTiles tiles;          // of all its rows
   std::int64_t tile_begin = 0;
   std::int64_t tile_end = 0;
   std::int64_t group = 0;
@@ -24,10 +23,10 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   std::int64_t columns = min_of(group_out - block.panel * 16, 16);
   std::int64_t channel = block.group * group_out + block.panel * 16;
-  std::int64_t first_row = block.tiles.begin(block.tile_begin);
+  std::int64_t first_row = s.tiles[block.tile_begin].row;
   std::int64_t at = (block.row_begin + first_row) * plan.dims.out_c + channel;
   TargetF32 target = {
-      .rows = block.tiles.begin(block.tile_end) - first_row,
+      .rows = s.tiles[block.tile_end - 1].row + s.tiles[block.tile_end - 1].rows - first_row,
       .columns = columns,
       .pitch = plan.dims.out_c,
       .bias = plan.epilogue.has_bias ? args.bias + (block.group * plan.panels + block.panel) * 16 : nullptr,
@@ -40,18 +39,19 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
     std::int64_t offset = 0;
     do {  // once even for an empty run: its sums are zeros
       TileRows x;
-      x.taps = min_of(plan.runs - first, runs_per_block);
       x.offset = offset;
       x.length = min_of(run - offset, kBlockK);
-      x.is_first = first == 0 && offset == 0;
-      bool is_last = first + x.taps == plan.runs && offset + x.length == run;
+      bool is_whole = offset + x.length == run;
       for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
-        std::int64_t row = block.tiles.begin(tile) - first_row;
-        std::int64_t rows = block.tiles.begin(tile + 1) - first_row - row;
-        x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
+        RunPart part = part_of(s.tiles[tile], first, min_of(first + runs_per_block, plan.runs));
+        if (part.is_none) continue;
+        std::int64_t row = s.tiles[tile].row - first_row;
+        x.rows = s.rows + (tile * plan.runs + part.begin) * kTileRows;
+        x.taps = part.count;
+        x.is_first = part.is_first && offset == 0;
         ClampedTarget clamped = clamped_target(plan.epilogue, target, row);
-        tile_f32_of(rows, columns)(x, weights + (first * run + offset) * 16, s.acc + row * 16,
-                                   is_direct && is_last ? &clamped : nullptr);
+        tile_f32_of(s.tiles[tile].rows, columns)(x, weights + (part.begin * run + offset) * 16, s.acc + row * 16,
+                                                 is_direct && part.is_last && is_whole ? &clamped : nullptr);
       }
       offset += kBlockK;
     } while (offset < run);
@@ -63,7 +63,7 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
 // when all weights are near anyway: then the output is written almost in order.
 std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
   constexpr std::int64_t kNearBytes = 64 * 1024;
-  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : plan.row_block;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 2 : plan.tiles;
 }
 
 }  // namespace
@@ -74,6 +74,7 @@ void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::in
   Scratch s = lay_out(plan, scratch);
   std::int64_t turn = tiles_per_turn(plan);
   std::int64_t found = -1;
+  std::int64_t tiles = 0;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
     std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
@@ -81,11 +82,11 @@ void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::in
     std::int64_t group = row_unit % d.groups;
     std::int64_t row_begin = row_unit / d.groups * plan.row_block;
     std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
-    if (found != row_unit) find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
+    if (found != row_unit) tiles = find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
     found = row_unit;
-    Block block = {.row_begin = row_begin, .tiles = RowTiles(row_end - row_begin), .group = group};
-    for (; block.tile_begin < block.tiles.count; block.tile_begin = block.tile_end) {
-      block.tile_end = min_of(block.tile_begin + turn, block.tiles.count);
+    Block block = {.row_begin = row_begin, .group = group};
+    for (; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
+      block.tile_end = min_of(block.tile_begin + turn, tiles);
       for (block.panel = panel_begin; block.panel < panel_end; ++block.panel) multiply_panel(plan, args, block, s);
     }
   }

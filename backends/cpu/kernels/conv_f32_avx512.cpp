@@ -37,7 +37,6 @@ struct Block {
   KBlocks k_blocks;
   std::int64_t channels;   // of the group
   std::int64_t row_begin;  // of the row block
-  RowTiles tiles;          // of all its rows
   std::int64_t tile_begin = 0;
   std::int64_t tile_end = 0;
   std::int64_t group = 0;
@@ -56,59 +55,68 @@ TargetTileF32 target_of(const ConvF32Plan& plan, const ConvF32Args& args, const 
   return target;
 }
 
-TargetTileF32 at_row(TargetTileF32 target, std::int64_t row) {
-  target.out += row * target.pitch;
-  if (target.residual != nullptr) target.residual += row * target.pitch;
-  return target;
+// A block of K: some runs, or a part of one.
+struct KBlock {
+  std::int64_t first, end;  // runs
+  std::int64_t offset, length;
+  const float* weights;  // of the first panel
+  std::int64_t panel_pitch;
+  bool is_last;
+};
+
+// The weights after those of a block of K, as a panel's first line: further on in K, or of the panels behind. Tile t
+// asks for panel t of them, so they are near when their turn comes. The block's own where there are none.
+const float* next_weights(const ConvF32Plan& plan, const Block& block, const KBlock& k, std::int64_t panel) {
+  if (panel >= block.panels) return k.weights;
+  const float* end = k.weights + (k.end - k.first) * k.length * 16;
+  if (!k.is_last) return end + panel * k.panel_pitch;
+  std::int64_t behind = block.panels + panel;
+  if (block.panel + behind >= plan.panels) return k.weights;
+  return end + (behind - 1) * k.panel_pitch;
 }
 
-// The weights that come after those of block `b` of K, as a panel's first line: further on in K, or of the panels
-// behind. Tile t asks for panel t of them, so they are near when their turn comes. Its own weights where there are
-// none.
-const float* next_weights(const ConvF32Plan& plan, const Block& block, const TileF32& x, bool is_last,
-                          std::int64_t panel) {
-  if (panel >= block.panels) return x.weights;
-  if (!is_last) return x.weights + x.runs * x.length * 16 + panel * x.panel_pitch;
-  std::int64_t behind = block.panels + panel;
-  if (block.panel + behind >= plan.panels) return x.weights;
-  return x.weights + x.runs * x.length * 16 + (behind - 1) * x.panel_pitch;
+// One block of K for one tile.
+void multiply_tile(const ConvF32Plan& plan, const Block& block, const KBlock& k, TargetTileF32 target,
+                   std::int64_t index, const Scratch& s) {
+  const RowTile& tile = s.tiles[index];
+  RunPart part = part_of(tile, k.first, k.end);
+  if (part.is_none) return;
+  TileF32 x = {.rows = s.rows + (index * plan.runs + part.begin) * kTileRows,
+               .runs = part.count,
+               .offset = k.offset,
+               .length = k.length,
+               .weights = k.weights + (part.begin - k.first) * k.length * 16,
+               .panel_pitch = k.panel_pitch,
+               .ahead = next_weights(plan, block, k, index - block.tile_begin),
+               .acc = s.acc + tile.row * kTileColumns,
+               .is_first = part.is_first && k.offset == 0};
+  target.out += tile.row * target.pitch;
+  if (target.residual != nullptr) target.residual += tile.row * target.pitch;
+  bool is_finished = part.is_last && k.offset + k.length == block.k_blocks.run;
+  bool is_direct = is_finished && is_clamped(plan.epilogue);
+  tile_f32_of(tile.rows, block.panels, target.last_columns)(x, is_direct ? &target : nullptr);
+  if (is_finished && !is_direct) finish_tile_f32(plan.epilogue, target, tile.rows, block.panels, x.acc);
 }
 
 // All of K for one block.
 void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
   const KBlocks& k_blocks = block.k_blocks;
-  std::int64_t run = k_blocks.run;
   TargetTileF32 target = target_of(plan, args, block);
-  bool is_direct = is_clamped(plan.epilogue);
   const float* weights =
       reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
-  const MultiplyTileF32 multiply[] = {
-      tile_f32_of(block.tiles.least, block.panels, target.last_columns),
-      tile_f32_of(min_of(block.tiles.least + 1, kTileRows), block.panels, target.last_columns)};
-  TileF32 x;
-  x.panel_pitch = plan.k * 16;
-  for (std::int64_t first = 0; first < plan.runs; first += k_blocks.runs) {
-    std::int64_t offset = 0;
+  KBlock k = {.panel_pitch = plan.k * 16};
+  for (k.first = 0; k.first < plan.runs; k.first = k.end) {
+    k.end = min_of(k.first + k_blocks.runs, plan.runs);
+    k.offset = 0;
     do {  // once even for an empty run: its sums are zeros
-      x.runs = min_of(plan.runs - first, k_blocks.runs);
-      x.offset = offset;
-      x.length = min_of(run - offset, k_blocks.length);
-      x.is_first = first == 0 && offset == 0;
-      x.weights = weights + (first * run + offset) * 16;
-      bool is_last = first + x.runs == plan.runs && offset + x.length == run;
-      std::int64_t row = block.tiles.begin(block.tile_begin);
+      k.length = min_of(k_blocks.run - k.offset, k_blocks.length);
+      k.weights = weights + (k.first * k_blocks.run + k.offset) * 16;
+      k.is_last = k.end == plan.runs && k.offset + k.length == k_blocks.run;
       for (std::int64_t tile = block.tile_begin; tile < block.tile_end; ++tile) {
-        std::int64_t rows = block.tiles.rows(tile);
-        x.rows = s.rows + (tile * plan.runs + first) * kTileRows;
-        x.acc = s.acc + row * kTileColumns;
-        x.ahead = next_weights(plan, block, x, is_last, tile - block.tile_begin);
-        TargetTileF32 here = at_row(target, row);
-        multiply[rows - block.tiles.least](x, is_direct && is_last ? &here : nullptr);
-        if (!is_direct && is_last) finish_tile_f32(plan.epilogue, here, rows, block.panels, x.acc);
-        row += rows;
+        multiply_tile(plan, block, k, target, tile, s);
       }
-      offset += k_blocks.length;
-    } while (offset < run);
+      k.offset += k.length;
+    } while (k.offset < k_blocks.run);
   }
 }
 
@@ -116,7 +124,7 @@ void multiply_block(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
 // few when all weights are near anyway: then the output is written almost in order.
 std::int64_t tiles_per_turn(const ConvF32Plan& plan) {
   constexpr std::int64_t kNearBytes = 64 * 1024;
-  return plan.panels * plan.k * 64 <= kNearBytes ? 4 : plan.row_block;
+  return plan.panels * plan.k * 64 <= kNearBytes ? 4 : plan.tiles;
 }
 
 // Panels [begin, end), as evenly as it goes in steps of at most four, for the tiles of a block.
@@ -138,6 +146,7 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
   std::int64_t turn = tiles_per_turn(plan);
   KBlocks k_blocks = cut_k(plan);
   std::int64_t found = -1;
+  std::int64_t tiles = 0;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
     std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
@@ -145,15 +154,11 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
     std::int64_t group = row_unit % d.groups;
     std::int64_t row_begin = row_unit / d.groups * plan.row_block;
     std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
-    if (found != row_unit) find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
+    if (found != row_unit) tiles = find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
     found = row_unit;
-    Block block = {.k_blocks = k_blocks,
-                   .channels = d.out_c / d.groups,
-                   .row_begin = row_begin,
-                   .tiles = RowTiles(row_end - row_begin),
-                   .group = group};
-    for (; block.tile_begin < block.tiles.count; block.tile_begin = block.tile_end) {
-      block.tile_end = min_of(block.tile_begin + turn, block.tiles.count);
+    Block block = {.k_blocks = k_blocks, .channels = d.out_c / d.groups, .row_begin = row_begin, .group = group};
+    for (; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
+      block.tile_end = min_of(block.tile_begin + turn, tiles);
       multiply_panels(plan, args, block, panel_begin, panel_end, s);
     }
   }

@@ -12,26 +12,36 @@
 namespace aoq::cpu {
 namespace {
 
+// Some rows of a row block, one call of the micro-kernel. Runs outside [run_begin, run_end) are padding above or below
+// the image, which no product is made of.
+struct RowTile {
+  std::int64_t row;  // of the block
+  std::int64_t rows;
+  std::int64_t run_begin, run_end;
+};
+
 struct Scratch {
-  float* acc;                // [tile][6][acc_columns]
+  float* acc;                // [row_block][acc_columns]
+  RowTile* tiles;            // of the row block
   const float** rows;        // [tile][run][6]
   float* zeros;              // one run of padding
   const float** image_rows;  // [kernel_h]
   float* copies;             // [row_block][k], only with joins_taps
 };
 
-std::int64_t align_64(std::int64_t n) {
+inline std::int64_t align_64(std::int64_t n) {
   return (n + 63) / 64 * 64;
 }
 
-Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
-  std::int64_t tiles = (plan.row_block + kRowsPerTile - 1) / kRowsPerTile;
+inline Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
   std::int64_t run = plan.k / plan.runs;
   Scratch s;
   s.acc = reinterpret_cast<float*>(memory);
-  memory += tiles * kRowsPerTile * plan.acc_columns * 4;
+  memory += align_64(plan.row_block * plan.acc_columns * 4);
+  s.tiles = reinterpret_cast<RowTile*>(memory);
+  memory += align_64(plan.tiles * kRowTileBytes);
   s.rows = reinterpret_cast<const float**>(memory);
-  memory += align_64(tiles * plan.runs * kRowsPerTile * 8);
+  memory += align_64(plan.tiles * plan.runs * kRowsPerTile * 8);
   s.zeros = reinterpret_cast<float*>(memory);
   memory += align_64(run * 4);
   s.image_rows = reinterpret_cast<const float**>(memory);
@@ -39,6 +49,22 @@ Scratch lay_out(const ConvF32Plan& plan, std::byte* memory) {
   s.copies = reinterpret_cast<float*>(memory);
   zero_floats(s.zeros, run);
   return s;
+}
+static_assert(sizeof(RowTile) == kRowTileBytes);
+
+// Runs of a block of K that a tile has products of.
+struct RunPart {
+  std::int64_t begin, count;
+  bool is_first, is_last;  // of all the tile's runs
+  bool is_none;            // the tile has no part in the block
+};
+
+// Of runs [begin, end). A tile all in the padding has its sums, zeros, from the first block.
+inline RunPart part_of(const RowTile& tile, std::int64_t begin, std::int64_t end) {
+  if (tile.run_begin >= tile.run_end) return {begin, 0, true, true, begin > 0};
+  std::int64_t first = max_of(begin, tile.run_begin);
+  std::int64_t last = min_of(end, tile.run_end);
+  return {first, last - first, first == tile.run_begin, last == tile.run_end, last <= first};
 }
 
 struct Pixel {
@@ -105,28 +131,74 @@ void find_taps(const ConvDims& d, const Scratch& s, std::int64_t ix, const float
   }
 }
 
-// The pointer table of rows [begin, end) of an input that is a matrix.
-void find_matrix_rows(const ConvDims& d, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
-  RowTiles tiles(end - begin);
-  const float* row = x + begin * d.in_c;
+// The kernel rows of an output pixel that are in the image.
+struct KernelRows {
+  std::int64_t begin, end;
+};
+
+inline KernelRows kernel_rows_of(const ConvDims& d, std::int64_t oy) {
+  std::int64_t iy = oy * d.stride_h - d.pad_top;
+  KernelRows rows = {0, d.kernel_h};
+  while (rows.begin < d.kernel_h && iy + rows.begin * d.dilation_h < 0) ++rows.begin;
+  while (rows.end > rows.begin && iy + (rows.end - 1) * d.dilation_h >= d.in_h) --rows.end;
+  return rows;
+}
+
+// Rows from `begin` on, at most to `end`, whose kernel rows in the image are those of the first.
+struct Stretch {
+  std::int64_t rows;
+  KernelRows kernel_rows;
+};
+
+inline Stretch stretch_of(const ConvDims& d, std::int64_t begin, std::int64_t end) {
+  Pixel p = pixel_of(d, begin);
+  Stretch stretch = {d.out_w - p.ox, kernel_rows_of(d, p.oy)};
+  for (std::int64_t oy = p.oy + 1; oy < d.out_h && begin + stretch.rows < end; ++oy, stretch.rows += d.out_w) {
+    KernelRows next = kernel_rows_of(d, oy);
+    if (next.begin != stretch.kernel_rows.begin || next.end != stretch.kernel_rows.end) break;
+  }
+  stretch.rows = min_of(stretch.rows, end - begin);
+  return stretch;
+}
+
+// Cuts rows [begin, end) into tiles; returns how many.
+inline std::int64_t cut_rows(const ConvF32Plan& plan, std::int64_t begin, std::int64_t end, RowTile* to) {
+  std::int64_t runs_per_row = plan.runs / plan.dims.kernel_h;
+  std::int64_t count = 0;
+  for (std::int64_t row = begin; row < end;) {
+    Stretch stretch = plan.x_is_matrix ? Stretch{end - begin, {0, 1}} : stretch_of(plan.dims, row, end);
+    RowTiles tiles(stretch.rows);
+    for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
+      to[count++] = {row - begin + tiles.begin(tile), tiles.rows(tile), stretch.kernel_rows.begin * runs_per_row,
+                     stretch.kernel_rows.end * runs_per_row};
+    }
+    row += stretch.rows;
+  }
+  return count;
+}
+
+inline void find_matrix_rows(const ConvDims& d, const float* x, std::int64_t tiles, const Scratch& s) {
   const float** to = s.rows;
-  for (std::int64_t tile = 0; tile < tiles.count; ++tile, to += kRowsPerTile) {
-    std::int64_t rows = tiles.rows(tile);
-    for (std::int64_t r = 0; r < rows; ++r, row += d.in_c) to[r] = row;
+  for (std::int64_t tile = 0; tile < tiles; ++tile, to += kRowsPerTile) {
+    for (std::int64_t r = 0; r < s.tiles[tile].rows; ++r, x += d.in_c) to[r] = x;
   }
 }
 
-// Fills the pointer table of rows [begin, end), and the copies it points to.
-void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end, const Scratch& s) {
+// Cuts rows [begin, end) into tiles, and fills their pointer table and the copies it points to. Returns how many.
+inline std::int64_t find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std::int64_t end,
+                              const Scratch& s) {
   const ConvDims& d = plan.dims;
-  if (plan.x_is_matrix) return find_matrix_rows(d, x, begin, end, s);
-  RowTiles tiles(end - begin);
+  std::int64_t tiles = cut_rows(plan, begin, end, s.tiles);
+  if (plan.x_is_matrix) {
+    find_matrix_rows(d, x + begin * d.in_c, tiles, s);
+    return tiles;
+  }
   Pixel p = pixel_of(d, begin);
   find_image_rows(d, x, p, s.image_rows);
   float* copy = s.copies;
-  for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
     const float** to = s.rows + tile * plan.runs * kRowsPerTile;
-    for (std::int64_t r = tiles.rows(tile); r > 0; --r, ++to) {
+    for (std::int64_t r = s.tiles[tile].rows; r > 0; --r, ++to) {
       std::int64_t ix = p.ox * d.stride_w - d.pad_left;
       if (plan.joins_taps) {
         find_joined_runs(plan, s, ix, copy, to);
@@ -138,6 +210,7 @@ void find_rows(const ConvF32Plan& plan, const float* x, std::int64_t begin, std:
       if (p.ox == 0) find_image_rows(d, x, p, s.image_rows);
     }
   }
+  return tiles;
 }
 
 }  // namespace

@@ -181,22 +181,22 @@ void multiply_tile_f32(const TileF32& x, const TargetTileF32* target) {
 
 using MultiplyTileF32 = void (*)(const TileF32&, const TargetTileF32*);
 
+// By rows - 1.
+struct TilesF32 {
+  MultiplyTileF32 of[kTileRows];
+};
+
 template <int kFull, int kHalf>
-inline MultiplyTileF32 tile_f32_of_rows(std::int64_t rows) {
-  static constexpr MultiplyTileF32 kRows[] = {multiply_tile_f32<1, kFull, kHalf>, multiply_tile_f32<2, kFull, kHalf>,
-                                              multiply_tile_f32<3, kFull, kHalf>, multiply_tile_f32<4, kFull, kHalf>,
-                                              multiply_tile_f32<5, kFull, kHalf>, multiply_tile_f32<6, kFull, kHalf>};
-  return kRows[rows - 1];
+constexpr TilesF32 tiles_f32() {
+  return {{multiply_tile_f32<1, kFull, kHalf>, multiply_tile_f32<2, kFull, kHalf>, multiply_tile_f32<3, kFull, kHalf>,
+           multiply_tile_f32<4, kFull, kHalf>, multiply_tile_f32<5, kFull, kHalf>, multiply_tile_f32<6, kFull, kHalf>}};
 }
 
 // `panels` of which the last has `last_columns` columns.
 inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t panels, std::int64_t last_columns) {
-  using OfRows = MultiplyTileF32 (*)(std::int64_t);
-  static constexpr OfRows kFull[] = {tile_f32_of_rows<1, 0>, tile_f32_of_rows<2, 0>, tile_f32_of_rows<3, 0>,
-                                     tile_f32_of_rows<4, 0>};
-  static constexpr OfRows kHalf[] = {tile_f32_of_rows<0, 1>, tile_f32_of_rows<1, 1>, tile_f32_of_rows<2, 1>,
-                                     tile_f32_of_rows<3, 1>};
-  return last_columns > 8 ? kFull[panels - 1](rows) : kHalf[panels - 1](rows);
+  static constexpr TilesF32 kFull[] = {tiles_f32<1, 0>(), tiles_f32<2, 0>(), tiles_f32<3, 0>(), tiles_f32<4, 0>()};
+  static constexpr TilesF32 kHalf[] = {tiles_f32<0, 1>(), tiles_f32<1, 1>(), tiles_f32<2, 1>(), tiles_f32<3, 1>()};
+  return (last_columns > 8 ? kFull : kHalf)[panels - 1].of[rows - 1];
 }
 
 // Whether the tiles may write their sums to the target themselves.

@@ -38,7 +38,10 @@ void check_dims(const ConvDims& d, Random& random, bool with_specials) {
   EpilogueF32 epilogue = random_epilogue(random);
   std::vector<float> weights = random.reals(d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w, -1.0f, 1.0f);
   std::vector<float> x = random.reals(d.batch * d.in_h * d.in_w * d.in_c, -3.0f, 3.0f);
-  if (with_specials) x[x.size() / 2] = std::numeric_limits<float>::infinity();
+  if (with_specials) {
+    x[x.size() / 2] = std::numeric_limits<float>::infinity();
+    weights[0] = std::numeric_limits<float>::infinity();
+  }
   std::vector<float> bias(static_cast<std::size_t>(padded_channels(d)));
   spread_channels(d, random.reals(d.out_c, -2.0f, 2.0f), bias);
   std::vector<float> residual = random.reals(d.batch * d.out_h * d.out_w * d.out_c, -2.0f, 2.0f);
