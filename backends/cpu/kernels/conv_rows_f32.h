@@ -75,8 +75,10 @@ Pixel pixel_of(const ConvDims& d, std::int64_t row) {
   return {row % d.out_w, row / d.out_w % d.out_h, row / d.out_w / d.out_h};
 }
 
-void next_pixel(const ConvDims& d, Pixel* p) {
-  if (++p->ox < d.out_w) return;
+// The place `n` pixels on, in the same output row or at the start of the next.
+inline void advance(const ConvDims& d, std::int64_t n, Pixel* p) {
+  p->ox += n;
+  if (p->ox < d.out_w) return;
   p->ox = 0;
   if (++p->oy < d.out_h) return;
   p->oy = 0;
@@ -101,32 +103,46 @@ void copy_run(const ConvDims& d, const float* image_row, std::int64_t ix, float*
   }
 }
 
-// The runs of a pixel where a kernel row is one run: in the image where the whole row is, otherwise put together in
-// `copy`, or the zeros.
-void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, std::int64_t ix, float* copy, const float** to) {
+// Neighbouring output pixels of one output row, at most a tile of them.
+struct Neighbours {
+  std::int64_t count;
+  std::int64_t ix;  // first image column of the first one's kernel, which may be in the padding
+};
+
+// The runs of some pixels where a kernel row is one run: in the image where all the rows are, otherwise put together in
+// `copies`, or the zeros.
+inline void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, const Neighbours& n, float* copies,
+                             const float** to) {
   const ConvDims& d = plan.dims;
-  bool is_joined = d.groups == 1 && d.dilation_w == 1 && ix >= 0 && ix + d.kernel_w <= d.in_w;
+  bool is_inside = n.ix >= 0 && n.ix + (n.count - 1) * d.stride_w + d.kernel_w <= d.in_w;
+  bool is_joined = d.groups == 1 && d.dilation_w == 1 && is_inside;
   std::int64_t run = plan.k / plan.runs;
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, to += kRowsPerTile) {
     const float* image_row = s.image_rows[kh];
-    if (image_row == nullptr) {
-      *to = s.zeros;
-    } else if (is_joined) {
-      *to = image_row + ix * d.in_c;
-    } else {
-      *to = copy + kh * run;
-      copy_run(d, image_row, ix, copy + kh * run);
+    for (std::int64_t i = 0; i < n.count; ++i) {
+      std::int64_t ix = n.ix + i * d.stride_w;
+      if (image_row == nullptr) {
+        to[i] = s.zeros;
+      } else if (is_joined) {
+        to[i] = image_row + ix * d.in_c;
+      } else {
+        float* copy = copies + i * plan.k + kh * run;
+        to[i] = copy;
+        copy_run(d, image_row, ix, copy);
+      }
     }
   }
 }
 
-// The taps of an output pixel whose first image column is `ix`, in the image or the zeros.
-void find_taps(const ConvDims& d, const Scratch& s, std::int64_t ix, const float** to) {
+// The taps of some pixels, in the image or the zeros.
+inline void find_taps(const ConvDims& d, const Scratch& s, const Neighbours& n, const float** to) {
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh) {
     const float* image_row = s.image_rows[kh];
-    for (std::int64_t kw = 0, column = ix; kw < d.kernel_w; ++kw, column += d.dilation_w, to += kRowsPerTile) {
-      bool inside = image_row != nullptr && column >= 0 && column < d.in_w;
-      *to = inside ? image_row + column * d.in_c : s.zeros;
+    for (std::int64_t kw = 0, first = n.ix; kw < d.kernel_w; ++kw, first += d.dilation_w, to += kRowsPerTile) {
+      for (std::int64_t i = 0, column = first; i < n.count; ++i, column += d.stride_w) {
+        bool inside = image_row != nullptr && column >= 0 && column < d.in_w;
+        to[i] = inside ? image_row + column * d.in_c : s.zeros;
+      }
     }
   }
 }
@@ -195,18 +211,19 @@ inline std::int64_t find_rows(const ConvF32Plan& plan, const float* x, std::int6
   }
   Pixel p = pixel_of(d, begin);
   find_image_rows(d, x, p, s.image_rows);
-  float* copy = s.copies;
+  float* copies = s.copies;
   for (std::int64_t tile = 0; tile < tiles; ++tile) {
     const float** to = s.rows + tile * plan.runs * kRowsPerTile;
-    for (std::int64_t r = s.tiles[tile].rows; r > 0; --r, ++to) {
-      std::int64_t ix = p.ox * d.stride_w - d.pad_left;
+    Neighbours n;
+    for (std::int64_t left = s.tiles[tile].rows; left > 0; left -= n.count, to += n.count) {
+      n = {min_of(left, d.out_w - p.ox), p.ox * d.stride_w - d.pad_left};
       if (plan.joins_taps) {
-        find_joined_runs(plan, s, ix, copy, to);
-        copy += plan.k;
+        find_joined_runs(plan, s, n, copies, to);
+        copies += n.count * plan.k;
       } else {
-        find_taps(d, s, ix, to);
+        find_taps(d, s, n, to);
       }
-      next_pixel(d, &p);
+      advance(d, n.count, &p);
       if (p.ox == 0) find_image_rows(d, x, p, s.image_rows);
     }
   }
