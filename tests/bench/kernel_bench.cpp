@@ -13,6 +13,7 @@
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
+#include "backends/cpu/kernels/matmul_f32.h"
 
 namespace aoq::cpu {
 namespace {
@@ -149,6 +150,23 @@ void bench_linear(std::int64_t m, std::int64_t k, std::int64_t n) {
              dims_of_linear(m, k, n));
 }
 
+// A product per head, as in attention.
+void bench_matmul(std::int64_t heads, std::int64_t m, std::int64_t k, std::int64_t n) {
+  std::string name = "f32 matmul " + std::to_string(heads) + " of " + std::to_string(m) + "x" + std::to_string(k) +
+                     "x" + std::to_string(n);
+  if (!is_wanted(name)) return;
+  MatmulDims d = {.inner = heads, .m = m, .n = n, .k = k, .a_inner = m * k, .a_row = k, .b_inner = k * n, .b_k = n};
+  d.b_n = 1;
+  d.out_inner = m * n;
+  d.out_row = n;
+  MatmulF32Plan plan = plan_matmul_f32(d, best_isa());
+  Aligned<float> a(heads * m * k), b(heads * k * n), out(heads * m * n);
+  Aligned<std::byte> scratch(plan.scratch_bytes);
+  MatmulF32Args args = {.a = a.data, .b = b.data, .out = out.data};
+  measure(name, static_cast<double>(heads * m * k * n),
+          [&] { run_matmul_f32(plan, args, 0, plan.units, scratch.data); });
+}
+
 void bench_all() {
   for (std::int64_t m : {1, 4, 32, 128, 256}) bench_linear(m, 768, 768);
   for (std::int64_t m : {1, 4, 32, 128, 256}) bench_linear(m, 768, 3072);
@@ -177,6 +195,10 @@ void bench_all() {
   bench_depthwise("depthwise 384 @14", 14, 384, 1, 3);
   bench_depthwise("depthwise 960 @7", 7, 960, 1, 3);
   bench_depthwise("depthwise 5x5 240 @28", 28, 240, 1, 5);
+  bench_matmul(12, 128, 64, 128);
+  bench_matmul(12, 128, 128, 64);
+  bench_matmul(12, 384, 64, 384);
+  bench_matmul(12, 1, 64, 384);
   ConvDims line = square(1, 64, 64, 1, 1);
   line.in_w = line.out_w = 400;
   line.kernel_w = 5;

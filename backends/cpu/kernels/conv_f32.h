@@ -1,7 +1,8 @@
 // f32 convolution and linear over NHWC, dense and grouped; depthwise has its own kernel.
 //
 // Definition of one output element:
-//   acc = +0; for kernel row, kernel column, input channel in that order: acc = fma(x, w, acc)     padding has x = +0
+//   acc = +0; for kernel row, kernel column, input channel in that order: acc = fma(x, w, acc); a kernel row
+//         above or below the image is left out, beside the image x is +0
 //   y   = acc, then + bias, then + residual, then activation                                    absent parts do nothing
 //
 // Packed weights, layout F32_N16: for every group, for every 16 output channels, [K][16] floats; missing channels are
@@ -25,6 +26,9 @@ struct EpilogueF32 {
   bool has_residual = false;
 };
 
+// Of one tile of rows in scratch.
+inline constexpr std::int64_t kRowTileBytes = 32;
+
 struct ConvF32Plan {
   ConvDims dims;
   EpilogueF32 epilogue;
@@ -37,8 +41,10 @@ struct ConvF32Plan {
   std::int64_t panel_block = 0;
   std::int64_t panel_blocks = 0;
   bool x_is_matrix = false;
-  bool joins_taps = false;  // few input channels: a run is a kernel row, not a tap
-  std::int64_t runs = 1;    // stretches of the input that one output pixel reads through a pointer each
+  bool joins_taps = false;        // few input channels: a run is a kernel row, not a tap
+  std::int64_t runs = 1;          // stretches of the input that one output pixel reads through a pointer each
+  std::int64_t tiles = 0;         // of one row block at most
+  std::int64_t acc_columns = 16;  // of the accumulators in scratch
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
 };

@@ -5,6 +5,7 @@
 
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -74,6 +75,7 @@ void pack_depthwise_f32(const ConvDims& dims, const float* weights, std::span<st
 void run_depthwise_f32(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,
                        std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx512_vnni) return run_depthwise_f32_avx512(plan, args, unit_begin, unit_end, scratch);
   if (plan.isa >= Isa::avx2) return run_depthwise_f32_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan, args, unit_begin, unit_end);

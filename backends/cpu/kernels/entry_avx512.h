@@ -16,6 +16,21 @@ struct DepthwiseS8Args;
 void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                std::int64_t unit_end, std::byte* scratch);
 
+struct ConvF32Plan;
+struct ConvF32Args;
+void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin,
+                         std::int64_t unit_end, std::byte* scratch);
+
+struct DepthwiseF32Plan;
+struct DepthwiseF32Args;
+void run_depthwise_f32_avx512(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,
+                              std::int64_t unit_end, std::byte* scratch);
+
+struct MatmulF32Plan;
+struct MatmulF32Args;
+void run_matmul_f32_avx512(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
+                           std::int64_t unit_end, std::byte* scratch);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

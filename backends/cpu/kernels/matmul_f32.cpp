@@ -5,12 +5,13 @@
 
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 #include "ir/status.h"
 
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kRowBlock = 96;
+constexpr std::int64_t kAvx512Panels = 4;  // that one unit packs
 
 void run_scalar(const MatmulDims& d, const MatmulF32Args& args, std::int64_t unit_begin, std::int64_t unit_end) {
   std::int64_t panels = ceil_div(d.n, kPanelChannels);
@@ -39,16 +40,18 @@ MatmulF32Plan plan_matmul_f32(const MatmulDims& dims, Isa isa) {
   MatmulF32Plan plan;
   plan.dims = dims;
   plan.isa = isa;
-  plan.units = dims.outer * dims.inner * ceil_div(dims.n, kPanelChannels);
+  std::int64_t panels = isa >= Isa::avx512_vnni ? kAvx512Panels : 1;
+  plan.units = dims.outer * dims.inner * ceil_div(dims.n, panels * kPanelChannels);
   if (isa == Isa::reference) return plan;
   std::int64_t panel = round_up(dims.k, 8) * kPanelChannels * 4;
-  plan.scratch_bytes = panel + kRowBlock * kPanelChannels * 4 + kRowBlock * 8;
+  plan.scratch_bytes = panels * (panel + kMatmulRows * kPanelChannels * 4) + kMatmulRows * 8;
   return plan;
 }
 
 void run_matmul_f32(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                     std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx512_vnni) return run_matmul_f32_avx512(plan, args, unit_begin, unit_end, scratch);
   if (plan.isa >= Isa::avx2) return run_matmul_f32_avx2(plan, args, unit_begin, unit_end, scratch);
 #endif
   run_scalar(plan.dims, args, unit_begin, unit_end);

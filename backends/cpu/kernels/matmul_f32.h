@@ -22,10 +22,13 @@ struct MatmulDims {
   std::int64_t out_outer = 0, out_inner = 0, out_row = 0;
 };
 
+// Rows that a packed panel serves before the next rows do.
+inline constexpr std::int64_t kMatmulRows = 96;
+
 struct MatmulF32Plan {
   MatmulDims dims;
   Isa isa = Isa::reference;
-  std::int64_t units = 0;  // batches times panels of 16 columns
+  std::int64_t units = 0;  // batches times blocks of columns
   std::int64_t scratch_bytes = 0;
 };
 

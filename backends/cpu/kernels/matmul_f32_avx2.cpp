@@ -2,54 +2,11 @@
 #include "backends/cpu/kernels/matmul_f32.h"
 
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/pack_columns_f32.h"
 #include "backends/cpu/kernels/tile_f32_avx2.h"
 
 namespace aoq::cpu {
 namespace {
-
-constexpr std::int64_t kRowBlock = 96;
-
-void pack_columns(const float* b, std::int64_t pitch, std::int64_t k, std::int64_t columns, float* out) {
-  for (std::int64_t i = 0; i < k; ++i) {
-    store(out + 16 * i, load_first(b + i * pitch, columns));
-    store(out + 16 * i + 8, columns > 8 ? load_first(b + i * pitch + 8, columns - 8) : F32x8(0.0f));
-  }
-}
-
-// Eight rows of eight floats, transposed in place.
-void transpose_8x8(__m256* r) {
-  __m256 t[8];
-  for (int i = 0; i < 8; i += 2) {
-    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-  }
-  __m256 u[8];
-  for (int i = 0; i < 8; i += 4) {
-    u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-    u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-    u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-  }
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-    r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-  }
-}
-
-// b has one contiguous row of k values per column.
-void pack_rows(const float* b, std::int64_t pitch, std::int64_t k, std::int64_t columns, float* out) {
-  for (std::int64_t half = 0; half < 2; ++half) {
-    for (std::int64_t i = 0; i < k; i += 8) {
-      __m256 r[8];
-      for (std::int64_t j = 0; j < 8; ++j) {
-        bool exists = 8 * half + j < columns;
-        r[j] = exists ? load_first(b + (8 * half + j) * pitch + i, k - i).v : _mm256_setzero_ps();
-      }
-      transpose_8x8(r);
-      for (std::int64_t j = 0; j < 8; ++j) _mm256_store_ps(out + 16 * (i + j) + 8 * half, r[j]);
-    }
-  }
-}
 
 struct Panel {
   const float* weights;
@@ -81,7 +38,7 @@ void run_matmul_f32_avx2(const MatmulF32Plan& plan, const MatmulF32Args& args, s
   std::int64_t panels = (d.n + 15) / 16;
   auto* weights = reinterpret_cast<float*>(scratch);
   float* acc = weights + (d.k + 7) / 8 * 8 * 16;
-  Panel panel = {weights, acc, reinterpret_cast<const float**>(acc + kRowBlock * 16)};
+  Panel panel = {weights, acc, reinterpret_cast<const float**>(acc + kMatmulRows * 16)};
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     std::int64_t inner = unit / panels % d.inner;
     std::int64_t outer = unit / panels / d.inner;
@@ -93,8 +50,8 @@ void run_matmul_f32_avx2(const MatmulF32Plan& plan, const MatmulF32Args& args, s
     } else {
       pack_rows(b, d.b_n, d.k, columns, weights);
     }
-    for (std::int64_t row = 0; row < d.m; row += kRowBlock) {
-      TargetF32 target = {.rows = min_of(d.m - row, kRowBlock),
+    for (std::int64_t row = 0; row < d.m; row += kMatmulRows) {
+      TargetF32 target = {.rows = min_of(d.m - row, kMatmulRows),
                           .columns = columns,
                           .pitch = d.out_row,
                           .bias = nullptr,

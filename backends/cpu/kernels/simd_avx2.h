@@ -122,6 +122,10 @@ inline std::int64_t max_of(std::int64_t a, std::int64_t b) {
   return a > b ? a : b;
 }
 
+inline void zero_floats(float* p, std::int64_t n) {
+  __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(float));
+}
+
 inline void copy_bytes(void* out, const void* in, std::int64_t n) {
   __builtin_memcpy(out, in, static_cast<std::size_t>(n));
 }

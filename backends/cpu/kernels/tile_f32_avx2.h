@@ -105,15 +105,13 @@ void multiply_tile_f32(const TileRows& x, const float* w, float* acc, const Clam
 using MultiplyTileF32 = void (*)(const TileRows&, const float*, float*, const ClampedTarget*);
 
 inline MultiplyTileF32 tile_f32_of(std::int64_t rows, std::int64_t columns) {
-  constexpr MultiplyTileF32 kHalf[] = {multiply_tile_f32<1, 1>, multiply_tile_f32<2, 1>, multiply_tile_f32<3, 1>,
-                                       multiply_tile_f32<4, 1>, multiply_tile_f32<5, 1>, multiply_tile_f32<6, 1>};
-  constexpr MultiplyTileF32 kFull[] = {multiply_tile_f32<1, 2>, multiply_tile_f32<2, 2>, multiply_tile_f32<3, 2>,
-                                       multiply_tile_f32<4, 2>, multiply_tile_f32<5, 2>, multiply_tile_f32<6, 2>};
+  static constexpr MultiplyTileF32 kHalf[] = {multiply_tile_f32<1, 1>, multiply_tile_f32<2, 1>,
+                                              multiply_tile_f32<3, 1>, multiply_tile_f32<4, 1>,
+                                              multiply_tile_f32<5, 1>, multiply_tile_f32<6, 1>};
+  static constexpr MultiplyTileF32 kFull[] = {multiply_tile_f32<1, 2>, multiply_tile_f32<2, 2>,
+                                              multiply_tile_f32<3, 2>, multiply_tile_f32<4, 2>,
+                                              multiply_tile_f32<5, 2>, multiply_tile_f32<6, 2>};
   return columns > 8 ? kFull[rows - 1] : kHalf[rows - 1];
-}
-
-inline void zero_floats(float* p, std::int64_t n) {
-  __builtin_memset(p, 0, static_cast<std::size_t>(n) * sizeof(float));
 }
 
 // Where accumulators in memory go: the pointers are those of the first element, bias of the first channel.

@@ -1,4 +1,4 @@
-// f32 convolution and linear: AVX2 against the scalar definition, bit for bit.
+// f32 convolution and linear: every class against the scalar definition, bit for bit.
 #include <doctest/doctest.h>
 
 #include <limits>
@@ -38,7 +38,10 @@ void check_dims(const ConvDims& d, Random& random, bool with_specials) {
   EpilogueF32 epilogue = random_epilogue(random);
   std::vector<float> weights = random.reals(d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w, -1.0f, 1.0f);
   std::vector<float> x = random.reals(d.batch * d.in_h * d.in_w * d.in_c, -3.0f, 3.0f);
-  if (with_specials) x[x.size() / 2] = std::numeric_limits<float>::infinity();
+  if (with_specials) {
+    x[x.size() / 2] = std::numeric_limits<float>::infinity();
+    weights[0] = std::numeric_limits<float>::infinity();
+  }
   std::vector<float> bias(static_cast<std::size_t>(padded_channels(d)));
   spread_channels(d, random.reals(d.out_c, -2.0f, 2.0f), bias);
   std::vector<float> residual = random.reals(d.batch * d.out_h * d.out_w * d.out_c, -2.0f, 2.0f);
@@ -52,10 +55,13 @@ void check_dims(const ConvDims& d, Random& random, bool with_specials) {
   args.residual = epilogue.has_residual ? residual.data() : nullptr;
   ConvF32Plan scalar = plan_conv_f32(d, epilogue, Isa::reference);
   std::vector<float> expected = run_in_pieces(scalar, args, 1);
-  ConvF32Plan vector = plan_conv_f32(d, epilogue, Isa::avx2);
-  for (std::int64_t pieces : {1, 4}) {
-    std::vector<float> got = run_in_pieces(vector, args, pieces);
-    CHECK(same_floats(got.data(), expected.data(), static_cast<std::int64_t>(got.size())));
+  for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (isa > best_isa()) continue;
+    ConvF32Plan vector = plan_conv_f32(d, epilogue, isa);
+    for (std::int64_t pieces : {1, 4}) {
+      std::vector<float> got = run_in_pieces(vector, args, pieces);
+      CHECK(same_floats(got.data(), expected.data(), static_cast<std::int64_t>(got.size())));
+    }
   }
 }
 
@@ -67,6 +73,22 @@ TEST_CASE("f32 linear: every row count and tail equals the definition") {
   for (int i = 0; i < 200; ++i) {
     check_dims(dims_of_linear(i % 13 + 1, random.between(1, 90), random.between(1, 70)), random, i % 10 == 0);
   }
+}
+
+TEST_CASE("f32 linear: every number of panels and of rows of a tile") {
+  if (!has_avx2()) return;
+  Random random(15);
+  for (std::int64_t columns = 1; columns <= 144; columns += 3) {
+    for (std::int64_t rows : {1, 5, 6, 7, 11, 13, 27}) check_dims(dims_of_linear(rows, 19, columns), random, false);
+  }
+}
+
+TEST_CASE("f32 linear: weights that pass once per block of rows") {
+  if (!has_avx2()) return;
+  Random random(16);
+  check_dims(dims_of_linear(205, 800, 88), random, false);
+  check_dims(dims_of_linear(49, 1100, 200), random, false);
+  check_dims(dims_of_linear(2, 2304, 330), random, false);
 }
 
 TEST_CASE("f32 linear: blocks of K continue the same sum") {

@@ -113,14 +113,17 @@ void check_f32(const ConvDims& d, Random& random) {
   args.out = expected.data();
   DepthwiseF32Plan scalar = plan_depthwise_f32(d, e, Isa::reference);
   run_depthwise_f32(scalar, args, 0, scalar.units, nullptr);
-  DepthwiseF32Plan plan = plan_depthwise_f32(d, e, Isa::avx2);
-  Buffer out(outputs * 4), scratch(plan.scratch_bytes);
-  args.out = out.as<float>();
-  run_depthwise_f32(plan, args, plan.units / 3, plan.units, scratch.data());
-  run_depthwise_f32(plan, args, 0, plan.units / 3, scratch.data());
-  CHECK(out.guards_are_intact());
-  CHECK(scratch.guards_are_intact());
-  CHECK(same_floats(out.as<float>(), expected.data(), outputs));
+  for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (isa > best_isa()) continue;
+    DepthwiseF32Plan plan = plan_depthwise_f32(d, e, isa);
+    Buffer out(outputs * 4), scratch(plan.scratch_bytes);
+    args.out = out.as<float>();
+    run_depthwise_f32(plan, args, plan.units / 3, plan.units, scratch.data());
+    run_depthwise_f32(plan, args, 0, plan.units / 3, scratch.data());
+    CHECK(out.guards_are_intact());
+    CHECK(scratch.guards_are_intact());
+    CHECK(same_floats(out.as<float>(), expected.data(), outputs));
+  }
 }
 
 }  // namespace
@@ -135,6 +138,28 @@ TEST_CASE("f32 depthwise convolution equals the definition") {
   if (!has_avx2()) return;
   Random random(22);
   for (int i = 0; i < 400; ++i) check_f32(random_depthwise(random), random);
+}
+
+TEST_CASE("f32 depthwise convolution: every width of an output row") {
+  if (!has_avx2()) return;
+  Random random(23);
+  for (std::int64_t width = 1; width <= 18; ++width) {
+    for (std::int64_t kernel : {3, 5}) {
+      for (std::int64_t stride : {1, 2}) {
+        ConvDims d;
+        d.in_c = d.out_c = d.groups = random.between(1, 40);
+        d.kernel_h = d.kernel_w = kernel;
+        d.stride_h = d.stride_w = stride;
+        d.pad_top = d.pad_left = kernel / 2;
+        d.in_h = 3;
+        d.in_w = (width - 1) * stride + 1;
+        d.out_h = conv_output_size({d.in_h, kernel, stride, 1, kernel / 2, kernel / 2});
+        d.out_w = conv_output_size({d.in_w, kernel, stride, 1, kernel / 2, kernel / 2});
+        REQUIRE(d.out_w == width);
+        check_f32(d, random);
+      }
+    }
+  }
 }
 
 }  // namespace aoq::cpu::test
