@@ -28,10 +28,10 @@ def write_page(path, body):
     os.replace(path + ".part", path)
 
 
-def table(rows):
-    """The first row is the heading; the first column is text, the others are numbers."""
+def table(rows, texts=1):
+    """The first row is the heading; the first `texts` columns are text, the others are numbers."""
     lines = ["| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + "|"] + lines[1:])
+    return "\n".join([lines[0], "|" + "|".join(["---"] * texts + ["---:"] * (len(rows[0]) - texts)) + "|"] + lines[1:])
 
 
 def number(value, digits=3):
@@ -158,7 +158,7 @@ def kernel_table(records):
         seen.add(name)
         counted = sorted(r["kernels"].items(), key=lambda k: -k[1])
         rows.append([name, ", ".join("%s (%d)" % k for k in counted[:12])])
-    return table(rows)
+    return table(rows, texts=2)
 
 
 def probe_table(probe):

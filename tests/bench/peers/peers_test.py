@@ -169,7 +169,8 @@ class PthFiles(unittest.TestCase):
     def test_functions_are_refused_and_not_called(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "made")
-            for value in (Makes(os.mkdir, path), {"w": Makes(os.system, "mkdir " + path)}, Makes(eval, "1"), pth.Storage):
+            calls = Makes(os.mkdir, path), {"w": Makes(os.system, "mkdir " + path)}, Makes(eval, "1")
+            for value in (*calls, pth.Storage):
                 with self.assertRaisesRegex(pth.RefusedError, "expected tensors"):
                     self.read(pickle.dumps(value, 2))
             self.assertFalse(os.path.exists(path))
