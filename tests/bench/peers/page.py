@@ -8,6 +8,7 @@ import stats
 BEGIN, END = "<!-- benchmark begin -->", "<!-- benchmark end -->"
 FLOAT = {"aoq": ("f32",), "onnxruntime": ("f32", "fused"), "openvino": ("f32",)}
 INT8 = {"aoq": ("static", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
+CLOSE = 0.95  # the least cosine of a form that has not lost its accuracy
 PEERS = ("onnxruntime", "openvino")
 
 
@@ -44,30 +45,41 @@ def number(value, digits=3):
     return "%.*f" % (min(max(decimals, 0), 4), value)
 
 
-def milliseconds(record):
-    """The best time, with the form where a runtime has several of its kind."""
+def agrees(record, agreements):
+    """Whether the form's results are close to the float model's; so where that was not measured."""
+    found = agreements.get(record["model"], {}).get(record["contestant"])
+    return found is None or found["cosine"] >= CLOSE
+
+
+def milliseconds(record, agreements):
+    """The best time, with the form where a runtime has several of its kind, and a star where accuracy was lost."""
     if record is None:
         return "-"
     runtime, form = record["contestant"].split("/")
     named = form != "f32" and runtime != "openvino"
-    return number(record["best_ms"]) + (" " + form if named else "")
+    star = "" if agrees(record, agreements) else " \\*"
+    return number(record["best_ms"]) + (" " + form if named else "") + star
 
 
 def times_as_fast(record, against):
     return "-" if record is None or against is None else "%.2f" % stats.ratio(record, against)
 
 
-def speed_table(records):
-    """Best times in ms; the last three columns are medians of ratios within a round."""
+def speed_table(records, agreements):
+    """Best times in ms; the last columns are medians of ratios within a round."""
     rows = [["model, threads x batch", "aoq f32", "onnxruntime f32", "OpenVINO f32", "aoq int8", "onnxruntime int8",
-             "OpenVINO int8", "f32: aoq to the best peer", "int8: aoq to the best peer", "aoq: int8 to f32"]]
+             "OpenVINO int8", "f32: aoq to the best peer", "int8: aoq to the best peer",
+             "int8: to the best peer without \\*", "aoq: int8 to f32"]]
     for (model, threads, batch), group in stats.groups(records).items():
         floats = [stats.pick(group, r, *FLOAT[r]) for r in FLOAT]
         integers = [stats.pick(group, r, *INT8[r]) for r in INT8]
         best = [stats.fastest([r for r in found[1:] if r is not None]) for found in (floats, integers)]
-        rows.append(["%s, %d x %d" % (model, threads, batch)] + [milliseconds(r) for r in floats + integers] +
+        close = [r for r in group if agrees(r, agreements)]
+        best.append(stats.fastest([r for r in (stats.pick(close, p, *INT8[p]) for p in PEERS) if r is not None]))
+        times = [milliseconds(r, agreements) for r in floats + integers]
+        rows.append(["%s, %d x %d" % (model, threads, batch)] + times +
                     [times_as_fast(floats[0], best[0]), times_as_fast(integers[0], best[1]),
-                     times_as_fast(integers[0], floats[0])])
+                     times_as_fast(integers[0], best[2]), times_as_fast(integers[0], floats[0])])
     return table(rows)
 
 
@@ -127,8 +139,9 @@ def body(results, plot):
         "aoq's speed, as a geometric mean over the models of medians of ratios taken in turns:",
         summary(records),
         "![Speed of the int8 and float models](%s)" % plot,
-        "Best time in ms; int8 is the fastest form of each runtime. Ratios above 1: aoq is faster.",
-        speed_table(records),
+        "Best time in ms; int8 is the fastest form of each runtime. Ratios above 1: aoq is faster. \\*: accuracy was "
+        "lost, the cosine below is less than %g." % CLOSE,
+        speed_table(records, results["agreement"]),
         "Agreement of the int8 forms with the same runtime's float results: cosine of what distinguishes %d samples "
         "(rows with the same largest element). Weights: %s." % (results["samples"], trained),
         agreement_table(results["agreement"])])

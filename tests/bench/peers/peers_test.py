@@ -54,13 +54,14 @@ class Pages(unittest.TestCase):
     def test_speed_table_compares_with_the_best_peer(self):
         records = [record("aoq/f32", [4.0]), record("aoq/static", [2.0]), record("onnxruntime/f32", [8.0]),
                    record("onnxruntime/qdq", [3.0]), record("openvino/f32", [6.0]), record("openvino/qdq", [5.0])]
-        cells = page.speed_table(records).splitlines()[2].split(" | ")
+        agreements = {"m": {"onnxruntime/qdq": {"cosine": 0.5}, "openvino/qdq": {"cosine": 0.99}}}
+        cells = page.speed_table(records, agreements).splitlines()[2].split(" | ")
         self.assertEqual(cells[0], "| m, 1 x 1")
-        self.assertEqual(cells[4], "2.00 static")
-        self.assertEqual([c.strip(" |") for c in cells[-3:]], ["1.50", "1.50", "2.00"])
+        self.assertEqual(cells[4:7], ["2.00 static", "3.00 qdq \\*", "5.00"])
+        self.assertEqual([c.strip(" |") for c in cells[-4:]], ["1.50", "1.50", "2.50", "2.00"])
 
     def test_a_missing_peer_is_a_dash(self):
-        self.assertIn("| - |", page.speed_table([record("aoq/f32", [4.0])]))
+        self.assertIn("| - |", page.speed_table([record("aoq/f32", [4.0])], {}))
 
     def test_markers_are_replaced(self):
         text = "a\n" + page.BEGIN + "\nold\n" + page.END + "\nb\n"
