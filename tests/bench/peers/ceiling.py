@@ -47,8 +47,11 @@ def measure(options, model, machine, isa, threads, batch, say):
     for runtime, form in forms.contestants(model):
         if runtime != "aoq":
             continue
+        path = forms.path_of(model, runtime, form, options.work)
+        if not os.path.exists(path):
+            continue
         say("%s: the layers of aoq/%s, %d threads" % (model.name, form, threads))
-        aoq = contest.Aoq(options.aoq, forms.path_of(model, runtime, form, options.work), data, setting)
+        aoq = contest.Aoq(options.aoq, path, data, setting)
         said = aoq.call("bench", aoq.path, "--input", data, "--per-op", "--seconds", "2", *aoq.run_arguments())
         for op in said["ops"]:
             limit = peak(machine, isa, kind_of(op["kernel"]), threads) if op["macs"] else None

