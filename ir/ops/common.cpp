@@ -149,6 +149,21 @@ InferResult infer_logical(const InferContext& c) {
   return infer_compare(c);
 }
 
+Result<std::optional<Quantization>> moved_quantization(const InferContext& c) {
+  std::vector<const Type*> known;
+  bool is_complete = true;
+  for (const Type* t : c.inputs) {
+    if (t == nullptr) continue;
+    if (t->quantization) {
+      known.push_back(t);
+    } else {
+      is_complete = false;
+    }
+  }
+  AOQ_ASSIGN(std::optional<Quantization> shared, shared_quantization({c.op, known, c.attributes}));
+  return is_complete ? shared : std::optional<Quantization>();
+}
+
 Result<std::optional<Quantization>> shared_quantization(const InferContext& c) {
   const Type* first = nullptr;
   for (const Type* t : c.inputs) {

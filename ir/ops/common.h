@@ -62,6 +62,9 @@ InferResult infer_compare(const InferContext& c);
 InferResult infer_logical(const InferContext& c);
 // The quantization that all inputs have in common; an error when they differ.
 Result<std::optional<Quantization>> shared_quantization(const InferContext& c);
+// The same where elements are only moved: codes of lowered ops have no quantization in their type, and a result that holds
+// some of them has none either.
+Result<std::optional<Quantization>> moved_quantization(const InferContext& c);
 
 // The broadcast shape of two shapes. A dimension of 1 stretches; a symbol against a number takes the number.
 Result<std::vector<Dim>> broadcast_shapes(std::span<const Dim> a, std::span<const Dim> b);

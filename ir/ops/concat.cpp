@@ -14,7 +14,7 @@ const OpDef kOpDef_concat = {
     .infer = [](const InferContext& c) -> Result<std::vector<Type>> {
       const Type& first = c.input(0);
       AOQ_TRY(ops::require_one_dtype(c));
-      AOQ_ASSIGN(std::optional<Quantization> quantization, ops::shared_quantization(c));
+      AOQ_ASSIGN(std::optional<Quantization> quantization, ops::moved_quantization(c));
       AOQ_ASSIGN(std::int64_t axis, ops::normalize_axis(c.attributes.integer("axis"), first.rank()));
       Dim length;
       for (const Type* t : c.inputs) {

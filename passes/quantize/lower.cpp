@@ -293,12 +293,14 @@ class Lowering {
     if ((!is_dynamic && !codes_of(n->input(0), &x)) || !weight_of(n->input(1), &w)) return false;
     if (n->input(2) != nullptr && constant_tensor(n->input(2)) == nullptr) return false;
     if (is_dynamic && dynamic.per_token) return lower_per_token(n, dynamic, w);
-    bool has_residual = n->input(3) != nullptr;
-    bool integer_residual = has_residual && codes_of(n->input(3), &residual);
-    if (has_residual && !integer_residual) AOQ_TRY(split_residual(n));
-
     Target out;
     bool to_codes = target_of(*n, &out);
+    // Codes are added to codes, floats to floats.
+    const bool integer_residual = to_codes && n->input(3) != nullptr && codes_of(n->input(3), &residual);
+    if (to_codes && n->input(3) != nullptr && !integer_residual) {
+      AOQ_TRY(split_residual(n));
+      to_codes = target_of(*n, &out);
+    }
     if (!to_codes) out = Target{};
     Attributes a = n->attributes();
     if (!is_dynamic) set_in(a, "x", x);
@@ -306,7 +308,7 @@ class Lowering {
     if (to_codes) set_out(a, out);
     if (integer_residual) set_in(a, "residual", residual);
     std::vector<Value*> inputs{is_dynamic ? dynamic.value : x.value, w.codes, scale_vector(n, w.scale), n->input(2),
-                               integer_residual ? residual.value : nullptr};
+                               integer_residual ? residual.value : n->input(3)};
     if (is_dynamic) inputs.insert(inputs.end(), {dynamic.scale, dynamic.zero_point});
     Op op = n->is(Op::conv) ? Op::qconv : Op::qlinear;
     AOQ_ASSIGN(LayoutNode made, create_channels_last(graph_, n, op, std::move(inputs), std::move(a)));

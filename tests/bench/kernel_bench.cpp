@@ -9,8 +9,10 @@
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/kernels/depthwise_vnni.h"
 
 namespace aoq::cpu {
 namespace {
@@ -75,6 +77,19 @@ void bench_s8(const std::string& name, const ConvDims& d) {
   measure("s8 " + name, products_of(d), [&] { run_conv_s8(plan, args, 0, plan.units, scratch.data); });
 }
 
+void bench_vnni(const std::string& name, const ConvDims& d) {
+  if (best_isa() < Isa::avx512_vnni || !is_wanted("vnni " + name)) return;
+  ConvVnniPlan plan = plan_conv_vnni(d, DType::u8, {});
+  Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
+  Aligned<std::int8_t> weights(d.out_c * plan.k);
+  Aligned<std::byte> packed(packed_bytes_conv_vnni(d)), scratch(plan.scratch_bytes);
+  Aligned<float> bias(padded_channels(d)), multiplier(padded_channels(d));
+  pack_conv_vnni(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_vnni(d))});
+  ConvS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+  args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+  measure("vnni " + name, products_of(d), [&] { run_conv_vnni(plan, args, 0, plan.units, scratch.data); });
+}
+
 void bench_f32(const std::string& name, const ConvDims& d) {
   if (!is_wanted("f32 " + name)) return;
   EpilogueF32 epilogue = {.has_bias = true};
@@ -89,6 +104,7 @@ void bench_f32(const std::string& name, const ConvDims& d) {
 
 void bench_conv(const std::string& name, const ConvDims& d) {
   bench_s8(name, d);
+  bench_vnni(name, d);
   bench_f32(name, d);
 }
 
@@ -108,6 +124,16 @@ void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t ch
     DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
     args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
     measure("s8 " + name, products_of(d), [&] { run_depthwise_s8(plan, args, 0, plan.units, scratch.data); });
+  }
+  if (best_isa() >= Isa::avx512_vnni && is_wanted("vnni " + name)) {
+    DepthwiseVnniPlan plan = plan_depthwise_vnni(d, DType::u8, {});
+    Aligned<std::uint8_t> x(inputs), out(outputs);
+    Aligned<std::int8_t> weights(channels * kernel * kernel);
+    Aligned<std::byte> packed(packed_bytes_depthwise_vnni(d)), scratch(plan.scratch_bytes);
+    pack_depthwise_vnni(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_vnni(d))});
+    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+    measure("vnni " + name, products_of(d), [&] { run_depthwise_vnni(plan, args, 0, plan.units, scratch.data); });
   }
   if (!is_wanted("f32 " + name)) return;
   DepthwiseF32Plan plan = plan_depthwise_f32(d, {.has_bias = true}, best_isa());

@@ -260,7 +260,7 @@ TEST_CASE("dynamic quantization needs no data and runs its linears on integers")
     if (op["requested"] != "int8") continue;
     ++linears;
     CHECK(op["runs"] == "int8");
-    CHECK(op["kernel"] == "qlinear_s8");
+    CHECK(op["kernel"].get<std::string>().starts_with("qlinear_s8"));
   }
   CHECK(linears == 2);
   Outcome compared = w.aoq("compare float.aoq dynamic.aoq --input data.npz --json");

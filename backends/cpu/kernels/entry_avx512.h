@@ -16,6 +16,16 @@ struct TileS16 {
 // Exact sums of 1 to 6 rows, [rows][16].
 void multiply_s16_avx512(const TileS16& tile, std::int64_t rows, std::int32_t* acc);
 
+struct ConvVnniPlan;
+struct ConvS8Args;
+void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+                          std::int64_t unit_end, std::byte* scratch);
+
+struct DepthwiseVnniPlan;
+struct DepthwiseS8Args;
+void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                               std::int64_t unit_end, std::byte* scratch);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

@@ -1,11 +1,14 @@
 #include "backends/cpu/rows/layouts.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "ir/checked.h"
 
@@ -34,6 +37,14 @@ std::int64_t index_s8(const ConvDims& d, std::int64_t channel, std::int64_t c, s
   return panel * ((depth_of(d) + 1) / 2 * 32) + k / 2 * 32 + column * 2 + k % 2;
 }
 
+// Every panel is 16 sums of 4 bytes, then quads of K.
+std::int64_t index_s8_quads(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {
+  std::int64_t column = 0;
+  std::int64_t panel = panel_index(d, channel, &column);
+  std::int64_t k = tap * (d.in_c / d.groups) + c;
+  return panel * (64 + (depth_of(d) + 3) / 4 * 64) + 64 + k / 4 * 64 + column * 4 + k % 4;
+}
+
 std::int64_t index_f32(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {
   std::int64_t column = 0;
   std::int64_t panel = panel_index(d, channel, &column);
@@ -44,13 +55,18 @@ std::int64_t index_f32_depthwise(const ConvDims& d, std::int64_t channel, std::i
   return tap * ((d.out_c + 15) / 16 * 16) + channel;
 }
 
-// In s16: every block is 16 sums of 4 bytes, then pairs of taps.
+// In s16: every block is 16 sums of 4 bytes, then pairs of taps, then for 3x3 the same taps column by column.
 std::int64_t index_s8_depthwise(const ConvDims& d, std::int64_t channel, std::int64_t, std::int64_t tap) {
   std::int64_t block = channel / 16;
   std::int64_t first = block * 16;
   if (first + 16 > d.out_c && d.out_c >= 16) first = d.out_c - 16;
-  std::int64_t block_size = 32 + (taps_of(d) + 1) / 2 * 32;
+  bool is_3x3 = d.kernel_h == 3 && d.kernel_w == 3;
+  std::int64_t block_size = 32 + (taps_of(d) + 1) / 2 * 32 + (is_3x3 ? 6 * 32 : 0);
   return block * block_size + 32 + tap / 2 * 32 + (channel - first) * 2 + tap % 2;
+}
+
+std::int64_t index_s8_depthwise_quads(const ConvDims& d, std::int64_t channel, std::int64_t, std::int64_t tap) {
+  return index_depthwise_vnni(d, channel, tap);
 }
 
 struct Layout {
@@ -68,8 +84,13 @@ void pack_as(const ConvDims& dims, const std::byte* plain, std::span<std::byte> 
 }
 
 constexpr Layout kS8 = {DType::i8, packed_bytes_conv_s8, pack_as<std::int8_t, pack_conv_s8>, index_s8, 1, false};
+constexpr Layout kS8Quads = {DType::i8, packed_bytes_conv_vnni, pack_as<std::int8_t, pack_conv_vnni>, index_s8_quads, 1,
+                             false};
 constexpr Layout kS8Depthwise = {
     DType::i8, packed_bytes_depthwise_s8, pack_as<std::int8_t, pack_depthwise_s8>, index_s8_depthwise, 2, true};
+constexpr Layout kS8DepthwiseQuads = {
+    DType::i8, packed_bytes_depthwise_vnni, pack_as<std::int8_t, pack_depthwise_vnni>, index_s8_depthwise_quads, 1,
+    true};
 constexpr Layout kF32 = {DType::f32, packed_bytes_conv_f32, pack_as<float, pack_conv_f32>, index_f32, 4, false};
 constexpr Layout kF32Depthwise = {
     DType::f32, packed_bytes_depthwise_f32, pack_as<float, pack_depthwise_f32>, index_f32_depthwise, 4, true};
@@ -100,13 +121,24 @@ Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   }
   AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
   std::byte* out = plain.mutable_bytes().data();
-  auto size = static_cast<std::size_t>(dtype_info(c.dtype).bits / 8);
+  const std::int64_t size = dtype_info(c.dtype).bits / 8;
+  // Every channel's elements lie alike, from its own first one on.
+  std::vector<std::int64_t> offsets;
+  const std::int64_t origin = layout.index(dims, 0, 0, 0);
+  for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
+    for (std::int64_t tap = 0; tap < taps_of(dims); ++tap) {
+      offsets.push_back((layout.index(dims, 0, in, tap) - origin) * layout.stored_bytes);
+    }
+  }
   for (std::int64_t channel = 0; channel < dims.out_c; ++channel) {
-    for (std::int64_t in = 0; in < dims.in_c / dims.groups; ++in) {
-      for (std::int64_t tap = 0; tap < taps_of(dims); ++tap, out += size) {
-        // Little-endian: the low bytes of a widened element are the element.
-        std::int64_t at = layout.index(dims, channel, in, tap) * layout.stored_bytes;
-        std::copy_n(c.bytes.data() + at, size, out);
+    // Little-endian: the low bytes of a widened element are the element.
+    const std::byte* from = c.bytes.data() + layout.index(dims, channel, 0, 0) * layout.stored_bytes;
+    if (size == 1) {
+      for (std::int64_t offset : offsets) *out++ = from[offset];
+    } else {
+      for (std::int64_t offset : offsets) {
+        std::memcpy(out, from + offset, static_cast<std::size_t>(size));
+        out += size;
       }
     }
   }
@@ -178,11 +210,23 @@ Result<std::vector<std::byte>> pack_s8_k2_n16(const Tensor& plain, std::int64_t 
 Result<Tensor> unpack_s8_k2_n16(const PackedConstant& packed) {
   return unpack_with(kS8, packed);
 }
+Result<std::vector<std::byte>> pack_s8_k4_n16(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8Quads, plain, groups);
+}
+Result<Tensor> unpack_s8_k4_n16(const PackedConstant& packed) {
+  return unpack_with(kS8Quads, packed);
+}
 Result<std::vector<std::byte>> pack_s8_dw(const Tensor& plain, std::int64_t groups) {
   return pack_with(kS8Depthwise, plain, groups);
 }
 Result<Tensor> unpack_s8_dw(const PackedConstant& packed) {
   return unpack_with(kS8Depthwise, packed);
+}
+Result<std::vector<std::byte>> pack_s8_dw_k4(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8DepthwiseQuads, plain, groups);
+}
+Result<Tensor> unpack_s8_dw_k4(const PackedConstant& packed) {
+  return unpack_with(kS8DepthwiseQuads, packed);
 }
 Result<std::vector<std::byte>> pack_f32_n16(const Tensor& plain, std::int64_t groups) {
   return pack_with(kF32, plain, groups);

@@ -2,7 +2,9 @@
 #include <cmath>
 
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/rows/conv_nodes.h"
 #include "backends/cpu/rows/layouts.h"
 #include "backends/cpu/rows/rows.h"
@@ -224,30 +226,57 @@ Result<ConvDims> checked_dims(const PrepareContext& context) {
   return dims;
 }
 
-}  // namespace
-
-KernelResult make_qconv_depthwise(const PrepareContext& context) {
+Result<Prepared> prepared_depthwise(const PrepareContext& context) {
   Prepared p;
   AOQ_ASSIGN(p.dims, checked_dims(context));
   if (!is_depthwise(p.dims)) return refuse("the convolution is not depthwise");
   p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
   AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, ChannelOrder::plain));
-  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
-  DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
-  return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_s8);
+  return p;
 }
 
-KernelResult make_qconv(const PrepareContext& context) {
+// For the kernels that work on panels of channels.
+Result<Prepared> prepared_dense(const PrepareContext& context, std::string_view layout,
+                                std::int64_t (*packed_bytes)(const ConvDims&)) {
   Prepared p;
   AOQ_ASSIGN(p.dims, checked_dims(context));
   p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
   AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, ChannelOrder::panels));
-  AOQ_ASSIGN(p.weights,
-             packed_input(context, kWeight, layout_name(kLayoutS8, p.dims.groups), packed_bytes_conv_s8(p.dims)));
-  ConvS8Plan plan = plan_conv_s8(p.dims, context.inputs[kX].dtype, p.quantized.epilogue, best_isa());
+  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, layout_name(layout, p.dims.groups), packed_bytes(p.dims)));
+  return p;
+}
+
+}  // namespace
+
+KernelResult make_qconv_depthwise(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_depthwise(context));
+  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
+  DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, p.x_type, p.quantized.epilogue, best_isa());
+  return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_s8);
+}
+
+KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_depthwise(context));
+  if (!takes_depthwise_vnni(p.dims, p.quantized.epilogue)) {
+    return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual and curved activation");
+  }
+  AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8DepthwiseQuads, packed_bytes_depthwise_vnni(p.dims)));
+  DepthwiseVnniPlan plan = plan_depthwise_vnni(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_vnni);
+}
+
+KernelResult make_qconv(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8, packed_bytes_conv_s8));
+  ConvS8Plan plan = plan_conv_s8(p.dims, p.x_type, p.quantized.epilogue, best_isa());
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_s8);
+}
+
+KernelResult make_qconv_vnni(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
+  ConvVnniPlan plan = plan_conv_vnni(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_vnni);
 }
 
 }  // namespace aoq::cpu

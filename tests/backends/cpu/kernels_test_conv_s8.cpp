@@ -1,10 +1,11 @@
-// int8 convolution and linear: AVX2 against the scalar definition, bit for bit.
+// int8 convolution and linear: every class of vectors against the scalar definition, bit for bit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_vnni.h"
 #include "tests/backends/cpu/kernels_test_support.h"
 
 namespace aoq::cpu::test {
@@ -41,18 +42,32 @@ EpilogueS8 random_epilogue(Random& random) {
   return e;
 }
 
-std::vector<std::uint8_t> run_in_pieces(const ConvS8Plan& plan, const ConvS8Args& base, std::int64_t pieces) {
+template <typename Plan>
+std::vector<std::uint8_t> run_in_pieces(const Plan& plan, const ConvS8Args& base, std::int64_t pieces,
+                                        void (*run)(const Plan&, const ConvS8Args&, std::int64_t, std::int64_t,
+                                                    std::byte*)) {
   std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   Buffer out(plan.rows * plan.dims.out_c * element);
   Buffer scratch(plan.scratch_bytes);
   ConvS8Args args = base;
   args.epilogue.out = out.data();
   for (std::int64_t piece = 0; piece < pieces; ++piece) {
-    run_conv_s8(plan, args, plan.units * piece / pieces, plan.units * (piece + 1) / pieces, scratch.data());
+    run(plan, args, plan.units * piece / pieces, plan.units * (piece + 1) / pieces, scratch.data());
   }
   CHECK(out.guards_are_intact());
   CHECK(scratch.guards_are_intact());
   return out.copy();
+}
+
+void check_vnni(const Case& c, const std::int8_t* weights, ConvS8Args args, const std::vector<std::uint8_t>& expected) {
+  if (best_isa() < Isa::avx512_vnni) return;
+  Buffer packed(packed_bytes_conv_vnni(c.dims));
+  pack_conv_vnni(c.dims, weights, {packed.data(), static_cast<std::size_t>(packed_bytes_conv_vnni(c.dims))});
+  CHECK(packed.guards_are_intact());
+  args.weights = packed.data();
+  ConvVnniPlan plan = plan_conv_vnni(c.dims, c.x_type, c.epilogue);
+  CHECK(run_in_pieces(plan, args, 1, run_conv_vnni) == expected);
+  CHECK(run_in_pieces(plan, args, 4, run_conv_vnni) == expected);
 }
 
 void check_case(const Case& c, Random& random) {
@@ -80,14 +95,15 @@ void check_case(const Case& c, Random& random) {
   args.weights = packed.data();
   args.epilogue = {.bias = bias.data(), .multiplier = multiplier.data(), .x_scale = 0.7f, .residual = residual.data()};
   ConvS8Plan scalar = plan_conv_s8(d, c.x_type, c.epilogue, Isa::reference);
-  std::vector<std::uint8_t> expected = run_in_pieces(scalar, args, 1);
-  CHECK(run_in_pieces(scalar, args, 3) == expected);
+  std::vector<std::uint8_t> expected = run_in_pieces(scalar, args, 1, run_conv_s8);
+  CHECK(run_in_pieces(scalar, args, 3, run_conv_s8) == expected);
   for (Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
     if (isa > best_isa()) continue;
     ConvS8Plan vector = plan_conv_s8(d, c.x_type, c.epilogue, isa);
-    CHECK(run_in_pieces(vector, args, 1) == expected);
-    CHECK(run_in_pieces(vector, args, 4) == expected);
+    CHECK(run_in_pieces(vector, args, 1, run_conv_s8) == expected);
+    CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
   }
+  check_vnni(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
 }
 
 std::int32_t random_zero_point(Random& random, DType type) {
@@ -133,6 +149,22 @@ TEST_CASE("int8 linear: many units") {
   check_case(c, random);
   c.dims = dims_of_linear(1, 800, 1000);
   check_case(c, random);
+}
+
+TEST_CASE("int8 linear: tall blocks, pitches that alias, weights larger than the input") {
+  if (!has_avx2()) return;
+  Random random(5);
+  for (ConvDims dims : {dims_of_linear(37, 2048, 40), dims_of_linear(29, 4096, 24), dims_of_linear(15, 64, 544),
+                        dims_of_linear(700, 36, 33)}) {
+    for (DType type : {DType::u8, DType::i8}) {
+      Case c;
+      c.dims = dims;
+      c.x_type = type;
+      c.x_zero_point = random_zero_point(random, type);
+      c.epilogue = random_epilogue(random);
+      check_case(c, random);
+    }
+  }
 }
 
 TEST_CASE("int8 convolution: kernels, strides, dilation, padding, groups") {

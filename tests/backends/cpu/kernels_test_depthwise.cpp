@@ -1,4 +1,4 @@
-// Depthwise convolution, int8 and f32: AVX2 against the scalar definition, bit for bit.
+// Depthwise convolution, int8 and f32: every class of vectors against the scalar definition, bit for bit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
+#include "backends/cpu/kernels/depthwise_vnni.h"
 #include "tests/backends/cpu/kernels_test_support.h"
 
 namespace aoq::cpu::test {
@@ -13,7 +14,7 @@ namespace {
 
 ConvDims random_depthwise(Random& random) {
   ConvDims d = random_conv(random);
-  d.in_c = d.out_c = d.groups = random.between(1, 70);
+  d.in_c = d.out_c = d.groups = random.between(1, random.chance(20) ? 150 : 70);
   if (random.chance(60)) {  // the widths that have code of their own
     std::int64_t kernel = random.chance(60) ? 3 : 5;
     if (random.chance(60)) d.dilation_w = 1;
@@ -24,6 +25,25 @@ ConvDims random_depthwise(Random& random) {
     d.out_w = conv_output_size({d.in_w, kernel, d.stride_w, d.dilation_w, d.pad_left, 1});
   }
   return d;
+}
+
+void check_vnni(const ConvDims& d, DType x_type, const EpilogueS8& e, const std::int8_t* weights, DepthwiseS8Args args,
+                const std::vector<std::uint8_t>& expected) {
+  if (best_isa() < Isa::avx512_vnni || !takes_depthwise_vnni(d, e)) return;
+  Buffer packed(packed_bytes_depthwise_vnni(d));
+  pack_depthwise_vnni(d, weights, {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_vnni(d))});
+  CHECK(packed.guards_are_intact());
+  args.weights = packed.data();
+  DepthwiseVnniPlan plan = plan_depthwise_vnni(d, x_type, e);
+  for (std::int64_t middle : {plan.units, plan.units / 2}) {
+    Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
+    args.epilogue.out = out.data();
+    run_depthwise_vnni(plan, args, 0, middle, scratch.data());
+    run_depthwise_vnni(plan, args, middle, plan.units, scratch.data());
+    CHECK(out.guards_are_intact());
+    CHECK(scratch.guards_are_intact());
+    CHECK(out.copy() == expected);
+  }
 }
 
 void check_s8(const ConvDims& d, Random& random) {
@@ -72,6 +92,7 @@ void check_s8(const ConvDims& d, Random& random) {
   }
   CHECK(results[1] == results[0]);
   CHECK(results[2] == results[0]);
+  check_vnni(d, x_type, e, reinterpret_cast<const std::int8_t*>(weights.data()), args, results[0]);
 }
 
 void check_f32(const ConvDims& d, Random& random) {

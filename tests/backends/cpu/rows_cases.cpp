@@ -139,13 +139,20 @@ struct ConvShapes {
   Shape x, weight;
 };
 
+// Square and without dilation, as models have it.
+Window square_window(Draw& draw) {
+  const std::int64_t kernel = draw.one_of<std::int64_t>({3, 5}), stride = draw.between(1, 2), pad = kernel / 2;
+  const std::int64_t size = draw.between(1, draw.large ? 24 : 9);
+  return {{kernel, kernel}, {stride, stride}, {1, 1}, Shape(4, pad), {size, size}};
+}
+
 ConvShapes random_conv(Draw& draw, Case* c) {
   std::size_t spatial = draw.chance(25) ? 1 : 2;
-  Window w = random_window(draw, spatial);
+  Window w = draw.chance(30) ? square_window(draw) : random_window(draw, spatial);
   std::int64_t groups = 1, in = 0, out = 0;
   int kind = static_cast<int>(draw.between(0, 9));
   if (kind < 4) {
-    groups = in = out = draw.one_of<std::int64_t>({2, 7, 8, 16, 17, 24, 40, 64});  // depthwise
+    groups = in = out = draw.one_of<std::int64_t>({2, 7, 8, 16, 17, 24, 40, 64, 100});  // depthwise
   } else if (kind < 6) {
     groups = draw.one_of<std::int64_t>({2, 3, 4});
     in = groups * draw.between(1, 9);
@@ -250,10 +257,14 @@ void quantized_dot(Draw& draw, Op op, Case* c, const ConvShapes& shapes) {
   } else {
     set_qparams(draw, c, "x", type);
   }
-  DType out = set_output(draw, c, true);
+  // What most layers of models end in, which some rows take alone.
+  const bool plain = draw.chance(40);
+  residual = residual && !plain;
+  DType out = set_output(draw, c, !plain);
   // Sums of full-range products are large: an output scale that does not saturate everything.
   if (out != DType::f32 && draw.chance(80)) c->attributes.set("out_scale", static_cast<double>(draw.real(0.5f, 20.0f)));
   set_activation(draw, c);
+  if (plain) c->attributes.set("activation", std::string(draw.chance(50) ? "none" : "relu"));
   if (residual) {
     DType r = out == DType::f32 ? DType::f32 : byte_type(draw);
     Tensor tensor = random_tensor(draw, r, result_shape(op, *c));

@@ -347,7 +347,8 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   Value* s = graph.constant(random_tensor(draw, DType::f32, {32}, Values::positive));
   Value* y = create(graph, Op::qconv, {x, w, s},
                     {{"channels_last", true}, {"groups", std::int64_t{4}}, {"x_scale", 0.1}, {"out_scale", 3.0}});
-  CHECK(CpuBackend().preferred_layout(*y->def(), 1) == "s8_k2_n16.g4");
+  CHECK(CpuBackend(Isa::avx2).preferred_layout(*y->def(), 1) == "s8_k2_n16.g4");
+  CHECK(CpuBackend(Isa::avx512_vnni).preferred_layout(*y->def(), 1) == "s8_k4_n16.g4");
   CHECK(CpuBackend().preferred_layout(*y->def(), 0).empty());
   CHECK(CpuTarget().supports(*y->def()).ok());
   y->def()->set_attribute("channels_last", false);

@@ -1,0 +1,459 @@
+// The tile of conv_vnni.h: up to 14 pixels times 32 output channels, 28 of the 32 registers hold sums.
+//
+// A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
+// several sums in turn, because one sum would wait for itself.
+#include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/entry_avx512.h"
+#include "backends/cpu/kernels/epilogue_s8_avx2.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr int kTileRows = 14;
+
+struct PanelTile {
+  const std::uint8_t* rows;
+  std::int64_t pitch;
+  const std::byte* panels;  // one or two
+  std::int64_t panel_bytes;
+  std::int64_t steps;
+  std::int32_t zero_point;  // of codes as u8
+};
+
+// What a tile's sums become, for one or two panels.
+struct TileEnd {
+  const float* bias;
+  const float* multiplier;
+  float lo, hi;
+  std::int32_t zero_point;
+  bool is_signed;
+  __mmask32 mask;  // the columns there are
+  std::uint8_t* out;
+  std::int64_t pitch;
+  const std::uint8_t* residual;  // codes or floats, or null
+  std::int32_t residual_zero_point;
+  float residual_multiplier;
+  bool residual_is_signed;
+  float x_scale;
+  std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
+};
+
+enum class End : std::uint8_t { codes, floats, sums };
+
+#define AOQ_INLINE inline __attribute__((always_inline))
+
+template <int R, int C>
+AOQ_INLINE void start_sums(const PanelTile& t, __m512i (&sum)[R][C]) {
+  const __m512i zero_point = _mm512_set1_epi32(-t.zero_point);
+#pragma GCC unroll 2
+  for (int c = 0; c < C; ++c) {
+    const __m512i start = _mm512_mullo_epi32(_mm512_loadu_si512(t.panels + c * t.panel_bytes), zero_point);
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) sum[r][c] = start;
+  }
+}
+
+// Rows in groups of three, which addressing reaches from one pointer.
+template <int R, int C>
+AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::int64_t pitch, std::int64_t at,
+                         const std::byte* weights, std::int64_t panel_bytes, __m512i (&sum)[R][C]) {
+  __m512i w[C];
+#pragma GCC unroll 2
+  for (int c = 0; c < C; ++c) w[c] = _mm512_loadu_si512(weights + c * panel_bytes);
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r) {
+    const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
+      sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
+      asm volatile("" : "+v"(sum[r][c]));
+    }
+  }
+}
+
+template <int R, int C>
+AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
+  constexpr int kTurns = R == 1 ? 4 : R == 2 ? 2 : 1;
+  constexpr int kGroups = (R + 2) / 3;
+  __m512i turn[kTurns][R][C];
+  start_sums<R, C>(t, turn[0]);
+#pragma GCC unroll 4
+  for (int i = 1; i < kTurns; ++i) {
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) turn[i][r][c] = _mm512_setzero_si512();
+    }
+  }
+  const std::uint8_t* rows[kGroups];
+#pragma GCC unroll 5
+  for (int g = 0; g < kGroups; ++g) rows[g] = t.rows + 3 * g * t.pitch;
+  const std::byte* weights = t.panels + 64;
+  std::int64_t left = t.steps;
+  for (; left >= 4; left -= 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      add_step<R, C>(rows, t.pitch, 4 * i, weights + 64 * i, t.panel_bytes, turn[i % kTurns]);
+    }
+    weights += 256;
+#pragma GCC unroll 5
+    for (int g = 0; g < kGroups; ++g) rows[g] += 16;
+  }
+  for (; left > 0; --left) {
+    add_step<R, C>(rows, t.pitch, 0, weights, t.panel_bytes, turn[0]);
+    weights += 64;
+#pragma GCC unroll 5
+    for (int g = 0; g < kGroups; ++g) rows[g] += 4;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
+      sum[r][c] = turn[0][r][c];
+#pragma GCC unroll 4
+      for (int i = 1; i < kTurns; ++i) sum[r][c] = _mm512_add_epi32(sum[r][c], turn[i][r][c]);
+    }
+  }
+}
+
+// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
+// of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
+template <bool kResidual>
+AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
+  __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
+  v = _mm512_mul_ps(v, _mm512_loadu_ps(e.multiplier + 16 * c));
+  if constexpr (kResidual) {
+    const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
+    const __m512i code = e.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
+    const __m512i r = _mm512_sub_epi32(code, _mm512_set1_epi32(e.residual_zero_point));
+    v = _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(e.residual_multiplier)));
+  }
+  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(e.hi)));
+}
+
+// Four vectors of 16 values to 64 codes, the first vector's first.
+AOQ_INLINE __m512i packed_codes(const TileEnd& e, __m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
+  const __m512i least = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.lo) + e.zero_point));
+  const __m512i codes = e.is_signed ? _mm512_max_epi8(_mm512_packs_epi16(low, high), least)
+                                    : _mm512_max_epu8(_mm512_packus_epi16(low, high), least);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, codes);
+}
+
+// Two rows of two panels at a time.
+template <int R, bool kResidual>
+AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
+#pragma GCC unroll 7
+  for (int r = 0; r < R; r += 2) {
+    constexpr int kLast = R - 1;
+    const int second = r < kLast ? r + 1 : r;
+    const std::int64_t at = r * e.pitch, next = second * e.pitch;
+    const __m512i codes = packed_codes(
+        e, rounded<kResidual>(e, sum[r][0], 0, at), rounded<kResidual>(e, sum[r][1], 1, at + 16),
+        rounded<kResidual>(e, sum[second][0], 0, next), rounded<kResidual>(e, sum[second][1], 1, next + 16));
+    _mm256_mask_storeu_epi8(e.out + at, e.mask, _mm512_castsi512_si256(codes));
+    _mm256_mask_storeu_epi8(e.out + next, e.mask, _mm512_extracti64x4_epi64(codes, 1));
+  }
+}
+
+// Four rows of one panel at a time.
+template <int R, bool kResidual>
+AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
+  const auto mask = static_cast<__mmask16>(e.mask);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r += 4) {
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const int row = r + i < R ? r + i : R - 1;
+      v[i] = rounded<kResidual>(e, sum[row][0], 0, row * e.pitch);
+    }
+    const __m512i codes = packed_codes(e, v[0], v[1], v[2], v[3]);
+    std::uint8_t* out = e.out + r * e.pitch;
+    _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(codes));
+    if (r + 1 < R) _mm_mask_storeu_epi8(out + e.pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
+    if (r + 2 < R) _mm_mask_storeu_epi8(out + 2 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
+    if (r + 3 < R) _mm_mask_storeu_epi8(out + 3 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
+  }
+}
+
+template <int R, int C, bool kResidual>
+AOQ_INLINE void store_floats(const TileEnd& e, const __m512i (&sum)[R][C]) {
+  auto* out = reinterpret_cast<float*>(e.out);
+  const auto* residual = reinterpret_cast<const float*>(e.residual);
+  const __m512 x_scale = _mm512_set1_ps(e.x_scale);
+#pragma GCC unroll 2
+  for (int c = 0; c < C; ++c) {
+    const __m512 multiplier = _mm512_mul_ps(x_scale, _mm512_loadu_ps(e.multiplier + 16 * c));
+    const __m512 bias = _mm512_loadu_ps(e.bias + 16 * c);
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+      __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), multiplier), bias);
+      const std::int64_t at = r * e.pitch + 16 * c;
+      if constexpr (kResidual) {
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(static_cast<__mmask16>(e.mask >> (16 * c)), residual + at));
+      }
+      _mm512_mask_storeu_ps(out + at, static_cast<__mmask16>(e.mask >> (16 * c)), y);
+    }
+  }
+}
+
+template <int R, int C, End kEnd>
+void run_tile(const PanelTile& t, const TileEnd& e) {
+  __m512i sum[R][C];
+  multiply<R, C>(t, sum);
+  if constexpr (kEnd == End::floats) {
+    if (e.residual != nullptr) {
+      store_floats<R, C, true>(e, sum);
+    } else {
+      store_floats<R, C, false>(e, sum);
+    }
+  } else if constexpr (kEnd == End::codes) {
+    if (e.residual != nullptr) {
+      store_codes<R, true>(e, sum);
+    } else {
+      store_codes<R, false>(e, sum);
+    }
+  } else {
+#pragma GCC unroll 14
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) _mm512_storeu_si512(e.sums + (c * kTileRows + r) * 16, sum[r][c]);
+    }
+  }
+}
+
+using RunTile = void (*)(const PanelTile&, const TileEnd&);
+
+template <int C, End kEnd>
+RunTile tile_of(std::int64_t rows) {
+  constexpr RunTile kTiles[kTileRows] = {
+      run_tile<1, C, kEnd>,  run_tile<2, C, kEnd>,  run_tile<3, C, kEnd>,  run_tile<4, C, kEnd>, run_tile<5, C, kEnd>,
+      run_tile<6, C, kEnd>,  run_tile<7, C, kEnd>,  run_tile<8, C, kEnd>,  run_tile<9, C, kEnd>, run_tile<10, C, kEnd>,
+      run_tile<11, C, kEnd>, run_tile<12, C, kEnd>, run_tile<13, C, kEnd>, run_tile<14, C, kEnd>};
+  return kTiles[rows - 1];
+}
+
+RunTile tile_of(End end, std::int64_t panels, std::int64_t rows) {
+  if (panels == 2) {
+    return end == End::codes    ? tile_of<2, End::codes>(rows)
+           : end == End::floats ? tile_of<2, End::floats>(rows)
+                                : tile_of<2, End::sums>(rows);
+  }
+  return end == End::codes    ? tile_of<1, End::codes>(rows)
+         : end == End::floats ? tile_of<1, End::floats>(rows)
+                              : tile_of<1, End::sums>(rows);
+}
+
+End end_of(const EpilogueS8& e) {
+  if (e.activation.kind != Activation::none) return End::sums;
+  return e.out_type == DType::f32 ? End::floats : End::codes;
+}
+
+// Codes of x as u8, gathered row by row.
+struct Gather {
+  const std::uint8_t* x;
+  __m512i flip;  // turns signed codes into unsigned ones
+  __m512i fill;  // the code of zero
+};
+
+// Whole vectors are written: what a run writes too much, the next run or row overwrites, and the block has slack.
+AOQ_INLINE std::uint8_t* copy_run(const Gather& g, std::uint8_t* out, std::int64_t at, std::int64_t n) {
+  std::int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(g.x + at + i), g.flip));
+  }
+  if (i < n) {
+    const __mmask64 mask = ~std::uint64_t{0} >> (64 - (n - i));
+    _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, g.x + at + i), g.flip));
+  }
+  return out + n;
+}
+
+AOQ_INLINE std::uint8_t* fill_run(const Gather& g, std::uint8_t* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i += 64) _mm512_storeu_si512(out + i, g.fill);
+  return out + n;
+}
+
+// Taps of one kernel row: one contiguous run where they are neighbours.
+std::uint8_t* gather_kernel_row(const ConvDims& d, const Gather& g, std::int64_t row_start, std::int64_t ix,
+                                std::uint8_t* out) {
+  const std::int64_t group_in = d.in_c / d.groups;
+  if (d.dilation_w == 1 && d.groups == 1) {
+    const std::int64_t before = min_of(max_of(-ix, 0), d.kernel_w);
+    const std::int64_t inside = max_of(min_of(d.in_w - ix, d.kernel_w) - before, 0);
+    if (before > 0) out = fill_run(g, out, before * group_in);
+    out = copy_run(g, out, row_start + (ix + before) * d.in_c, inside * group_in);
+    const std::int64_t after = d.kernel_w - before - inside;
+    return after > 0 ? fill_run(g, out, after * group_in) : out;
+  }
+  for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) {
+    const bool inside = ix >= 0 && ix < d.in_w;
+    out = inside ? copy_run(g, out, row_start + ix * d.in_c, group_in) : fill_run(g, out, group_in);
+  }
+  return out;
+}
+
+// All kernel rows of a pixel whose taps are inside the image and neighbours.
+AOQ_INLINE void gather_inner_pixel(const ConvDims& d, const Gather& g, std::int64_t at, std::uint8_t* out) {
+  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
+  const std::uint8_t* in = g.x + at;
+  if (run <= 32) {
+    const __mmask32 mask = ~std::uint32_t{0} >> (32 - run);
+    for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
+      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), _mm512_castsi512_si256(g.flip));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
+    }
+    return;
+  }
+  const std::int64_t whole = (run - 1) / 64 * 64;
+  const __mmask64 mask = ~std::uint64_t{0} >> (64 - (run - whole));
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
+    for (std::int64_t i = 0; i < whole; i += 64) {
+      _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), g.flip));
+    }
+    _mm512_storeu_si512(out + whole, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in + whole), g.flip));
+  }
+}
+
+void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
+                 std::int64_t row_end, std::uint8_t* out) {
+  const ConvDims& d = plan.dims;
+  const std::int64_t group_in = d.in_c / d.groups;
+  const bool has_runs = d.dilation_w == 1 && d.groups == 1;
+  std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
+  for (std::int64_t row = row_begin; row < row_end; ++row, out += plan.pitch) {
+    std::uint8_t* to = out;
+    std::int64_t iy = oy * d.stride_h - d.pad_top;
+    const std::int64_t ix = ox * d.stride_w - d.pad_left;
+    const bool inside =
+        iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
+    const bool is_simple = has_runs && inside;
+    if (is_simple) {
+      gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, to);
+      to += plan.k;
+    }
+    for (std::int64_t kh = 0; !is_simple && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+      if (iy < 0 || iy >= d.in_h) {
+        to = fill_run(g, to, d.kernel_w * group_in);
+      } else {
+        const std::int64_t start = (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in;
+        to = gather_kernel_row(d, g, start, ix, to);
+      }
+    }
+    // The partners of a last, partial step meet zero weights, but must not be uninitialized.
+    if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(to) = 0;
+    if (++ox < d.out_w) continue;
+    ox = 0;
+    if (++oy < d.out_h) continue;
+    oy = 0;
+    ++image;
+  }
+}
+
+struct Block {
+  std::int64_t row_begin, row_end;
+  std::int64_t group;
+  std::int64_t panel_begin, panel_end;
+  const std::uint8_t* rows;
+};
+
+TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t channel, std::int64_t columns) {
+  const EpilogueS8& e = plan.epilogue;
+  TileEnd end;
+  end.bias = args.epilogue.bias + channel;
+  end.multiplier = args.epilogue.multiplier + channel;
+  end.lo = e.bounds.lo;
+  end.hi = e.bounds.hi;
+  end.zero_point = e.bounds.zero_point;
+  end.is_signed = e.out_type == DType::i8;
+  end.mask = columns >= 32 ? ~std::uint32_t{0} : (std::uint32_t{1} << columns) - 1;
+  end.pitch = plan.dims.out_c;
+  end.residual_zero_point = e.residual_zero_point;
+  end.residual_multiplier = e.residual_multiplier;
+  end.residual_is_signed = e.residual_type == DType::i8;
+  end.x_scale = args.epilogue.x_scale;
+  return end;
+}
+
+// Ends of other kinds go through memory.
+void finish_sums(const ConvVnniPlan& plan, const ConvS8Args& args, TileTarget target, const std::int32_t* sums) {
+  const std::int64_t columns = target.columns;
+  target.columns = min_of(columns, 16);
+  store_tile(plan.epilogue, args.epilogue, target, sums);
+  if (columns <= 16) return;
+  target.columns = columns - 16;
+  target.index += 16;
+  target.channel += 16;
+  store_tile(plan.epilogue, args.epilogue, target, sums + kTileRows * 16);
+}
+
+// One or two panels of a block of rows, in tiles of nearly the same height.
+void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Block& block, std::int64_t panel) {
+  const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
+  const std::int64_t columns = min_of(group_out - panel * 16, 32);
+  const std::int64_t panel_index = block.group * plan.panels + panel;
+  const std::int64_t steps = (plan.k + 3) / 4;
+  PanelTile tile = {.rows = block.rows,
+                    .pitch = plan.pitch,
+                    .panels = args.weights + panel_index * (steps + 1) * 64,
+                    .panel_bytes = (steps + 1) * 64,
+                    .steps = steps,
+                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0)};
+  TileEnd end = tile_end(plan, args, panel_index * 16, columns);
+  const End kind = end_of(plan.epilogue);
+  const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
+  const std::int64_t first = block.group * group_out + panel * 16;
+  alignas(64) std::int32_t sums[2 * kTileRows * 16];
+  end.sums = sums;
+  std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
+  for (std::int64_t row = block.row_begin; row < block.row_end; --tiles) {
+    const std::int64_t rows = (block.row_end - row + tiles - 1) / tiles;
+    const std::int64_t index = row * plan.dims.out_c + first;
+    end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
+    const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
+    end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
+    tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
+    if (kind == End::sums) {
+      finish_sums(plan, args, {rows, columns, index, plan.dims.out_c, panel_index * 16}, sums);
+    }
+    tile.rows += rows * plan.pitch;
+    row += rows;
+  }
+}
+
+}  // namespace
+
+void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+                          std::int64_t unit_end, std::byte* scratch) {
+  const ConvDims& d = plan.dims;
+  auto* gathered = reinterpret_cast<std::uint8_t*>(scratch);
+  const std::int32_t shift = plan.x_type == DType::i8 ? 128 : 0;
+  const Gather gather = {.x = static_cast<const std::uint8_t*>(args.x),
+                         .flip = _mm512_set1_epi8(static_cast<char>(shift)),
+                         .fill = _mm512_set1_epi8(static_cast<char>(args.x_zero_point + shift))};
+  std::int64_t held = -1;
+  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
+    Block block;
+    block.panel_begin = unit % plan.panel_blocks * plan.panel_block;
+    block.panel_end = min_of(block.panel_begin + plan.panel_block, plan.panels);
+    const std::int64_t row_unit = unit / plan.panel_blocks;
+    block.group = row_unit % d.groups;
+    block.row_begin = row_unit / d.groups * plan.row_block;
+    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
+    block.rows = plan.reads_in_place ? gather.x + block.row_begin * plan.pitch : gathered;
+    // Units that follow each other share their rows when only the panels differ.
+    if (!plan.reads_in_place && held != row_unit) {
+      gather_rows(plan, gather, block.group, block.row_begin, block.row_end, gathered);
+      held = row_unit;
+    }
+    for (std::int64_t panel = block.panel_begin; panel < block.panel_end; panel += 2) {
+      multiply_panels(plan, args, block, panel);
+    }
+  }
+}
+
+}  // namespace aoq::cpu

@@ -1,0 +1,82 @@
+#include "backends/cpu/kernels/depthwise_vnni.h"
+
+#include <algorithm>
+
+#include "backends/cpu/kernels/conv_blocks.h"
+#include "backends/cpu/kernels/entry_avx512.h"
+#include "ir/status.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr std::int64_t kBlock = 64;
+constexpr std::int64_t kWantedUnits = 16;
+
+std::int64_t quads_of(const ConvDims& dims) {
+  return ceil_div(dims.kernel_h, 4);
+}
+std::int64_t block_bytes(const ConvDims& dims) {
+  return 4 * 64 * (1 + dims.kernel_w * quads_of(dims));
+}
+// The place of a channel of a block among its four vectors, in elements of int32.
+std::int64_t place_of(std::int64_t channel) {
+  const std::int64_t lane = channel / 16, vector = channel % 16 / 4;
+  return vector * 16 + lane * 4 + channel % 4;
+}
+
+}  // namespace
+
+bool takes_depthwise_vnni(const ConvDims& d, const EpilogueS8& epilogue) {
+  const bool has_size = d.kernel_h == d.kernel_w && (d.kernel_w == 3 || d.kernel_w == 5);
+  const bool has_steps = d.stride_w <= 2 && d.dilation_h == 1 && d.dilation_w == 1;
+  return has_size && has_steps && epilogue.out_type != DType::f32 && !epilogue.has_residual &&
+         epilogue.activation.kind == Activation::none;
+}
+
+DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
+  DepthwiseVnniPlan plan;
+  plan.dims = dims;
+  plan.epilogue = epilogue;
+  plan.x_type = x_type;
+  plan.blocks = ceil_div(dims.in_c, kBlock);
+  const std::int64_t wanted_rows = ceil_div(kWantedUnits, plan.blocks * std::max<std::int64_t>(dims.batch, 1));
+  plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
+  plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
+  plan.units = dims.batch * plan.row_blocks * plan.blocks;
+  plan.scratch_bytes = kBlock;  // a pixel of padding
+  return plan;
+}
+
+std::int64_t packed_bytes_depthwise_vnni(const ConvDims& dims) {
+  return ceil_div(dims.in_c, kBlock) * block_bytes(dims);
+}
+
+std::int64_t index_depthwise_vnni(const ConvDims& dims, std::int64_t channel, std::int64_t tap) {
+  const std::int64_t kh = tap / dims.kernel_w, kw = tap % dims.kernel_w;
+  const std::int64_t quad = kw * quads_of(dims) + kh / 4;
+  return channel / kBlock * block_bytes(dims) + 4 * 64 * (1 + quad) + 4 * place_of(channel % kBlock) + kh % 4;
+}
+
+void pack_depthwise_vnni(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed) {
+  std::fill(packed.begin(), packed.end(), std::byte{0});
+  const std::int64_t taps = dims.kernel_h * dims.kernel_w;
+  for (std::int64_t channel = 0; channel < dims.in_c; ++channel) {
+    auto* sums = reinterpret_cast<std::int32_t*>(packed.data() + channel / kBlock * block_bytes(dims));
+    for (std::int64_t tap = 0; tap < taps; ++tap) {
+      const std::int8_t w = weights[channel * taps + tap];
+      packed[static_cast<std::size_t>(index_depthwise_vnni(dims, channel, tap))] = static_cast<std::byte>(w);
+      sums[place_of(channel % kBlock)] += w;
+    }
+  }
+}
+
+void run_depthwise_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                        std::int64_t unit_end, std::byte* scratch) {
+#if defined(AOQ_KERNELS_AVX2)
+  run_depthwise_avx512_vnni(plan, args, unit_begin, unit_end, scratch);
+#else
+  AOQ_CHECK(false);
+#endif
+}
+
+}  // namespace aoq::cpu

@@ -1,0 +1,47 @@
+// int8 depthwise convolution 3x3 and 5x5, strides 1 and 2, for AVX512-VNNI. Same meaning as depthwise_s8.h, to the bit;
+// results are codes without residual, with activations of kind clamp only.
+//
+// How: `vpdpbusd` adds four taps of a channel at once. The kernel rows of an image column are interleaved by unpacking
+// bytes within 16-byte lanes, once for all output pixels that the column touches; packing the results undoes that
+// order. Sums start at -z * (sum of w), padding is the code z, signed codes are taken as x + 128.
+//
+// Packed weights, layout S8_DW_K4: for every 64 channels, vectors of 16 in the unpacked order, vector j of four holding
+// channels 16 * i + 4 * j + q at lane i, place q: 4 vectors of int32 sums, then [kernel_w][ceil(kernel_h / 4)][4
+// vectors] of four s8 taps each; what is missing is 0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "backends/cpu/kernels/depthwise_s8.h"
+
+namespace aoq::cpu {
+
+struct DepthwiseVnniPlan {
+  ConvDims dims;
+  EpilogueS8 epilogue;
+  DType x_type = DType::u8;
+  std::int64_t row_block = 0;   // output rows of one unit
+  std::int64_t row_blocks = 0;  // of one image
+  std::int64_t blocks = 0;      // of 64 channels
+  std::int64_t units = 0;
+  std::int64_t scratch_bytes = 0;
+};
+
+// Whether the kernel takes this geometry and epilogue.
+bool takes_depthwise_vnni(const ConvDims& dims, const EpilogueS8& epilogue);
+DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
+
+std::int64_t packed_bytes_depthwise_vnni(const ConvDims& dims);
+// Weights are [channels, 1, kernel_h, kernel_w].
+void pack_depthwise_vnni(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed);
+// Where tap `tap` of a channel lies in the packed bytes.
+std::int64_t index_depthwise_vnni(const ConvDims& dims, std::int64_t channel, std::int64_t tap);
+
+// Computes units [unit_begin, unit_end). Only where the processor has AVX512-VNNI. The epilogue's arrays are in channel
+// order.
+void run_depthwise_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                        std::int64_t unit_end, std::byte* scratch);
+
+}  // namespace aoq::cpu
