@@ -4,9 +4,6 @@ import json
 import os
 import subprocess
 
-import contest
-import forms
-import models
 from page import number, table
 
 # The instruction mix that kernels of a class are made of, best first, by what they multiply.
@@ -40,6 +37,10 @@ def peak(machine, isa, kind, threads):
 
 def measure(options, model, machine, isa, threads, batch, say):
     """One entry for each of aoq's forms: the whole run, and its ops with "peak" and "share"."""
+    import contest
+    import forms
+    import models
+
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     setting = {"threads": threads, "batch": batch, "cpus": cpus}
     data = models.data_path(model, options.work, "timed", batch, 3)
