@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <numeric>
 #include <optional>
 #include <random>
 
@@ -115,6 +116,7 @@ class StepClock {
     constexpr int kRepeats = 5;
     AOQ_TRY(session_.run(inputs, StepTimes{now_}).status());
     keep(within_);
+    sums_.push_back(static_cast<double>(std::accumulate(now_.begin(), now_.end(), std::int64_t{0})) * 1e-6);
     if (rounds_++ % 4 != 0) return {};
     AOQ_TRY(session_.run(inputs, StepTimes{now_, kRepeats}).status());
     keep(alone_);
@@ -136,11 +138,8 @@ class StepClock {
     }
     return ops;
   }
-  double sum_ms() const {
-    double sum = 0;
-    for (const std::vector<double>& times : within_) sum += quantile(times, 0.5) * 1e-3;
-    return sum;
-  }
+  // All steps of a run together: the median over the runs, to be compared with that of whole runs.
+  double sum_ms() const { return quantile(sums_, 0.5); }
 
  private:
   void keep(std::vector<std::vector<double>>& times) {
@@ -151,25 +150,29 @@ class StepClock {
   std::vector<StepInfo> steps_;
   std::vector<std::int64_t> now_;
   std::vector<std::vector<double>> within_, alone_;  // microseconds
+  std::vector<double> sums_;                         // milliseconds
   int rounds_ = 0;
 };
 
-// The slowest first, as a table with the share of the sum.
-std::string per_op_table(const Json& ops, double sum_ms) {
+// The slowest first, as a table with shares of all.
+std::string per_op_table(const Json& ops) {
+  double sum = 0;
   std::vector<const Json*> order;
-  for (const Json& op : ops) order.push_back(&op);
+  for (const Json& op : ops) {
+    order.push_back(&op);
+    sum += op["median_us"].get<double>();
+  }
   std::sort(order.begin(), order.end(),
             [](const Json* a, const Json* b) { return (*a)["median_us"] > (*b)["median_us"]; });
   std::vector<std::vector<std::string>> rows{
       {"op", "name", "kernel", "median us", "alone us", "share", "MMAC", "GMAC/s"}};
   for (const Json* op : order) {
     const double us = (*op)["median_us"].get<double>(), macs = (*op)["macs"].get<double>();
-    rows.push_back({(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(),
-                    (*op)["kernel"].get<std::string>(), fmt::format("{:.2f}", us),
-                    fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
-                    fmt::format("{:.1f} %", sum_ms > 0 ? us * 0.1 / sum_ms : 0.0),
-                    macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
-                    macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
+    rows.push_back(
+        {(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(), (*op)["kernel"].get<std::string>(),
+         fmt::format("{:.2f}", us), fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
+         fmt::format("{:.1f} %", sum > 0 ? us * 100 / sum : 0.0), macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
+         macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
   }
   return format_table(rows);
 }
@@ -307,7 +310,7 @@ class Bench : public Command {
                           b->path, ratios.size());
     }
     if (clock_) {
-      text += "\n" + per_op_table(document["ops"], clock_->sum_ms());
+      text += "\n" + per_op_table(document["ops"]);
       text += fmt::format("the ops take {:.3f} ms together, a whole run {:.3f} ms\n", clock_->sum_ms(),
                           quantile(a.times, 0.5));
     }

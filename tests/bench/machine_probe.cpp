@@ -116,6 +116,15 @@ bool can_read() {
   return cpu::cpu_features().avx2;
 }
 
+#undef AOQ_CLOBBERED
+#undef AOQ_TEN
+#undef AOQ_LOOP
+#undef AOQ_DPBUSD
+#undef AOQ_DPWSSD
+#undef AOQ_FMA_ZMM
+#undef AOQ_FMA_YMM
+#undef AOQ_MADDWD
+
 #else
 
 std::vector<Mix> mixes() {

@@ -4,9 +4,6 @@ import json
 import os
 import subprocess
 
-import contest
-import forms
-import models
 from page import number, table
 
 # The instruction mix that kernels of a class are made of, best first, by what they multiply.
@@ -40,6 +37,10 @@ def peak(machine, isa, kind, threads):
 
 def measure(options, model, machine, isa, threads, batch, say):
     """One entry for each of aoq's forms: the whole run, and its ops with "peak" and "share"."""
+    import contest
+    import forms
+    import models
+
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     setting = {"threads": threads, "batch": batch, "cpus": cpus}
     data = models.data_path(model, options.work, "timed", batch, 3)
@@ -47,8 +48,11 @@ def measure(options, model, machine, isa, threads, batch, say):
     for runtime, form in forms.contestants(model):
         if runtime != "aoq":
             continue
+        path = forms.path_of(model, runtime, form, options.work)
+        if not os.path.exists(path):
+            continue
         say("%s: the layers of aoq/%s, %d threads" % (model.name, form, threads))
-        aoq = contest.Aoq(options.aoq, forms.path_of(model, runtime, form, options.work), data, setting)
+        aoq = contest.Aoq(options.aoq, path, data, setting)
         said = aoq.call("bench", aoq.path, "--input", data, "--per-op", "--seconds", "2", *aoq.run_arguments())
         for op in said["ops"]:
             limit = peak(machine, isa, kind_of(op["kernel"]), threads) if op["macs"] else None
@@ -70,7 +74,7 @@ def summary_row(entry):
     total = sum(op["median_us"] for op in ops)
     return ["%(model)s %(form)s, %(threads)d x %(batch)d" % entry, number(sum(op["macs"] for op in ops) * 1e-9),
             number(entry["whole_ms"]), number(entry["sum_ms"]), "%.2f" % (entry["whole_ms"] / entry["sum_ms"]),
-            "%.0f %%" % (100 * floor / (1e3 * entry["whole_ms"])),
+            "%.0f %%" % (100 * floor / total if total else 0),
             "%.0f %%" % (100 * floor / products if products else 0),
             "%.0f %%" % (100 * (1 - products / total if total else 0))]
 
@@ -84,10 +88,12 @@ def slowest(entry, count=10):
         rows.append([op["name"], op["op"], op["kernel"], number(op["median_us"]), number(op["alone_us"]),
                      number(op["gmac_per_s"]) if op["macs"] else "-",
                      "%.0f %%" % (100 * op["share"]) if op["share"] else "-", number(op["median_us"] - floor_us(op))])
-    return table(rows)
+    return table(rows, texts=3)
 
 
 def page(entries):
-    head = [["model, threads x batch", "GMAC", "whole ms", "sum ms", "whole / sum", "share of peak, whole run",
+    head = [["model, threads x batch", "GMAC", "whole ms", "sum ms", "whole / sum", "share of peak, all ops",
              "share of peak, products only", "time without products"]]
-    return "\n\n".join([table(head + [summary_row(e) for e in entries])] + [slowest(e) for e in entries])
+    said = ("Medians of every op within the run; whole: the median of a run without a clock at its ops. Peaks are the "
+            "machine's, for the instruction mix of the kernel's kind.")
+    return "\n\n".join([said, table(head + [summary_row(e) for e in entries])] + [slowest(e) for e in entries])

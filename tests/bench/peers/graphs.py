@@ -130,7 +130,8 @@ def mobilenet_v2(tensors):
 
 
 def efficientnet_lite0(tensors):
-    """`tensors`: the names of efficientnet_lite_pytorch. Strided layers are padded as TensorFlow does: more at the end."""
+    """`tensors`: the names of efficientnet_lite_pytorch. Strided layers are padded as TensorFlow does, more at
+    the end."""
     g = GraphBuilder("efficientnet_lite0")
 
     def layer(x, conv, norm, stride=1, groups=1, activation=True):

@@ -104,9 +104,10 @@ def sentences(count, seed, vocabulary_path):
     body = SEQUENCE - 2
     starts = numpy.random.default_rng(seed).permutation(len(ids) // body)[:count]
     rows = [[vocabulary["[CLS]"]] + ids[s * body:(s + 1) * body] + [vocabulary["[SEP]"]] for s in starts]
-    return {"input_ids": numpy.array(rows, numpy.int64), "attention_mask": numpy.ones((len(rows), SEQUENCE), numpy.int64)}
+    ids = numpy.array(rows, numpy.int64)
+    return {"input_ids": ids, "attention_mask": numpy.ones_like(ids)}
 
 
 def random_ids(count, seed):
-    ids = numpy.random.default_rng(seed).integers(1000, 30000, (count, SEQUENCE))
-    return {"input_ids": ids.astype(numpy.int64), "attention_mask": numpy.ones((count, SEQUENCE), numpy.int64)}
+    ids = numpy.random.default_rng(seed).integers(1000, 30000, (count, SEQUENCE), dtype=numpy.int64)
+    return {"input_ids": ids, "attention_mask": numpy.ones_like(ids)}

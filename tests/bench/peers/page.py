@@ -8,6 +8,7 @@ import stats
 BEGIN, END = "<!-- benchmark begin -->", "<!-- benchmark end -->"
 FLOAT = {"aoq": ("f32",), "onnxruntime": ("f32", "fused"), "openvino": ("f32",)}
 INT8 = {"aoq": ("static", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
+CLOSE = 0.95  # the least cosine of a form that has not lost its accuracy
 PEERS = ("onnxruntime", "openvino")
 
 
@@ -28,10 +29,10 @@ def write_page(path, body):
     os.replace(path + ".part", path)
 
 
-def table(rows):
-    """The first row is the heading; the first column is text, the others are numbers."""
+def table(rows, texts=1):
+    """The first row is the heading; the first `texts` columns are text, the others are numbers."""
     lines = ["| " + " | ".join(str(c).replace("|", "\\|") for c in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join(["---"] + ["---:"] * (len(rows[0]) - 1)) + "|"] + lines[1:])
+    return "\n".join([lines[0], "|" + "|".join(["---"] * texts + ["---:"] * (len(rows[0]) - texts)) + "|"] + lines[1:])
 
 
 def number(value, digits=3):
@@ -44,30 +45,41 @@ def number(value, digits=3):
     return "%.*f" % (min(max(decimals, 0), 4), value)
 
 
-def milliseconds(record):
-    """The best time, with the form where a runtime has several of its kind."""
+def agrees(record, agreements):
+    """Whether the form's results are close to the float model's; so where that was not measured."""
+    found = agreements.get(record["model"], {}).get(record["contestant"])
+    return found is None or found["cosine"] >= CLOSE
+
+
+def milliseconds(record, agreements):
+    """The best time, with the form where a runtime has several of its kind, and a star where accuracy was lost."""
     if record is None:
         return "-"
     runtime, form = record["contestant"].split("/")
     named = form != "f32" and runtime != "openvino"
-    return number(record["best_ms"]) + (" " + form if named else "")
+    star = "" if agrees(record, agreements) else " \\*"
+    return number(record["best_ms"]) + (" " + form if named else "") + star
 
 
 def times_as_fast(record, against):
     return "-" if record is None or against is None else "%.2f" % stats.ratio(record, against)
 
 
-def speed_table(records):
-    """Best times in ms; the last three columns are medians of ratios within a round."""
+def speed_table(records, agreements):
+    """Best times in ms; the last columns are medians of ratios within a round."""
     rows = [["model, threads x batch", "aoq f32", "onnxruntime f32", "OpenVINO f32", "aoq int8", "onnxruntime int8",
-             "OpenVINO int8", "f32: aoq to the best peer", "int8: aoq to the best peer", "aoq: int8 to f32"]]
+             "OpenVINO int8", "f32: aoq to the best peer", "int8: aoq to the best peer",
+             "int8: to the best peer without \\*", "aoq: int8 to f32"]]
     for (model, threads, batch), group in stats.groups(records).items():
         floats = [stats.pick(group, r, *FLOAT[r]) for r in FLOAT]
         integers = [stats.pick(group, r, *INT8[r]) for r in INT8]
         best = [stats.fastest([r for r in found[1:] if r is not None]) for found in (floats, integers)]
-        rows.append(["%s, %d x %d" % (model, threads, batch)] + [milliseconds(r) for r in floats + integers] +
+        close = [r for r in group if agrees(r, agreements)]
+        best.append(stats.fastest([r for r in (stats.pick(close, p, *INT8[p]) for p in PEERS) if r is not None]))
+        times = [milliseconds(r, agreements) for r in floats + integers]
+        rows.append(["%s, %d x %d" % (model, threads, batch)] + times +
                     [times_as_fast(floats[0], best[0]), times_as_fast(integers[0], best[1]),
-                     times_as_fast(integers[0], floats[0])])
+                     times_as_fast(integers[0], best[2]), times_as_fast(integers[0], floats[0])])
     return table(rows)
 
 
@@ -119,7 +131,9 @@ def summary(records):
 def body(results, plot):
     """What stands between the markers. `plot`: the picture's path from the page."""
     records = results["records"]
-    trained = ", ".join("%s %s" % m for m in results["weights"].items())
+    weights = ", ".join("%s %s" % m for m in results["weights"].items())
+    # What a model with random weights finds has no meaning that could be lost.
+    judged = {m: found for m, found in results["agreement"].items() if results["weights"][m] == "trained"}
     return "\n\n".join([
         "%s, kernel class %s. %s." % (results["cpu"], results["isa"],
                                       ", ".join("%s %s" % v for v in results["versions"].items())),
@@ -127,10 +141,11 @@ def body(results, plot):
         "aoq's speed, as a geometric mean over the models of medians of ratios taken in turns:",
         summary(records),
         "![Speed of the int8 and float models](%s)" % plot,
-        "Best time in ms; int8 is the fastest form of each runtime. Ratios above 1: aoq is faster.",
-        speed_table(records),
+        "Best time in ms; int8 is the fastest form of each runtime. Ratios above 1: aoq is faster. \\*: a trained "
+        "model lost accuracy, the cosine below is less than %g." % CLOSE,
+        speed_table(records, judged),
         "Agreement of the int8 forms with the same runtime's float results: cosine of what distinguishes %d samples "
-        "(rows with the same largest element). Weights: %s." % (results["samples"], trained),
+        "(rows with the same largest element). Weights: %s." % (results["samples"], weights),
         agreement_table(results["agreement"])])
 
 
@@ -158,7 +173,7 @@ def kernel_table(records):
         seen.add(name)
         counted = sorted(r["kernels"].items(), key=lambda k: -k[1])
         rows.append([name, ", ".join("%s (%d)" % k for k in counted[:12])])
-    return table(rows)
+    return table(rows, texts=2)
 
 
 def probe_table(probe):

@@ -12,6 +12,7 @@ import unittest
 import xml.dom.minidom
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import ceiling
 import page
 import plot
 import pth
@@ -54,13 +55,14 @@ class Pages(unittest.TestCase):
     def test_speed_table_compares_with_the_best_peer(self):
         records = [record("aoq/f32", [4.0]), record("aoq/static", [2.0]), record("onnxruntime/f32", [8.0]),
                    record("onnxruntime/qdq", [3.0]), record("openvino/f32", [6.0]), record("openvino/qdq", [5.0])]
-        cells = page.speed_table(records).splitlines()[2].split(" | ")
+        agreements = {"m": {"onnxruntime/qdq": {"cosine": 0.5}, "openvino/qdq": {"cosine": 0.99}}}
+        cells = page.speed_table(records, agreements).splitlines()[2].split(" | ")
         self.assertEqual(cells[0], "| m, 1 x 1")
-        self.assertEqual(cells[4], "2.00 static")
-        self.assertEqual([c.strip(" |") for c in cells[-3:]], ["1.50", "1.50", "2.00"])
+        self.assertEqual(cells[4:7], ["2.00 static", "3.00 qdq \\*", "5.00"])
+        self.assertEqual([c.strip(" |") for c in cells[-4:]], ["1.50", "1.50", "2.50", "2.00"])
 
     def test_a_missing_peer_is_a_dash(self):
-        self.assertIn("| - |", page.speed_table([record("aoq/f32", [4.0])]))
+        self.assertIn("| - |", page.speed_table([record("aoq/f32", [4.0])], {}))
 
     def test_markers_are_replaced(self):
         text = "a\n" + page.BEGIN + "\nold\n" + page.END + "\nb\n"
@@ -105,6 +107,42 @@ class Pictures(unittest.TestCase):
     def test_the_axis_reaches_the_largest(self):
         for largest in (0.3, 1.0, 7.9, 33.0, 5000.0):
             self.assertGreaterEqual(plot.scale_steps(largest)[-1], largest)
+
+
+MACHINE = {"threads": 2, "gmac_per_s": {"vpdpbusd zmm": 200.0, "vpmaddwd+vpaddd ymm": 90.0, "vfmadd231ps ymm": 50.0},
+           "gmac_per_s_all": {"vpdpbusd zmm": 380.0, "vpmaddwd+vpaddd ymm": 170.0, "vfmadd231ps ymm": 96.0}}
+
+
+class Ceilings(unittest.TestCase):
+    def test_kernels_have_the_peak_of_their_class(self):
+        self.assertEqual(ceiling.peak(MACHINE, "avx512_vnni", "int8", 1), 200.0)
+        self.assertEqual(ceiling.peak(MACHINE, "avx2", "int8", 1), 90.0)
+        self.assertEqual(ceiling.peak(MACHINE, "avx2", "f32", 1), 50.0)
+
+    def test_all_cores_together_are_measured_not_multiplied(self):
+        self.assertEqual(ceiling.peak(MACHINE, "avx512_vnni", "int8", 2), 380.0)
+        self.assertEqual(ceiling.peak({**MACHINE, "threads": 4}, "avx512_vnni", "int8", 2), 400.0)
+
+    def test_a_mix_that_was_not_measured_has_no_peak(self):
+        nothing = {"threads": 1, "gmac_per_s": {}, "gmac_per_s_all": {}}
+        self.assertIsNone(ceiling.peak(nothing, "reference", "int8", 1))
+
+    def test_kinds(self):
+        kernels = ("qconv_s8_vnni", "qlinear_s8", "qconv_depthwise_vnni", "conv_f32", "linear_f32_onednn")
+        self.assertEqual([ceiling.kind_of(k) for k in kernels], ["int8"] * 3 + ["f32"] * 2)
+
+    def test_the_table_has_the_share_and_what_is_lost(self):
+        product = {"name": "c", "op": "qconv", "kernel": "qconv_s8", "median_us": 10.0, "alone_us": 9.0,
+                   "macs": 1000000, "gmac_per_s": 100.0, "peak": 200.0, "share": 0.5}
+        other = {"name": "s", "op": "softmax", "kernel": "softmax_f32", "median_us": 30.0, "alone_us": 30.0, "macs": 0,
+                 "gmac_per_s": 0.0, "peak": None, "share": None}
+        entry = {"model": "m", "form": "static", "threads": 1, "batch": 1, "whole_ms": 0.05, "sum_ms": 0.04,
+                 "ops": [product, other]}
+        row = ceiling.summary_row(entry)
+        self.assertEqual(row[4:], ["1.25", "12 %", "50 %", "75 %"])  # 5 us of 40, 5 of 10, 30 of 40
+        lines = ceiling.slowest(entry).splitlines()
+        self.assertTrue(lines[2].startswith("| s | softmax "))
+        self.assertTrue(lines[3].endswith("| 50 % | 5.00 |"))
 
 
 class Makes:
@@ -169,7 +207,8 @@ class PthFiles(unittest.TestCase):
     def test_functions_are_refused_and_not_called(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "made")
-            for value in (Makes(os.mkdir, path), {"w": Makes(os.system, "mkdir " + path)}, Makes(eval, "1"), pth.Storage):
+            calls = Makes(os.mkdir, path), {"w": Makes(os.system, "mkdir " + path)}, Makes(eval, "1")
+            for value in (*calls, pth.Storage):
                 with self.assertRaisesRegex(pth.RefusedError, "expected tensors"):
                     self.read(pickle.dumps(value, 2))
             self.assertFalse(os.path.exists(path))
