@@ -2,6 +2,8 @@
 // embed it.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,10 @@ struct CompileOptions {
   RunSettings run;          // of calibration
   std::string source_hash;  // for provenance
   PassRunOptions passes;
+  // Called before anything is quantized, with what is known of ranges; may decline() nodes of the traced graph.
+  std::function<Status(Graph&, Ranges&)> place = nullptr;
+  std::map<std::string, std::string> rows;  // kernel rows to try first, by kernel_choice_key (runtime/kernel_choice.h)
+  Json tuning;                              // for provenance; null: nothing to tell
 };
 
 struct Compiled {

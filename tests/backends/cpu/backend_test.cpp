@@ -109,9 +109,9 @@ TEST_CASE("the target knows ops with rows, at unknown dimensions too") {
 
 TEST_CASE("the preferred layout is the one the row asks for") {
   const Graph add = graph_of(Op::add), relu = graph_of(Op::relu);
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 1) == "same");
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 0).empty());
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(relu), 0).empty());
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 1, "") == "same");
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 0, "").empty());
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(relu), 0, "").empty());
   CHECK(backend(Isa::avx2).pack(Tensor::make(DType::f32, {2}).value(), "other").status().code() == Code::unsupported);
 }
 
