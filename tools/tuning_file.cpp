@@ -300,7 +300,9 @@ Status apply_tuning(const Tuning& tuning, Graph& traced, std::vector<std::string
       is_there = true;
       if (!op.key.empty() && op.key != shape_key(*it->second)) continue;
       fits = true;
-      if (!op.runs_in_int8) decline(it->second, why(tuning, op));
+      // Views cost nothing, and follow what is around them.
+      const bool is_view = it->second->def().has_trait(kView);
+      if (!op.runs_in_int8 && !is_view) decline(it->second, why(tuning, op));
     }
     if (!is_there) missing.push_back(op.name);
     if (is_there && !fits) reshaped.push_back(op.name);
