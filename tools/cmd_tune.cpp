@@ -55,7 +55,10 @@ class Tune : public Command {
     AOQ_ASSIGN(tuned.inputs, make_inputs(loaded.graph, tuned.options));
     tuned.compile = [&](const Compilation& how) { return compile(loaded.graph, tuned.inputs, how, console); };
     Result<Tuning> measured = tune(tuned, console);
-    if (!measured.ok()) return std::move(measured).status().with_context("tune " + model_);
+    if (!measured.ok()) {
+      const char* on = quantize_.brings_data ? " on made-up numbers (--calibrate gives it data)" : "";
+      return std::move(measured).status().with_context("tune " + model_ + on);
+    }
     describe_run(loaded, tuned, *measured);
     AOQ_TRY(write_output(output_, measured->to_json()));
     report(console, *measured);
@@ -111,6 +114,7 @@ class Tune : public Command {
     tuning.onednn = onednn();
     tuning.threads = tuned.options.pool->size();
     tuning.deterministic = quantize_.run.deterministic;
+    tuning.quantize = mode_name(tuned.recipe.mode);
     tuning.source_hash = loaded.hash;
     const std::vector<InputPort> ports = input_ports(loaded.graph);
     for (std::size_t i = 0; i < tuned.inputs.size(); ++i) tuning.shapes[ports[i].name] = tuned.inputs[i].shape();

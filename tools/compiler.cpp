@@ -33,11 +33,6 @@ void erase_unread(Graph& graph, Op op) {
   }
 }
 
-const char* mode_name(QuantMode mode) {
-  constexpr const char* kNames[] = {"none", "static", "dynamic", "weight-only"};
-  return kNames[static_cast<int>(mode)];
-}
-
 // Free of time stamps and paths: the same inputs give the same bytes.
 Result<AoqProvenance> describe_origin(const CompileOptions& options, const std::vector<torchao::LayerReport>& layers) {
   Json json{{"tool", std::string("aoq ") + kVersion},
@@ -67,6 +62,11 @@ void record_rows(Graph& graph, const std::map<std::string, std::string>& rows) {
 }
 
 }  // namespace
+
+const char* mode_name(QuantMode mode) {
+  constexpr const char* kNames[] = {"none", "static", "dynamic", "weight-only"};
+  return kNames[static_cast<int>(mode)];
+}
 
 Json layers_json(const std::vector<torchao::LayerReport>& layers) {
   Json out = Json::array();

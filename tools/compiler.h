@@ -42,6 +42,9 @@ struct Compiled {
 // A pure function of its arguments. Errors name the pass and the node.
 Result<Compiled> compile_graph(Graph graph, CompileOptions options);
 
+// "none", "static", "dynamic" or "weight-only", as --quantize has it.
+const char* mode_name(QuantMode mode);
+
 // The layers as JSON: [{"module", "config", "bits_per_weight", "relative_error"} or {"module", "config" where there was
 // one, "kept_because"}].
 Json layers_json(const std::vector<torchao::LayerReport>& layers);

@@ -178,8 +178,8 @@ Status check_form(const Json& json) {
     return error(Code::invalid_data, "\"version\" is {}, this aoq reads {}: tune again with this one", version,
                  kFileVersion);
   }
-  return m.check({"format", "version", "aoq", "isa", "onednn", "threads", "deterministic", "source_hash", "shapes",
-                  "noise", "ops", "regions", "rows", "whole"});
+  return m.check({"format", "version", "aoq", "isa", "onednn", "threads", "deterministic", "quantize", "source_hash",
+                  "shapes", "noise", "ops", "regions", "rows", "whole"});
 }
 
 Json op_json(const Tuning::Op& op) {
@@ -233,6 +233,7 @@ std::string Tuning::to_json() const {
             {"onednn", onednn},
             {"threads", threads},
             {"deterministic", deterministic},
+            {"quantize", quantize},
             {"source_hash", source_hash},
             {"noise", rounded(noise)},
             {"shapes", Json::object()},
@@ -271,6 +272,7 @@ Result<Tuning> Tuning::from_json(std::string_view text) {
   AOQ_TRY(m.read_if_there("onednn", tuning.onednn));
   AOQ_TRY(m.read_if_there("threads", tuning.threads));
   AOQ_TRY(m.read_if_there("deterministic", tuning.deterministic));
+  AOQ_TRY(m.read_if_there("quantize", tuning.quantize));
   AOQ_TRY(m.read_if_there("source_hash", tuning.source_hash));
   AOQ_TRY(m.read_if_there("noise", tuning.noise));
   AOQ_TRY(read_shapes(json, tuning));

@@ -2,8 +2,9 @@
 //
 //   {
 //     "format": "aoq-tuning", "version": 1, "aoq": "0.1.0", "isa": "avx512_vnni", "onednn": "3.2.0", "threads": 2,
-//     "deterministic": false, "source_hash": "xxh64:...", "shapes": {"x": [1, 3, 224, 224]}, "noise": 0.02,
-//     "ops": [{"name": "stem/Conv", "op": "conv", "key": "conv f32[1, 3, 224, 224] ... -> f32[1, 32, 112, 112]",
+//     "deterministic": false, "quantize": "static", "source_hash": "xxh64:...", "shapes": {"x": [1, 3, 224, 224]},
+//     "noise": 0.02, "ops": [{"name": "stem/Conv", "op": "conv", "key": "conv f32[1, 3, 224, 224] ... -> f32[1, 32,
+//     112, 112]",
 //              "float_us": 35.1, "int8_us": 30.2, "noise": 0.03, "runs": "float32", "region": 0,
 //              "float_row": "conv_f32", "int8_row": "qconv_s8"}],
 //     "regions": [{"float_us": 35.1, "int8_us": 41.4}],
@@ -57,6 +58,7 @@ struct Tuning {
   };
 
   std::string aoq, isa, onednn, source_hash;
+  std::string quantize;      // as --quantize has it
   std::int64_t threads = 0;  // 0: not said
   bool deterministic = false;
   double noise = 0;

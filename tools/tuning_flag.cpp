@@ -10,6 +10,7 @@
 #include "tools/model_file.h"
 #include "tools/output_file.h"
 #include "tools/tuning_file.h"
+#include "tools/version.h"
 
 namespace aoq::tools {
 
@@ -36,7 +37,8 @@ std::string class_of_target(const std::string& cpu_class) {
   return cpu_class == "native" ? machine_info().isa : cpu_class;
 }
 
-Status check_machine(const Tuning& tuning, const CompileOptions& options, std::vector<std::string>& warnings) {
+// Where and with what it was measured.
+Status check_origin(const Tuning& tuning, const CompileOptions& options, std::vector<std::string>& warnings) {
   const std::string target = class_of_target(options.cpu_class);
   const std::string here = machine_info().isa;
   if (tuning.isa.empty()) return {};
@@ -44,6 +46,14 @@ Status check_machine(const Tuning& tuning, const CompileOptions& options, std::v
     return error(Code::invalid_data,
                  "it was measured on {}, --cpu {} is {}: tune on such a machine, or leave out --tuning", tuning.isa,
                  options.cpu_class, target);
+  }
+  if (tuning.aoq != kVersion && !tuning.aoq.empty()) {
+    warnings.push_back(
+        fmt::format("tuning: aoq {} measured it, this is {}; kernels may have changed since", tuning.aoq, kVersion));
+  }
+  if (options.run.deterministic && !tuning.deterministic) {
+    warnings.push_back(
+        "tuning: inexact kernels were measured too, which --deterministic leaves out; tune with it as well");
   }
   if (target == "portable" && here != tuning.isa) {
     warnings.push_back(
@@ -57,7 +67,7 @@ Status use_file(const std::string& path, const Recipe& recipe, CompileOptions& o
   AOQ_ASSIGN(const std::string text, read_text_file(path));
   Result<Tuning> parsed = Tuning::from_json(text);
   if (!parsed.ok()) return error(Code::invalid_data, "{}: {}", path, parsed.status().message());
-  Status fits = check_machine(*parsed, options, warnings);
+  Status fits = check_origin(*parsed, options, warnings);
   if (!fits.ok()) return std::move(fits).with_context(path);
   for (const Tuning::Row& row : parsed->rows) {
     options.rows[fmt::format("{}{}.{}", kKernelChoicePrefix, row.op, row.name)] = row.row;
@@ -67,6 +77,11 @@ Status use_file(const std::string& path, const Recipe& recipe, CompileOptions& o
   if (recipe.mode == QuantMode::none || parsed->ops.empty()) return {};
   if (!recipe.backend.empty() || !recipe.configs.empty()) {
     warnings.push_back("tuning: the recipe says itself which ops run in int8; only kernel rows are taken from " + path);
+    return {};
+  }
+  if (!parsed->quantize.empty() && parsed->quantize != mode_name(recipe.mode)) {
+    warnings.push_back(fmt::format("tuning: {} was measured with --quantize {}, this is {}; only kernel rows are taken",
+                                   path, parsed->quantize, mode_name(recipe.mode)));
     return {};
   }
   const auto tuning = std::make_shared<const Tuning>(std::move(*parsed));  // owner: the compiler's callback
@@ -85,6 +100,7 @@ Status use_tuning(const std::string& choice, const QuantizeFlags& flags, Compile
   if (choice == "none") return {};
   AOQ_ASSIGN(const Recipe recipe, read_recipe(flags));
   const bool is_own = flags.recipe.empty() && recipe.mode == QuantMode::static_quantization;
+  options.run.deterministic = flags.run.deterministic;
   if (!choice.empty() && choice != "estimate") return use_file(choice, recipe, options, warnings);
   if (choice.empty() && !is_own) return {};
   const std::string target = class_of_target(options.cpu_class);

@@ -341,6 +341,17 @@ TEST_CASE("tuning files that do not fit") {
   Outcome fx = w.aoq(compile + "alien.json --recipe fx-x86 --json");
   CHECK_MESSAGE(fx.code == 0, fx.err);
   CHECK(fx.json()["ops"]["int8"].get<int>() >= 2);
+  // What was measured for static quantization says nothing about others.
+  std::string of_static = tuning_for("avx2");
+  w.write("static.json", of_static.insert(1, "\"quantize\": \"static\", "));
+  Outcome dynamic = w.aoq("compile model.aoqir -o d.aoq --quantize dynamic --tuning static.json --json");
+  CHECK(dynamic.json()["ops"]["int8"].get<int>() >= 2);
+  CHECK(dynamic.json()["warnings"].dump().find("measured with --quantize static, this is dynamic") !=
+        std::string::npos);
+  w.write("old.json", tuning_for("avx2").insert(1, "\"aoq\": \"0.0.1\", "));
+  CHECK(w.aoq(compile + "old.json --deterministic --json").json()["warnings"].dump().find("aoq 0.0.1 measured it") !=
+        std::string::npos);
+  CHECK(w.aoq(compile + "old.json --deterministic").says("tune with it as well"));
   // In float the file can only name rows.
   CHECK(w.aoq("compile model.aoqir -o f.aoq --tuning alien.json").code == 0);
 }
