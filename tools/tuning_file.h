@@ -28,6 +28,13 @@
 
 namespace aoq::tools {
 
+// The whole model: all in float, all in int8, and what is best of these and of a mixture. Microseconds.
+struct TunedWhole {
+  enum class Chosen : std::uint8_t { mixed, int8, in_float };
+  double float_us = 0, int8_us = 0, chosen_us = 0;
+  Chosen chosen = Chosen::mixed;
+};
+
 struct Tuning {
   // An op of the traced graph that the recipe would have run in int8. Microseconds, without conversions around it.
   struct Op {
@@ -50,12 +57,8 @@ struct Tuning {
     std::string before;
     double before_us = 0;
   };
-  enum class Chosen : std::uint8_t { mixed, int8, in_float };
-  // The whole model: all in float, all in int8, and what is best of these and of a mixture.
-  struct Whole {
-    double float_us = 0, int8_us = 0, chosen_us = 0;
-    Chosen chosen = Chosen::mixed;
-  };
+  using Chosen = TunedWhole::Chosen;
+  using Whole = TunedWhole;
 
   std::string aoq, isa, onednn, source_hash;
   std::string quantize;      // as --quantize has it
