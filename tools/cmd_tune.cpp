@@ -35,7 +35,7 @@ class Tune : public Command {
   void declare(Flags& flags) override {
     flags.positional("MODEL", model_, "Model: .onnx or .aoqir");
     flags.text("-o,--output", "TUNING.json", output_, "The file to write", Flags::Need::required);
-    flags.real("--seconds", "S", seconds_, "How long to measure (default 10)");
+    flags.real("--seconds", "S", seconds_, "How long to measure (default 10; up to twice that where it is noisy)");
     flags.list("--shape", "NAME=1x3x224x224", shapes_,
                "The shape to measure at, where an input is symbolic; repeatable");
     quantize_.declare(flags);
@@ -149,7 +149,7 @@ class Tune : public Command {
           fmt::format("  {} ({}): {} takes {:.1f} us, {} {:.1f}\n", r.name, r.op, r.row, r.us, r.before, r.before_us);
     }
     text += fmt::format(
-        "{}: {} ops in int8, {} in float; the whole in float {:.0f} us, in int8 {:.0f}, as chosen {:.0f} "
+        "{}: {} ops in int8, {} in float; the whole in float {:.1f} us, in int8 {:.1f}, as chosen {:.1f} "
         "({} threads, {}, noise {:.1f} %)\n",
         output_, in_int8, in_float, whole.float_us, whole.int8_us, whole.chosen_us, t.threads, t.isa, t.noise * 100);
     console.print(text);

@@ -87,8 +87,8 @@ class Estimate {
       // Each step multiplies x and the state by the weights.
       AOQ_ASSIGN(const double in, elements(n.input(0)));
       out = in / static_cast<double>(std::max<std::int64_t>(weight.back(), 1));
-      for (std::int64_t d : weight) per_element *= static_cast<double>(d);
-      for (std::int64_t d : constant_tensor(n.input(2))->shape()) per_element += static_cast<double>(d);
+      const Tensor& recurrent = *constant_tensor(n.input(2));
+      per_element = static_cast<double>(constant_tensor(n.input(1))->element_count() + recurrent.element_count());
     } else {
       for (std::size_t i = 1; i < weight.size(); ++i) per_element *= static_cast<double>(weight[i]);
     }

@@ -255,6 +255,40 @@ TEST_CASE("declined ops are not observed, and ranges learnt before fit what is l
   for (const PlacedValue& v : after.values) CHECK((v.observer.empty() || ranges.observers.contains(v.observer)));
 }
 
+// A reshape's codes have the scale, and the observer, of what it reads.
+constexpr const char* kShared = R"(aoqir 1 traced
+%0 = input() {dtype=f32, name="x", shape=[2, 3]}
+%1 = constant() {value=f32[3, 3]{1, -0.5, 0.25, 0.5, 0.75, -1, -0.25, 0.5, 1}}
+%2 = linear(%0, %1) origins("a")
+%3 = reshape(%2) {shape=[1, 2, 3]} origins("shape")
+%4 = linear(%3, %1) origins("b")
+output(%4) {names=["y"]}
+)";
+
+TEST_CASE("what shared an observer keeps its range under the name that is left") {
+  Graph g = parse_text(kShared, {}).value();
+  const PlacementModel before = placement_model(g, default_recipe()).value();
+  Ranges ranges;
+  for (const PlacedValue& v : before.values) {
+    if (v.observer.empty() || ranges.observers.contains(v.observer)) continue;
+    std::unique_ptr<Observer> observer = make_observer(default_recipe().global->activation).value();
+    Tensor seen = Tensor::make(DType::f32, {2}).value();
+    seen.mutable_as<float>()[0] = v.observer == "a" ? 5.0f : 1.0f;
+    REQUIRE(observer->observe(seen.view()).ok());
+    ranges.observers[v.observer] = std::move(observer);
+  }
+  REQUIRE(ranges.observers.contains("a"));
+  REQUIRE(!ranges.observers.contains("shape"));
+  for (Node* n : g.nodes()) {
+    if (n->label() == "a") decline(n, "int8 takes 2 us, float 1 us here");
+  }
+  const PlacementModel after = placement_model(g, default_recipe()).value();
+  REQUIRE(rename_ranges(before, after, ranges).ok());
+  REQUIRE(ranges.observers.contains("shape"));
+  CHECK(observer_to_json(*ranges.observers.at("shape")) == observer_to_json(*ranges.observers.at("a")));
+  CHECK(observer_to_json(*ranges.observers.at("shape")) != observer_to_json(*ranges.observers.at("x")));
+}
+
 // y = softmax(conv(softmax(x))) on a large plane: few channels, so that converting costs more than the conv saves.
 constexpr const char* kLone = R"(aoqir 1 traced
 %0 = input() {dtype=f32, name="x", shape=[1, 2, 256, 256]}
