@@ -75,6 +75,7 @@ Status run_pipeline(Graph& graph, PassContext& context, const PipelineOptions& o
     if (is_fx) AOQ_TRY(fx::fuse_fx(graph, *context.recipe));
   }
   if (options.last == Stage::traced) return {};
+  if (graph.stage == Stage::traced && options.before_quantizing) AOQ_TRY(options.before_quantizing(graph));
   const bool has_configs =
       options.mode != QuantMode::none && context.recipe != nullptr && !context.recipe->configs.empty();
   if (has_configs && graph.stage == Stage::traced) AOQ_TRY(quantize_layers(graph, context));

@@ -62,8 +62,9 @@ struct PrepareContext {
   std::span<const ConcreteType> outputs;
   const Attributes& attributes;  // with dimensions as numbers
   PackedStore& store;
-  int workers = 1;             // threads that may run the step, the caller's included
-  bool deterministic = false;  // leave out rows marked inexact
+  int workers = 1;                   // threads that may run the step, the caller's included
+  bool deterministic = false;        // leave out rows marked inexact
+  std::string_view chosen_row = {};  // tried before all others (runtime/kernel_choice.h); empty: none
 };
 
 struct Refusal {
@@ -90,8 +91,8 @@ class Backend {
   virtual Result<Tensor> unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                                 std::string_view layout) const = 0;
   // The layout in which the kernel for this node wants operand `operand` (a constant), empty for plain. Used when a
-  // file is packed for this machine.
-  virtual std::string preferred_layout(const Node& node, std::size_t operand) const = 0;
+  // file is packed for this machine. `chosen_row` is that of PrepareContext.
+  virtual std::string preferred_layout(const Node& node, std::size_t operand, std::string_view chosen_row) const = 0;
 };
 
 }  // namespace aoq

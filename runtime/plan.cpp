@@ -10,6 +10,7 @@
 #include "ir/error_id.h"
 #include "runtime/arena.h"
 #include "runtime/computed_constant.h"
+#include "runtime/kernel_choice.h"
 #include "runtime/multiply_accumulates.h"
 
 namespace aoq {
@@ -157,7 +158,8 @@ Result<PreparedKernel> Builder::prepare(const Node& node, const Attributes& attr
                            attributes,
                            stores_.store(*backend),
                            model_.pool().size(),
-                           model_.options().deterministic};
+                           model_.options().deterministic,
+                           chosen_row(model_.graph(), node)};
     Result<PreparedKernel> prepared = backend->prepare(context);
     if (prepared.ok()) {
       info.backend = backend->name();

@@ -83,7 +83,7 @@ Result<Tensor> ReferenceBackend::unpack(std::span<const std::byte>, DType, std::
   return error(Code::unsupported, "the reference has no layout \"{}\"", layout);
 }
 
-std::string ReferenceBackend::preferred_layout(const Node&, std::size_t) const {
+std::string ReferenceBackend::preferred_layout(const Node&, std::size_t, std::string_view) const {
   return {};
 }
 

@@ -17,7 +17,7 @@ class ReferenceBackend : public Backend {
   Result<std::vector<std::byte>> pack(const Tensor& plain, std::string_view layout) const override;
   Result<Tensor> unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                         std::string_view layout) const override;
-  std::string preferred_layout(const Node& node, std::size_t operand) const override;
+  std::string preferred_layout(const Node& node, std::size_t operand, std::string_view chosen_row) const override;
 };
 
 }  // namespace aoq

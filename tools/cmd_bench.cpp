@@ -10,10 +10,10 @@
 #include <fstream>
 #include <numeric>
 #include <optional>
-#include <random>
 
 #include <fmt/format.h>
 
+#include "tools/measure.h"
 #include "tools/runner.h"
 
 namespace aoq::tools {
@@ -26,37 +26,11 @@ double milliseconds(Clock::duration d) {
   return std::chrono::duration<double, std::milli>(d).count();
 }
 
-double quantile(std::vector<double> values, double q) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  double position = q * static_cast<double>(values.size() - 1);
-  auto below = static_cast<std::size_t>(position);
-  std::size_t above = std::min(below + 1, values.size() - 1);
-  return values[below] + (values[above] - values[below]) * (position - static_cast<double>(below));
-}
-
 double resident_megabytes() {
   std::ifstream file("/proc/self/statm");
   double total = 0, resident = 0;
   file >> total >> resident;
   return resident * 4096 / 1e6;
-}
-
-// The same numbers every time: floats in [-1, 1], ones for wider integers (valid as index, length and mask), any code.
-Result<Tensor> made_up(const Port& port, const std::vector<std::int64_t>& shape) {
-  AOQ_ASSIGN(Tensor t, Tensor::make(port.type.dtype, shape));
-  std::mt19937 random(1);
-  std::span<std::byte> bytes = t.mutable_bytes();
-  for (std::int64_t i = 0; i < t.element_count(); ++i) {
-    if (is_float(t.dtype())) {
-      store_from_double(t.dtype(), bytes.data(), i, static_cast<double>(random()) / 2147483648.0 - 1.0);
-    } else if (dtype_info(t.dtype()).bits <= 8 && is_integer(t.dtype())) {
-      store_integer(t.dtype(), bytes.data(), i, static_cast<std::int64_t>(random() & 0xff));
-    } else {
-      store_integer(t.dtype(), bytes.data(), i, 1);
-    }
-  }
-  return t;
 }
 
 // One of the two models that take turns.
@@ -230,11 +204,7 @@ class Bench : public Command {
     auto start = Clock::now();
     AOQ_TRY(describe_plan(session, wanted, &shapes).status());
     opened.load_ms += milliseconds(Clock::now() - start);
-    std::vector<Tensor> tensors;
-    for (std::size_t i = 0; i < shapes.size(); ++i) {
-      AOQ_ASSIGN(Tensor t, made_up(session.model().inputs()[i], shapes[i]));
-      tensors.push_back(std::move(t));
-    }
+    AOQ_ASSIGN(std::vector<Tensor> tensors, made_up_inputs(session.model(), shapes));
     batches_.push_back(std::move(tensors));
     return {};
   }

@@ -11,6 +11,7 @@
 #include "tools/output_file.h"
 #include "tools/quantize_flags.h"
 #include "tools/report.h"
+#include "tools/tuning_flag.h"
 
 namespace aoq::tools {
 
@@ -24,7 +25,9 @@ class Compile : public Command {
     quantize_.declare(flags);
     flags.choice("--target", target_, {"cpu", "cuda"}, "Device");
     flags.choice("--cpu", cpu_, cpu_classes(), "Kernel class to pack weights for; native: this machine");
-    flags.text("--tuning", "FILE", tuning_, "Measurements of `aoq tune`");
+    flags.text("--tuning", "FILE|estimate|none", tuning_,
+               "What to leave in float because int8 is slower: measurements of `aoq tune`, a guess (default with the "
+               "built-in static recipe), or nothing");
     flags.flag("--strict", strict_, "Exit 1 and write nothing when an op does not run in the precision asked for");
     flags.text("--report", "OUT.html", report_, "Write a page that says what became of every op");
   }
@@ -46,11 +49,14 @@ class Compile : public Command {
     CompileOptions options;
     options.cpu_class = cpu_;
     options.source_hash = loaded.hash;
+    std::vector<std::string> warnings;
+    AOQ_TRY(use_tuning(tuning_, quantize_, options, warnings));
     Result<Compiled> compiled = compile_with_flags(std::move(loaded.graph), quantize_, std::move(options), console);
     if (!compiled.ok()) {
       bool is_usage = compiled.status().code() == Code::invalid_argument;
       return is_usage ? std::move(compiled).status() : std::move(compiled).status().with_context("compile " + model_);
     }
+    compiled->warnings.insert(compiled->warnings.end(), warnings.begin(), warnings.end());
     for (const std::string& warning : compiled->warnings) console.note("warning: " + warning);
     std::vector<OpEntry> ops = list_ops(compiled->graph, steps_of(compiled->graph));
     std::vector<const OpEntry*> missed = not_as_requested(ops);
@@ -84,7 +90,6 @@ class Compile : public Command {
   Status check_flags() const {
     if (target_ == "cuda")
       return error(ErrorId::not_built, "--target cuda is not built yet; leave it out to compile for the CPU");
-    if (!tuning_.empty()) return error(ErrorId::not_built, "--tuning is not built yet; leave it out");
     if (cpu_ != "portable") AOQ_TRY(make_backend(cpu_).status());
     AOQ_TRY(read_recipe(quantize_).status());
     AOQ_TRY(check_output(output_));
@@ -150,7 +155,8 @@ const CommandDef kCommand_compile = {
     .summary = "Import a model, quantize it, and write an .aoq file",
     .examples = {"compile model.onnx -o float.aoq", "compile model.onnx -o int8.aoq --calibrate data.npz --samples 200",
                  "compile model.onnx -o int8.aoq --ranges ranges.json --keep-float softmax "
-                 "--cpu native --strict"},
+                 "--cpu native --strict",
+                 "compile model.onnx -o tuned.aoq --calibrate data.npz --tuning tuning.json"},
     .make = make_command<Compile>};
 
 }  // namespace aoq::tools

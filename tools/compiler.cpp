@@ -6,6 +6,7 @@
 #include "ir/guard.h"
 #include "ir/hash.h"
 #include "runtime/graph_executor.h"
+#include "runtime/kernel_choice.h"
 #include "tools/model_file.h"
 #include "tools/version.h"
 
@@ -32,11 +33,6 @@ void erase_unread(Graph& graph, Op op) {
   }
 }
 
-const char* mode_name(QuantMode mode) {
-  constexpr const char* kNames[] = {"none", "static", "dynamic", "weight-only"};
-  return kNames[static_cast<int>(mode)];
-}
-
 // Free of time stamps and paths: the same inputs give the same bytes.
 Result<AoqProvenance> describe_origin(const CompileOptions& options, const std::vector<torchao::LayerReport>& layers) {
   Json json{{"tool", std::string("aoq ") + kVersion},
@@ -50,13 +46,27 @@ Result<AoqProvenance> describe_origin(const CompileOptions& options, const std::
     json["calibration"] = {{"digest", hash_text(xxh64(std::as_bytes(std::span(ranges))))},
                            {"samples", options.ranges.samples}};
   }
+  if (!options.tuning.is_null()) json["tuning"] = options.tuning;
   if (!layers.empty()) json["layers"] = layers_json(layers);
   AoqProvenance provenance;
   provenance.json = dump_json(json);
   return provenance;
 }
 
+void record_rows(Graph& graph, const std::map<std::string, std::string>& rows) {
+  if (rows.empty()) return;
+  for (const Node* n : graph.nodes()) {
+    const auto row = rows.find(kernel_choice_key(*n));
+    if (row != rows.end()) graph.metadata.insert(*row);
+  }
+}
+
 }  // namespace
+
+const char* mode_name(QuantMode mode) {
+  constexpr const char* kNames[] = {"none", "static", "dynamic", "weight-only"};
+  return kNames[static_cast<int>(mode)];
+}
 
 Json layers_json(const std::vector<torchao::LayerReport>& layers) {
   Json out = Json::array();
@@ -80,7 +90,7 @@ Status pack_constants(Graph& graph, const Backend& backend) {
     for (std::size_t i = 0; i < n->inputs().size(); ++i) {
       Value* v = n->input(i);
       if (v == nullptr || !v->def()->is(Op::constant)) continue;
-      std::string layout = backend.preferred_layout(*n, i);
+      std::string layout = backend.preferred_layout(*n, i, chosen_row(graph, *n));
       if (layout.empty()) continue;
       Value*& copy = packed[{v, layout}];
       if (copy == nullptr) {
@@ -130,7 +140,9 @@ static Result<Compiled> compile_unguarded(Graph graph, CompileOptions options) {
   pipeline.mode = options.recipe.mode;
   pipeline.last = options.last;
   pipeline.run = options.passes;
+  if (options.place) pipeline.before_quantizing = [&](Graph& traced) { return options.place(traced, options.ranges); };
   AOQ_TRY(run_pipeline(graph, context, pipeline));
+  if (graph.stage == Stage::lowered) record_rows(graph, options.rows);
   if (options.cpu_class != "portable" && graph.stage == Stage::lowered) {
     AOQ_ASSIGN(std::shared_ptr<const Backend> backend, make_backend(options.cpu_class));
     AOQ_TRY(pack_constants(graph, *backend));

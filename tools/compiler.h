@@ -2,6 +2,8 @@
 // embed it.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,10 @@ struct CompileOptions {
   RunSettings run;          // of calibration
   std::string source_hash;  // for provenance
   PassRunOptions passes;
+  // Called before anything is quantized, with what is known of ranges; may decline() nodes of the traced graph.
+  std::function<Status(Graph&, Ranges&)> place = nullptr;
+  std::map<std::string, std::string> rows;  // kernel rows to try first, by kernel_choice_key (runtime/kernel_choice.h)
+  Json tuning;                              // for provenance; null: nothing to tell
 };
 
 struct Compiled {
@@ -35,6 +41,9 @@ struct Compiled {
 
 // A pure function of its arguments. Errors name the pass and the node.
 Result<Compiled> compile_graph(Graph graph, CompileOptions options);
+
+// "none", "static", "dynamic" or "weight-only", as --quantize has it.
+const char* mode_name(QuantMode mode);
 
 // The layers as JSON: [{"module", "config", "bits_per_weight", "relative_error"} or {"module", "config" where there was
 // one, "kept_because"}].

@@ -33,6 +33,14 @@ std::string onednn() {
   return onednn_version();
 }
 
+std::vector<std::string> kernel_rows_of(Op op) {
+  std::vector<std::string> names;
+  for (const cpu::KernelRow& row : cpu::kernel_rows()) {
+    if (row.op == op && row.isa <= cpu::best_isa()) names.emplace_back(row.name);
+  }
+  return names;
+}
+
 std::vector<std::string> cpu_classes() {
   std::vector<std::string> names{"portable", "native"};
   for (cpu::Isa isa : kClasses) names.emplace_back(cpu::isa_name(isa));

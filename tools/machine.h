@@ -24,6 +24,8 @@ std::string onednn();
 // Owners of the result: the caller and every model made with it.
 Result<std::shared_ptr<const Backend>> make_backend(const std::string& cpu_class);
 std::unique_ptr<TargetInfo> make_target();
+// The kernel rows of an op on this machine, best first; whether they take a node is asked when a plan is made.
+std::vector<std::string> kernel_rows_of(Op op);
 // "portable", "native" and the names of the kernel classes.
 std::vector<std::string> cpu_classes();
 

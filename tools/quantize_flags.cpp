@@ -75,7 +75,7 @@ Result<Recipe> named_recipe(const std::string& name) {
 // Configurations that learn from data must get some.
 Status check_data(const Recipe& recipe, const QuantizeFlags& flags) {
   for (const auto& [name, config] : recipe.configs) {
-    if (!config || !torchao::needs_data(*config) || !flags.calibrate.empty()) continue;
+    if (!config || !torchao::needs_data(*config) || !flags.calibrate.empty() || flags.brings_data) continue;
     return error(ErrorId::ranges_needed, "recipe \"{}\": {} (\"{}\") learns from data: give --calibrate DATA",
                  recipe.name, config->type, name);
   }
@@ -83,7 +83,7 @@ Status check_data(const Recipe& recipe, const QuantizeFlags& flags) {
 }
 
 Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
-  bool has_data = !flags.calibrate.empty() || !flags.ranges.empty();
+  bool has_data = !flags.calibrate.empty() || !flags.ranges.empty() || flags.brings_data;
   if (flags.quantize.empty()) {
     if (!flags.recipe.empty()) return of_recipe;
     return has_data ? QuantMode::static_quantization : QuantMode::none;
@@ -138,7 +138,7 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     return error(Code::invalid_argument,
                  "--calibrate and --ranges exclude each other; `aoq calibrate --merge` joins ranges");
   }
-  if (recipe.mode == QuantMode::static_quantization && !has_data) {
+  if (recipe.mode == QuantMode::static_quantization && !has_data && !flags.brings_data) {
     return error(ErrorId::ranges_needed, "static quantization needs --calibrate DATA or --ranges FILE.json");
   }
   if (recipe.mode == QuantMode::dynamic_quantization && flags.recipe.empty() && has_data) {

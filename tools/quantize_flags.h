@@ -17,6 +17,8 @@ struct QuantizeFlags {
   std::vector<std::string> ranges;
   std::vector<std::string> keep_float;
   DataOptions data;  // its input is `calibrate`
+  // Static quantization without data or ranges, where the caller brings CompileOptions::data.
+  bool brings_data = false;
   RunOptions run;
 
   void declare(Flags& flags);

@@ -82,20 +82,26 @@ SymbolValues symbols_at(const Node& node, std::int64_t value) {
   return symbols;
 }
 
-Result<PreparedKernel> try_row(const CpuBackend& backend, const Node& node, const SymbolValues& symbols,
+struct Trial {
+  const Node& node;
+  std::string_view chosen_row;
+};
+
+Result<PreparedKernel> try_row(const CpuBackend& backend, const Trial& trial, const SymbolValues& symbols,
                                PackedStore& store) {
+  const Node& node = trial.node;
   const std::vector<const Value*> operands(node.inputs().begin(), node.inputs().end());
   AOQ_ASSIGN(std::vector<ConcreteType> inputs, concrete(operands, symbols));
   AOQ_ASSIGN(std::vector<ConcreteType> outputs, concrete(results_of(node), symbols));
   AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols));
-  return backend.prepare_row({node, inputs, outputs, attributes, store, 1, false});
+  return backend.prepare_row({node, inputs, outputs, attributes, store, 1, false, trial.chosen_row});
 }
 
 // At the first size at which the node makes sense.
-Result<PreparedKernel> try_row_at_some_size(const CpuBackend& backend, const Node& node, PackedStore& store) {
+Result<PreparedKernel> try_row_at_some_size(const CpuBackend& backend, const Trial& trial, PackedStore& store) {
   Result<PreparedKernel> last = error(Code::unsupported, "no dimensions were tried");
   for (std::int64_t size : {16, 224, 1}) {
-    last = try_row(backend, node, symbols_at(node, size), store);
+    last = try_row(backend, trial, symbols_at(trial.node, size), store);
     if (last.ok() || last.status().code() == Code::unsupported) break;
   }
   return last;
@@ -103,28 +109,45 @@ Result<PreparedKernel> try_row_at_some_size(const CpuBackend& backend, const Nod
 
 }  // namespace
 
+Result<bool> CpuBackend::take(const cpu::KernelRow& row, const PrepareContext& context,
+                              PreparedKernel& prepared) const {
+  auto refuse = [&](std::string reason) {
+    if (row.name == context.chosen_row) reason += " (it was chosen when the model was tuned)";
+    prepared.refused.push_back({std::string(row.name), std::move(reason)});
+    return false;
+  };
+  if (row.isa > isa_) return refuse(fmt::format("needs {}, this is {}", cpu::isa_name(row.isa), cpu::isa_name(isa_)));
+  if (row.exactness == cpu::Exactness::inexact && context.deterministic) {
+    return refuse("is inexact, and only deterministic kernels were asked for");
+  }
+  Result<std::unique_ptr<Kernel>> kernel = row.make(context);
+  if (!kernel.ok()) {
+    if (kernel.status().code() != Code::unsupported) return std::move(kernel).status().with_context(row.name);
+    return refuse(std::string(kernel.status().message()));
+  }
+  prepared.kernel = std::move(kernel).value();
+  prepared.row = row.name;
+  prepared.inexact = row.exactness == cpu::Exactness::inexact;
+  return true;
+}
+
 Result<PreparedKernel> CpuBackend::prepare_row(const PrepareContext& context) const {
   PreparedKernel prepared;
+  bool has_chosen = context.chosen_row.empty();
   for (const cpu::KernelRow& row : kernels_) {
-    if (row.op != context.node.op()) continue;
-    auto refuse = [&](std::string reason) { prepared.refused.push_back({std::string(row.name), std::move(reason)}); };
-    if (row.isa > isa_) {
-      refuse(fmt::format("needs {}, this is {}", cpu::isa_name(row.isa), cpu::isa_name(isa_)));
-      continue;
-    }
-    if (row.exactness == cpu::Exactness::inexact && context.deterministic) {
-      refuse("is inexact, and only deterministic kernels were asked for");
-      continue;
-    }
-    Result<std::unique_ptr<Kernel>> kernel = row.make(context);
-    if (kernel.ok()) {
-      prepared.kernel = std::move(kernel).value();
-      prepared.row = row.name;
-      prepared.inexact = row.exactness == cpu::Exactness::inexact;
-      return prepared;
-    }
-    if (kernel.status().code() != Code::unsupported) return std::move(kernel).status().with_context(row.name);
-    refuse(kernel.status().message());
+    if (row.op != context.node.op() || row.name != context.chosen_row) continue;
+    has_chosen = true;
+    AOQ_ASSIGN(const bool taken, take(row, context, prepared));
+    if (taken) return prepared;
+  }
+  if (!has_chosen) {
+    prepared.refused.push_back(
+        {std::string(context.chosen_row), "is not in this build (it was chosen when the model was tuned)"});
+  }
+  for (const cpu::KernelRow& row : kernels_) {
+    if (row.op != context.node.op() || row.name == context.chosen_row) continue;
+    AOQ_ASSIGN(const bool taken, take(row, context, prepared));
+    if (taken) return prepared;
   }
   return prepared;
 }
@@ -163,15 +186,15 @@ Result<Tensor> CpuBackend::unpack(std::span<const std::byte> packed, DType dtype
   return found.row->unpack({packed, dtype, shape, found.groups});
 }
 
-std::string CpuBackend::preferred_layout(const Node& node, std::size_t operand) const {
+std::string CpuBackend::preferred_layout(const Node& node, std::size_t operand, std::string_view chosen_row) const {
   TrialStore store(*this);
-  Result<PreparedKernel> prepared = try_row_at_some_size(*this, node, store);
+  Result<PreparedKernel> prepared = try_row_at_some_size(*this, {node, chosen_row}, store);
   return prepared.ok() && prepared->kernel != nullptr ? store.layout_of(node.input(operand)) : std::string();
 }
 
 Status CpuTarget::supports(const Node& lowered) const {
   TrialStore store(backend_);
-  AOQ_ASSIGN(PreparedKernel prepared, try_row_at_some_size(backend_, lowered, store));
+  AOQ_ASSIGN(PreparedKernel prepared, try_row_at_some_size(backend_, {lowered, {}}, store));
   if (prepared.kernel != nullptr) return {};
   std::string why;
   for (const Refusal& r : prepared.refused) why += (why.empty() ? "" : "; ") + r.row + ": " + r.reason;

@@ -20,7 +20,7 @@ class CpuBackend : public Backend {
   Result<std::vector<std::byte>> pack(const Tensor& plain, std::string_view layout) const override;
   Result<Tensor> unpack(std::span<const std::byte> packed, DType dtype, std::span<const std::int64_t> shape,
                         std::string_view layout) const override;
-  std::string preferred_layout(const Node& node, std::size_t operand) const override;
+  std::string preferred_layout(const Node& node, std::size_t operand, std::string_view chosen_row) const override;
 
   // prepare without the reference: where no row takes the node, the result has no kernel, only the refusals.
   Result<PreparedKernel> prepare_row(const PrepareContext& context) const;
@@ -31,6 +31,8 @@ class CpuBackend : public Backend {
     std::int64_t groups;
   };
   Result<Layout> layout(std::string_view layout_name) const;
+  // True when the row takes the node; else the reason is among prepared.refused.
+  Result<bool> take(const cpu::KernelRow& row, const PrepareContext& context, PreparedKernel& prepared) const;
 
   cpu::Isa isa_;
   std::span<const cpu::KernelRow> kernels_;

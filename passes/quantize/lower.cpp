@@ -140,6 +140,7 @@ class Lowering {
 
  private:
   Result<bool> lower(Node* n) {
+    if (is_declined(*n)) return false;
     if (is_one_of(*n, {Op::conv, Op::linear})) return lower_weighted(n);
     if (is_one_of(*n, {Op::lstm, Op::gru, Op::rnn})) return lower_recurrent(n);
     if (is_one_of(*n, {Op::gather, Op::embedding_bag})) {

@@ -89,6 +89,7 @@ class Preparation {
 
   void find_anchors() {
     for (Node* n : graph_.nodes()) {
+      if (is_declined(*n)) continue;
       QConfigMatch match = match_qconfig(recipe_, *n);
       if (is_one_of(*n, {Op::conv, Op::linear})) {
         find_dot(n, match);
@@ -242,7 +243,7 @@ class Preparation {
 
   // The recipe may forbid it; the op table and the result type must allow it.
   bool may_join(const Node& n) const {
-    if (!is_float_value(n.output())) return false;
+    if (is_declined(n) || !is_float_value(n.output())) return false;
     QConfigMatch match = match_qconfig(recipe_, n);
     if (match.qconfig == nullptr) return false;
     QuantRule rule = n.def().rule;

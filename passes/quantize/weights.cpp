@@ -35,7 +35,18 @@ std::string scale_origin(const std::string& origin) {
   return origin.empty() ? origin : origin + ".scale";
 }
 
+constexpr std::string_view kDeclined = "float is faster: ";
+
 }  // namespace
+
+void decline(Node* n, std::string_view figures) {
+  n->requested = "int8";
+  n->reason = std::string(kDeclined) + std::string(figures);
+}
+
+bool is_declined(const Node& n) {
+  return n.requested == "int8" && n.reason.starts_with(kDeclined);
+}
 
 WeightForm weight_form(const QConfig& config) {
   if (config.activation.kind != "placeholder") return WeightForm::static_int8;

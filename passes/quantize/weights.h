@@ -15,6 +15,11 @@ namespace aoq {
 // `requested` of nodes whose arithmetic stays in float while their weights are narrower; their reason says which.
 inline constexpr const char* kFloatArithmetic = "float32";
 
+// Leaves a traced node in float that the recipe wants quantized, because that costs less: prepare and lower do not
+// touch it, and reports give the figures. For our own recipes; the FX workflow decides by itself.
+void decline(Node* n, std::string_view figures);
+bool is_declined(const Node& n);
+
 enum class WeightForm : std::uint8_t { static_int8, dynamic_int8, weight_only, rows, float16 };
 WeightForm weight_form(const QConfig& config);
 

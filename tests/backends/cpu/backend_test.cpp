@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "runtime/kernel_choice.h"
 #include "runtime/session.h"
 
 namespace aoq {
@@ -59,12 +60,15 @@ Graph graph_of(Op op) {
   return g;
 }
 
-Result<StepInfo> step_of(Op op, Isa isa, bool deterministic) {
+// `chosen` is recorded in the graph, unless it is empty.
+Result<StepInfo> step_of(Op op, Isa isa, bool deterministic, const std::string& chosen = "") {
   ModelOptions options;
   options.backends = {std::make_shared<CpuBackend>(backend(isa))};
   options.threads = 1;
   options.deterministic = deterministic;
-  AOQ_ASSIGN(std::shared_ptr<const Model> model, Model::from_graph(graph_of(op), options));
+  Graph graph = graph_of(op);
+  if (!chosen.empty()) graph.metadata[kernel_choice_key(*graph.output_node()->previous())] = chosen;
+  AOQ_ASSIGN(std::shared_ptr<const Model> model, Model::from_graph(std::move(graph), options));
   AOQ_ASSIGN(Session session, Session::create(std::move(model)));
   AOQ_ASSIGN(PlanInfo info, session.describe({{2, 4}}));
   return info.steps.at(0);
@@ -93,6 +97,33 @@ TEST_CASE("deterministic leaves inexact rows out and ends in the reference") {
   CHECK(step.refused.size() == 3);
 }
 
+TEST_CASE("a row that was chosen when the model was compiled comes first") {
+  StepInfo step = step_of(Op::relu, Isa::avx2, false, "relu_rough").value();
+  CHECK(step.row == "relu_rough");
+  CHECK(step.inexact);
+  CHECK(step.refused.empty());
+}
+
+TEST_CASE("a chosen row that cannot be had gives way to the usual order, and says why") {
+  StepInfo other_machine = step_of(Op::relu, Isa::reference, false, "relu_avx2").value();
+  CHECK(other_machine.row == "relu_rough");
+  REQUIRE(other_machine.refused.size() == 2);
+  CHECK(other_machine.refused[0].row == "relu_avx2");
+  CHECK(other_machine.refused[0].reason == "needs avx2, this is reference (it was chosen when the model was tuned)");
+  StepInfo deterministic = step_of(Op::relu, Isa::avx2, true, "relu_rough").value();
+  CHECK(deterministic.row == "relu_avx2");
+  CHECK(deterministic.refused[0].row == "relu_rough");
+  StepInfo unfit = step_of(Op::relu, Isa::avx2, false, "relu_odd").value();
+  CHECK(unfit.row == "relu_avx2");
+  CHECK(unfit.refused[0].reason == "odd shapes only (it was chosen when the model was tuned)");
+  StepInfo unknown = step_of(Op::relu, Isa::avx2, false, "relu_of_tomorrow").value();
+  CHECK(unknown.row == "relu_avx2");
+  REQUIRE(unknown.refused.size() == 1);
+  CHECK(unknown.refused[0].reason == "is not in this build (it was chosen when the model was tuned)");
+  StepInfo other_op = step_of(Op::relu, Isa::avx2, false, "add_packed").value();
+  CHECK(other_op.row == "relu_avx2");
+}
+
 TEST_CASE("an error that is no refusal is passed on") {
   Status status = step_of(Op::exp, Isa::avx2, false).status();
   CHECK(status.code() == Code::resource_limit);
@@ -109,9 +140,10 @@ TEST_CASE("the target knows ops with rows, at unknown dimensions too") {
 
 TEST_CASE("the preferred layout is the one the row asks for") {
   const Graph add = graph_of(Op::add), relu = graph_of(Op::relu);
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 1) == "same");
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 0).empty());
-  CHECK(backend(Isa::avx2).preferred_layout(last_step(relu), 0).empty());
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 1, "") == "same");
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 0, "").empty());
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(relu), 0, "").empty());
+  CHECK(backend(Isa::avx2).preferred_layout(last_step(add), 1, "add_of_tomorrow") == "same");
   CHECK(backend(Isa::avx2).pack(Tensor::make(DType::f32, {2}).value(), "other").status().code() == Code::unsupported);
 }
 

@@ -347,9 +347,9 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   Value* s = graph.constant(random_tensor(draw, DType::f32, {32}, Values::positive));
   Value* y = create(graph, Op::qconv, {x, w, s},
                     {{"channels_last", true}, {"groups", std::int64_t{4}}, {"x_scale", 0.1}, {"out_scale", 3.0}});
-  CHECK(CpuBackend(Isa::avx2).preferred_layout(*y->def(), 1) == "s8_k2_n16.g4");
-  CHECK(CpuBackend(Isa::avx512_vnni).preferred_layout(*y->def(), 1) == "s8_k4_n16.g4");
-  CHECK(CpuBackend().preferred_layout(*y->def(), 0).empty());
+  CHECK(CpuBackend(Isa::avx2).preferred_layout(*y->def(), 1, "") == "s8_k2_n16.g4");
+  CHECK(CpuBackend(Isa::avx512_vnni).preferred_layout(*y->def(), 1, "") == "s8_k4_n16.g4");
+  CHECK(CpuBackend().preferred_layout(*y->def(), 0, "").empty());
   CHECK(CpuTarget().supports(*y->def()).ok());
   y->def()->set_attribute("channels_last", false);
   CHECK_FALSE(CpuTarget().supports(*y->def()).ok());
@@ -365,8 +365,9 @@ TEST_CASE("narrow weights and their scales have layouts") {
     for (DType type : {DType::i4, DType::u2, DType::u8, DType::i5}) {
       Value* w = graph.constant(random_tensor(draw, type, {20, 64}));
       Value* y = create(graph, op, {x, w, s}, {{"group", std::int64_t{32}}});
-      CHECK(CpuBackend().preferred_layout(*y->def(), 1) == (dtype_info(type).bits <= 4 ? "n4_k8_n16" : "b8_k4_n16"));
-      CHECK(CpuBackend().preferred_layout(*y->def(), 2) == "f32_n16");
+      CHECK(CpuBackend().preferred_layout(*y->def(), 1, "") ==
+            (dtype_info(type).bits <= 4 ? "n4_k8_n16" : "b8_k4_n16"));
+      CHECK(CpuBackend().preferred_layout(*y->def(), 2, "") == "f32_n16");
       CHECK(CpuTarget(CpuBackend(Isa::avx2)).supports(*y->def()).ok());
     }
   }
