@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Checks that the micro-kernels keep their sums in registers.
+
+usage: codegen.py COMPILER SANITIZERS OPTIMIZATION ARCHIVE...     what the archives of kernels were built with
+
+An innermost loop with at least four multiply-accumulates must neither store a vector on the stack nor load one from it.
+Spilled pointers are counted and printed only. SPILLS says where a spill is known, why, and how many uses it may have.
+"""
+
+import collections
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import listing
+
+LEAST_MULTIPLY_ACCUMULATES = 4
+
+# Known spills: the object, the function, the most stores and loads of one loop, and the reason.
+Spill = collections.namedtuple("Spill", "object function stores loads reason")
+SPILLS = []
+
+# The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
+FLOORS = {
+    "conv_f32_avx2": 7, "conv_s8_avx2": 16, "conv_winograd_avx2": 3, "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7,
+    "linear_dynamic_avx2": 6, "linear_weight_only_avx2": 10, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
+    "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_vnni_avx512": 12,
+    "linear_dynamic_avx512": 20, "linear_weight_only_avx512": 25, "matmul_f32_avx512": 18,
+}
+
+
+def disassembled(archive):
+    command = ["objdump", "-d", "-C", "-w", "--no-show-raw-insn", archive]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def micro_kernel_loops(archive):
+    """{object: loops} of those with enough multiply-accumulates."""
+    found = collections.defaultdict(list)
+    for loop in listing.loops(disassembled(archive)):
+        if listing.multiply_accumulates(loop) >= LEAST_MULTIPLY_ACCUMULATES:
+            found[os.path.basename(loop.object).removesuffix(".o").removesuffix(".cpp")].append(loop)
+    return found
+
+
+def known_spill(name, function):
+    short = re.sub(r"aoq::cpu::|\(anonymous namespace\)::", "", function)
+    return next((s for s in SPILLS if s.object == name and re.search(s.function, short)), None)
+
+
+def check_loop(name, loop, used):
+    """The problem of one loop, or None; adds to `used` the known spill that excuses it."""
+    vectors, _ = listing.stack_uses(loop)
+    if not vectors:
+        return None
+    stores = [i for i in vectors if listing.is_store(i)]
+    loads = len(vectors) - len(stores)
+    known = known_spill(name, loop.function)
+    if known:
+        used.add(known)
+        if len(stores) <= known.stores and loads <= known.loads:
+            return None
+    text = "%s: %s\n  the loop of %d instructions at %x, %d of them multiply-accumulates, has %d vector stores to the stack and %d loads" % (
+        name, loop.function, len(loop.instructions), loop.instructions[0].address,
+        listing.multiply_accumulates(loop), len(stores), loads)
+    text += ", at most %d and %d are known:" % (known.stores, known.loads) if known else ", expected none:"
+    return "\n".join([text] + ["    %x: %s %s" % i for i in vectors[:6]] +
+                     ["    and %d more" % (len(vectors) - 6)] * (len(vectors) > 6))
+
+
+def check_object(name, loops, used):
+    problems = [p for p in (check_loop(name, loop, used) for loop in loops) if p]
+    pointers = sum(len(listing.stack_uses(loop)[1]) for loop in loops)
+    print("%-28s %4d loops, %3d uses of spilled pointers" % (name, len(loops), pointers))
+    return problems
+
+
+def check(archives):
+    problems, used, found = [], set(), {}
+    for archive in archives:
+        found.update(micro_kernel_loops(archive))
+    for name in sorted(found):
+        problems += check_object(name, found[name], used)
+    for name, floor in FLOORS.items():
+        if len(found.get(name, [])) < floor:
+            problems.append("%s: found %d loops, expected at least %d: objdump's listing is not read as it should, or the "
+                            "kernel is gone (then take it out of FLOORS)" % (name, len(found.get(name, [])), floor))
+    for spill in SPILLS:
+        print("%s: %s %s: %s" % ("known" if spill in used else "gone, take it out of SPILLS", spill.object, spill.function,
+                                 spill.reason))
+    return problems
+
+
+def reason_to_skip(compiler, sanitizers, optimization):
+    if compiler != "gcc":
+        return "the known spills are g++'s, and this was built by %s" % compiler
+    if sanitizers != "none":
+        return "sanitizers spill of themselves"
+    if optimization != "3":
+        return "optimization is %s, not 3" % optimization
+    return None if shutil.which("objdump") else "there is no objdump"
+
+
+def main():
+    compiler, sanitizers, optimization, *archives = sys.argv[1:]
+    if reason := reason_to_skip(compiler, sanitizers or "none", optimization):
+        print("[SKIP] " + reason)
+        sys.exit(77)
+    problems = check(archives)
+    print("\n".join(problems + ["%d loops or objects are wrong" % len(problems)]))
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()
