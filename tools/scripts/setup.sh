@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 packages=(g++ meson ninja-build pkg-config ccache python3 python3-venv unzip
   libfmt-dev nlohmann-json3-dev doctest-dev libflatbuffers-dev flatbuffers-compiler libprotozero-dev libcli11-dev zlib1g-dev)
 if [ "${1:-}" = --check ]; then
-  packages+=(clang-19 clang-format-19 libclang-rt-19-dev dataset-fashion-mnist)
+  packages+=(clang-19 clang-format-19 libclang-rt-19-dev dataset-fashion-mnist valgrind)
 fi
 
 missing=()
