@@ -39,14 +39,37 @@ inline void add_s16_in_place(__m256i& sum, __m256i product) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
 }
 
+// Unsigned codes of 4 elements of 16 columns, 8 columns to a vector.
+struct Codes {
+  __m256i half[2];
+};
+
+enum class Half : std::uint8_t { low, high };
+
+// One half of each byte of a panel's 64, which are added to total[h] where the zero point of x asks for their sum.
+template <Half kHalf, bool kAffine>
+inline __attribute__((always_inline)) Codes halves_of(const std::byte* codes, __m256i mask, __m256i (&total)[2]) {
+  Codes u;
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * h));
+    u.half[h] = _mm256_and_si256(kHalf == Half::low ? v : _mm256_srli_epi16(v, 4), mask);
+    if constexpr (kAffine) {
+      total[h] = _mm256_add_epi8(total[h], u.half[h]);
+      asm volatile("" : "+x"(total[h]));
+    }
+  }
+  return u;
+}
+
 template <int R>
-inline __attribute__((always_inline)) void multiply_nibbles(const __m256i (&u)[2], const std::int8_t* x,
-                                                            std::int64_t pitch, __m256i (&sum)[R][2]) {
+inline __attribute__((always_inline)) void multiply_nibbles(const Codes& u, const std::int8_t* x, std::int64_t pitch,
+                                                            __m256i (&sum)[R][2]) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     __m256i four = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
-    add_s16_in_place(sum[r][0], _mm256_maddubs_epi16(u[0], four));
-    add_s16_in_place(sum[r][1], _mm256_maddubs_epi16(u[1], four));
+    add_s16_in_place(sum[r][0], _mm256_maddubs_epi16(u.half[0], four));
+    add_s16_in_place(sum[r][1], _mm256_maddubs_epi16(u.half[1], four));
   }
 }
 
@@ -59,17 +82,12 @@ inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, c
   __m256i sum[R][2], total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+#pragma GCC unroll 4
   for (std::int64_t k = 0; k < count; k += 8, codes += 64) {
-    __m256i low[2], high[2];
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * h));
-      low[h] = _mm256_and_si256(v, mask);
-      high[h] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-      if constexpr (kAffine) total[h] = _mm256_add_epi8(total[h], _mm256_add_epi8(low[h], high[h]));
-    }
-    multiply_nibbles<R>(low, x + k, pitch, sum);
-    multiply_nibbles<R>(high, x + k + 4, pitch, sum);
+    multiply_nibbles<R>(halves_of<Half::low, kAffine>(codes, mask, total), x + k, pitch, sum);
+    // Read again: a tile of four rows has no registers left to keep both halves in.
+    asm volatile("" : "+r"(codes));
+    multiply_nibbles<R>(halves_of<Half::high, kAffine>(codes, mask, total), x + k + 4, pitch, sum);
   }
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
@@ -142,6 +160,8 @@ inline __attribute__((always_inline)) void add_bytes(const std::byte* codes, con
 template <bool kAffine, int R>
 inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, const Sums<R>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
+  // Else g++ keeps y in registers through the groups, which it does not have.
+  if constexpr (R >= 4) asm volatile("" : "+r"(y));
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     const std::int64_t at = (tile.panel * groups + g) * 16 + h * 8;

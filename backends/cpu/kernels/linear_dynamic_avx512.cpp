@@ -88,6 +88,8 @@ template <bool kAffine, int R, int P>
 inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, Sums<R, P>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
   const std::int16_t* zero_points = tile.args->weight.zero_points;
+  // Else g++ keeps y in registers through the groups, which it does not have.
+  if constexpr (kAffine && R * P >= 16) asm volatile("" : "+r"(y));
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     const std::int64_t at = ((tile.panel + p) * groups + g) * 16;
