@@ -9,9 +9,11 @@ namespace {
 
 constexpr std::int64_t kPrefetchBytes = 2048;
 
-// Elements of 8 columns: prepare() once for a vector of codes, at<J>() for each element.
+// Elements of 8 columns: prepare() once for a vector of codes, at<J>() for each element. kPairs: whether few rows take
+// two panels at once, for which the decoded weights must leave enough registers.
 struct NibbleIntegers {
   static constexpr int kSteps = 8;
+  static constexpr bool kPairs = true;
 
   explicit NibbleIntegers(const NarrowLinearPlan&) {}
   // c + 8 to the two's complement of c.
@@ -25,6 +27,7 @@ struct NibbleIntegers {
 
 struct NibbleFloats {
   static constexpr int kSteps = 8;
+  static constexpr bool kPairs = true;
   __m256 magnitudes;
 
   explicit NibbleFloats(const NarrowLinearPlan& plan) : magnitudes(_mm256_loadu_ps(plan.nibble_values)) {}
@@ -41,6 +44,7 @@ struct NibbleFloats {
 
 struct ByteIntegers {
   static constexpr int kSteps = 4;
+  static constexpr bool kPairs = true;
 
   explicit ByteIntegers(const NarrowLinearPlan&) {}
   __m256i prepare(__m256i v) const { return v; }
@@ -52,6 +56,7 @@ struct ByteIntegers {
 
 struct ByteFloats {
   static constexpr int kSteps = 4;
+  static constexpr bool kPairs = false;
   __m128i shift;
   __m256 multiplier;
   __m256i finite, nan;
@@ -247,15 +252,12 @@ void run_units(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, s
     Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock};
     const std::int64_t last_row = min_of(tile.row + plan.row_block, plan.rows);
     const std::int64_t last_panel = min_of(tile.panel + kNarrowPanelBlock, plan.panels);
-    while (tile.panel < last_panel) {
-      if (last_panel - tile.panel >= 2 && last_row - tile.row <= 2) {
+    if constexpr (Decode::kPairs) {
+      for (; last_row - tile.row <= 2 && tile.panel + 2 <= last_panel; tile.panel += 2) {
         run_rows<Decode, 4>(tile, last_row);
-        tile.panel += 2;
-      } else {
-        run_rows<Decode, 2>(tile, last_row);
-        tile.panel += 1;
       }
     }
+    for (; tile.panel < last_panel; ++tile.panel) run_rows<Decode, 2>(tile, last_row);
   }
 }
 
