@@ -4,7 +4,7 @@
 usage: codegen.py COMPILER SANITIZERS OPTIMIZATION ARCHIVE...     what the archives of kernels were built with
 
 An innermost loop with at least four multiply-accumulates must neither store a vector on the stack nor load one from it.
-Spilled pointers are counted and printed only. SPILLS says where a spill is known, why, and how many uses it may have.
+Spilled pointers are counted and printed only. SPILLS says where spills are known, why, and how many a loop may have.
 """
 
 import collections
@@ -19,9 +19,27 @@ import listing
 
 LEAST_MULTIPLY_ACCUMULATES = 4
 
-# Known spills: the object, the function, the most stores and loads of one loop, and the reason.
-Spill = collections.namedtuple("Spill", "object function stores loads reason")
-SPILLS = []
+# Known spills: the object, the function, what the loop's multiply-accumulates are, its most stores and loads, and why.
+Spill = collections.namedtuple("Spill", "object function kind stores loads reason")
+CONSTANTS = "more constants than the 16 registers hold"
+GROUP_END = "the end of a group, once for all of its elements"
+SHORT_SUMS = "the s32 sums wait in memory while 32 elements are summed in s16"
+SPILLS = [
+    Spill("elementwise_f32_avx2", r"^unary_f32_avx2", r"vf", 0, 25, CONSTANTS),
+    Spill("rows_f32_avx2", r"^softmax_f32_avx2", r"vf", 0, 1, CONSTANTS),
+    Spill("linear_weight_only_avx2", r"multiply<ByteFloats, [24], 2>", r"vf", 0, 30, CONSTANTS),
+    Spill("linear_weight_only_avx2", r"multiply<NibbleIntegers, 2, 4>", r"vf", 2, 13,
+          "8 sums, 4 codes and 4 weights leave none for x; memory limits such tiles"),
+    Spill("linear_weight_only_avx2", r"multiply<NibbleFloats, (2, 4|4, 2)>", r"vf", 2, 2,
+          "8 sums, the codes and the table of values: one of 64 products through memory"),
+    Spill("linear_dynamic_avx2", r"multiply_tile<false, false, [46]>", r"vf", 0, 5, GROUP_END),
+    Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 4>", r"vpmadd", 10, 11, SHORT_SUMS),
+    Spill("linear_dynamic_avx2", r"multiply_tile<true, false, 4>", r"vpmadd", 7, 7, SHORT_SUMS),
+    Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 2>", r"vpmadd", 2, 3, SHORT_SUMS),
+    Spill("linear_dynamic_avx512", r"multiply_tile<(true|false), false, 8, 2>", r"vf", 4, 4, GROUP_END),
+    Spill("depthwise_vnni_avx512", r"convolve_row<(Wide|Narrow), 5, 1>", r"vpdp", 0, 3,
+          "25 taps: three of the weights come from memory"),
+]
 
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
 FLOORS = {
@@ -46,9 +64,22 @@ def micro_kernel_loops(archive):
     return found
 
 
-def known_spill(name, function):
-    short = re.sub(r"aoq::cpu::|\(anonymous namespace\)::", "", function)
-    return next((s for s in SPILLS if s.object == name and re.search(s.function, short)), None)
+def known_spill(name, loop):
+    short = re.sub(r"aoq::cpu::|\(anonymous namespace\)::", "", loop.function)
+    kinds = [i.name for i in loop.instructions if listing.MULTIPLY_ACCUMULATE.match(i.name)]
+    return next((s for s in SPILLS if s.object == name and re.search(s.function, short) and
+                 all(re.match(s.kind, k) for k in kinds)), None)
+
+
+def describe(name, loop, vectors, known):
+    stores = sum(map(listing.is_store, vectors))
+    lines = ["%s: %s" % (name, loop.function),
+             "  the loop of %d instructions at %x, %d of them multiply-accumulates, has %d vector stores to the stack and %d "
+             "loads; %s:" % (len(loop.instructions), loop.instructions[0].address, listing.multiply_accumulates(loop), stores,
+                             len(vectors) - stores,
+                             "at most %d and %d are known" % (known.stores, known.loads) if known else "expected none")]
+    lines += ["    %x: %s %s" % i for i in vectors[:6]]
+    return "\n".join(lines + ["    and %d more" % (len(vectors) - 6)] * (len(vectors) > 6))
 
 
 def check_loop(name, loop, used):
@@ -56,19 +87,13 @@ def check_loop(name, loop, used):
     vectors, _ = listing.stack_uses(loop)
     if not vectors:
         return None
-    stores = [i for i in vectors if listing.is_store(i)]
-    loads = len(vectors) - len(stores)
-    known = known_spill(name, loop.function)
+    known = known_spill(name, loop)
     if known:
         used.add(known)
-        if len(stores) <= known.stores and loads <= known.loads:
+        stores = sum(map(listing.is_store, vectors))
+        if stores <= known.stores and len(vectors) - stores <= known.loads:
             return None
-    text = "%s: %s\n  the loop of %d instructions at %x, %d of them multiply-accumulates, has %d vector stores to the stack and %d loads" % (
-        name, loop.function, len(loop.instructions), loop.instructions[0].address,
-        listing.multiply_accumulates(loop), len(stores), loads)
-    text += ", at most %d and %d are known:" % (known.stores, known.loads) if known else ", expected none:"
-    return "\n".join([text] + ["    %x: %s %s" % i for i in vectors[:6]] +
-                     ["    and %d more" % (len(vectors) - 6)] * (len(vectors) > 6))
+    return describe(name, loop, vectors, known)
 
 
 def check_object(name, loops, used):
@@ -89,8 +114,8 @@ def check(archives):
             problems.append("%s: found %d loops, expected at least %d: objdump's listing is not read as it should, or the "
                             "kernel is gone (then take it out of FLOORS)" % (name, len(found.get(name, [])), floor))
     for spill in SPILLS:
-        print("%s: %s %s: %s" % ("known" if spill in used else "gone, take it out of SPILLS", spill.object, spill.function,
-                                 spill.reason))
+        print("%s %s: %s: %s" % (spill.object, spill.function, spill.reason, "known" if spill in used else
+                                 "gone, so take it out of SPILLS"))
     return problems
 
 

@@ -4,6 +4,7 @@
 import os
 import sys
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import codegen
@@ -97,14 +98,23 @@ class Check(unittest.TestCase):
         self.assertIn("run_tile(Tile const&)", problem)
         self.assertIn("1 vector stores to the stack and 1 loads", problem)
 
+    def known(self, *spill):
+        with unittest.mock.patch.object(codegen, "SPILLS", [codegen.Spill(*spill)]):
+            used = set()
+            return codegen.check_loop("tile", loops(SPILLED)[0], used), len(used)
+
     def test_known_spills_have_a_limit(self):
-        codegen.SPILLS[:] = [codegen.Spill("tile", r"^run_tile\(", 1, 1, "too few registers")]
-        used = set()
-        self.assertIsNone(codegen.check_loop("tile", loops(SPILLED)[0], used))
-        self.assertEqual(used, set(codegen.SPILLS))
-        self.assertIsNotNone(codegen.check_loop("other", loops(SPILLED)[0], set()))
-        codegen.SPILLS[:] = [codegen.Spill("tile", r"^run_tile\(", 0, 1, "too few registers")]
-        self.assertIn("at most 0 and 1 are known", codegen.check_loop("tile", loops(SPILLED)[0], set()))
+        self.assertEqual(self.known("tile", r"^run_tile\(", "vpdp", 1, 1, "few registers"), (None, 1))
+        for stores, loads in ((0, 1), (1, 0)):
+            problem, used = self.known("tile", r"^run_tile\(", "vpdp", stores, loads, "few registers")
+            self.assertIn("at most %d and %d are known" % (stores, loads), problem)
+            self.assertEqual(used, 1)
+
+    def test_known_spills_are_of_one_function_and_one_kind_of_loop(self):
+        for name, function, kind in (("other", "run_tile", "vpdp"), ("tile", "run_row", "vpdp"), ("tile", "run_tile", "vf")):
+            problem, used = self.known(name, function, kind, 1, 1, "few registers")
+            self.assertIn("expected none", problem)
+            self.assertEqual(used, 0)
 
     def test_reasons_to_skip(self):
         self.assertIn("clang", codegen.reason_to_skip("clang", "none", "3"))
