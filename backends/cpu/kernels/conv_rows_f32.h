@@ -227,7 +227,7 @@ inline std::int64_t find_rows(const ConvF32Plan& plan, const float* x, std::int6
         find_taps(d, s, n, to);
       }
       advance(d, n.count, &p);
-      if (p.ox == 0) find_image_rows(d, x, p, s.image_rows);
+      if (p.ox == 0 && p.image < d.batch) find_image_rows(d, x, p, s.image_rows);
     }
   }
   return tiles;
