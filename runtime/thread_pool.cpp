@@ -5,9 +5,9 @@
 //   idle --worker, after its spin window: sleep--> asleep --owner: job--> work
 //
 // The owner of a job holds `busy`. It writes the job, posts to the workers that take part (waking only those asleep),
-// does its own share, then the shares that no worker has taken yet, and waits until `pending` is 0. So a worker that the
-// system does not let run holds nobody up. The job is stable meanwhile: a worker reads it only between taking it and its
-// own decrement.
+// does its own share, then the shares that no worker has taken yet, and waits until `pending` is 0. So a worker that
+// the system does not let run holds nobody up. The job is stable meanwhile: a worker reads it only between taking it
+// and its own decrement.
 #include "runtime/thread_pool.h"
 
 #include <algorithm>
