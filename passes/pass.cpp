@@ -118,6 +118,8 @@ std::span<const std::string> standard_rewrites() {
                                                  "dce",
                                                  "fold-batch-norm",
                                                  "fuse-bias",
+                                                 "fuse-scale",
+                                                 "fuse-bias",
                                                  "fuse-residual",
                                                  "fuse-activation",
                                                  "fold-constants",

@@ -1,10 +1,12 @@
 // Each worker has a mailbox on a cache line of its own:
 //
-//   idle --owner: job--> work --worker: done--> idle --worker, after its spin window: sleep--> asleep --owner: job-->
-//   work
+//   idle --owner: job--> work --worker: taken--> running --worker: done--> idle
+//   work --owner: taken back--> idle
+//   idle --worker, after its spin window: sleep--> asleep --owner: job--> work
 //
 // The owner of a job holds `busy`. It writes the job, posts to the workers that take part (waking only those asleep),
-// does its own share and waits until `pending` is 0. The job is stable meanwhile: a worker reads it only between a post
+// does its own share, then the shares that no worker has taken yet, and waits until `pending` is 0. So a worker that
+// the system does not let run holds nobody up. The job is stable meanwhile: a worker reads it only between taking it
 // and its own decrement.
 #include "runtime/thread_pool.h"
 
@@ -24,7 +26,7 @@
 namespace aoq {
 namespace {
 
-enum Mail : std::uint32_t { kIdle, kWork, kAsleep, kStop };
+enum Mail : std::uint32_t { kIdle, kWork, kRunning, kAsleep, kStop };
 
 constexpr std::uint32_t kOwnerAsleep = std::uint32_t{1} << 31;
 constexpr std::chrono::microseconds kSpinWindow{200};
@@ -77,6 +79,7 @@ struct ThreadPool::Threads {
 
   void loop(std::size_t index);
   void post(std::size_t index, Mail mail);
+  void run_what_is_left(int workers);
   void wait_for_workers();
 
   alignas(64) std::atomic<bool> busy{false};
@@ -97,7 +100,11 @@ void ThreadPool::Threads::loop(std::size_t index) {
       }
       continue;
     }
-    if (state.load(std::memory_order_acquire) == kStop) return;
+    std::uint32_t expected = kWork;
+    if (!state.compare_exchange_strong(expected, kRunning, std::memory_order_acq_rel)) {
+      if (expected == kStop) return;
+      continue;
+    }
     job.run(static_cast<int>(index) + 1);
     state.store(kIdle, std::memory_order_relaxed);
     if (pending.fetch_sub(1, std::memory_order_acq_rel) == (kOwnerAsleep | 1)) pending.notify_one();
@@ -107,6 +114,16 @@ void ThreadPool::Threads::loop(std::size_t index) {
 void ThreadPool::Threads::post(std::size_t index, Mail mail) {
   std::atomic<std::uint32_t>& state = mailboxes[index].state;
   if (state.exchange(mail, std::memory_order_acq_rel) == kAsleep) state.notify_one();
+}
+
+void ThreadPool::Threads::run_what_is_left(int workers) {
+  for (int worker = 1; worker < workers; ++worker) {
+    std::uint32_t expected = kWork;
+    std::atomic<std::uint32_t>& state = mailboxes[static_cast<std::size_t>(worker - 1)].state;
+    if (!state.compare_exchange_strong(expected, kIdle, std::memory_order_acq_rel)) continue;
+    pending.fetch_sub(1, std::memory_order_relaxed);
+    job.run(worker);
+  }
 }
 
 void ThreadPool::Threads::wait_for_workers() {
@@ -164,6 +181,7 @@ void ThreadPool::parallel_for(std::int64_t units, Function function, void* conte
   t.pending.store(static_cast<std::uint32_t>(count - 1), std::memory_order_relaxed);
   for (int i = 0; i < count - 1; ++i) t.post(static_cast<std::size_t>(i), kWork);
   job.run(0);
+  t.run_what_is_left(count);
   t.wait_for_workers();
   t.busy.store(false, std::memory_order_release);
 }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "ir/error_id.h"
+#include "passes/quantize/weights.h"
 #include "runtime/session.h"
 #include "tools/model_file.h"
 #include "tools/op_list.h"
@@ -117,14 +118,16 @@ class Compile : public Command {
 
   static Status strict_failure(const std::vector<const OpEntry*>& missed) {
     std::string list;
+    bool has_slow = false;
     for (const OpEntry* e : missed) {
+      has_slow = has_slow || e->reason.starts_with(kDeclined);
       list += fmt::format("\n  {} ({}): asked for {}, would run in {}: {}", e->name, e->op, e->requested, e->runs,
                           e->reason);
     }
     return error(ErrorId::strict,
                  "--strict: {} of the ops that were asked to be quantized would not run so; nothing was "
-                 "written{}\n  leave them in float with --keep-float NAME, or compile without --strict",
-                 missed.size(), list);
+                 "written{}\n  leave them in float with --keep-float NAME, or compile without --strict{}",
+                 missed.size(), list, has_slow ? "; --tuning none has in int8 what is only slower there" : "");
   }
 
   void print_summary(Console& console, const std::vector<OpEntry>& ops, const Json& document) const {

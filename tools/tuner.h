@@ -27,18 +27,4 @@ struct TunedModel {
 // empty. Errors are those of compiling and running.
 Result<Tuning> tune(const TunedModel& model, const Console& console);
 
-// ---- the parts, for tests
-
-struct MeasuredStep {
-  std::string label, op;
-  double us = 0;
-};
-struct MeasuredConversions {
-  std::map<std::int64_t, std::pair<double, double>> by_elements;  // microseconds of quantize and dequantize
-};
-// Fills in the costs of `model` from the steps of the lowered graphs, in float and with every op in int8, by their
-// labels. Conversions that the int8 graph has none of cost what one of their size does.
-void fill_costs(std::span<const MeasuredStep> in_float, std::span<const MeasuredStep> in_int8,
-                const MeasuredConversions& conversions, PlacementModel& model);
-
 }  // namespace aoq::tools

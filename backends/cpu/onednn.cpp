@@ -396,7 +396,9 @@ KernelResult make_conv_narrow_onednn(const PrepareContext& context) {
   AOQ_ASSIGN(ConvDims d, conv_dims(context));
   std::int64_t outputs = d.out_c / d.groups;
   std::int64_t products = d.in_c / d.groups * d.kernel_h * d.kernel_w;
-  bool is_narrow = !is_depthwise(d) && (products <= 32 || (outputs < 64 && outputs % 16 != 0));
+  // Of AVX-512 our kernel pays for half a panel only what it uses of it.
+  bool has_waste = best_isa() < Isa::avx512_vnni && outputs < 64 && outputs % 16 != 0;
+  bool is_narrow = !is_depthwise(d) && (products <= 32 || has_waste);
   if (!is_narrow) return refuse("our own kernel is as fast for this many channels");
   return guarded(conv_kernel, context);
 }

@@ -644,9 +644,32 @@ class Lowering {
                     quantize_value(values.as<float>()[static_cast<std::size_t>(i)], inverse,
                                    static_cast<std::int32_t>(out.zero_point), low, high));
     }
+    Value* source = x.value;
+    while (const Tensor* first = table_of(source)) {
+      AOQ_ASSIGN(table, composed(*first, table));
+      merge_origins(n, source->def());
+      source = source->def()->input(0);
+    }
     Value* constant = graph_.constant(std::move(table), n, n->label() + ".table");
-    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {x.value, constant}, {}, n));
+    AOQ_ASSIGN(Node * made, graph_.create_like(*n, Op::lookup, {source, constant}, {}, n));
     return accept(n, made, out);
+  }
+
+  // The table that gives these codes; null where they come from elsewhere.
+  static const Tensor* table_of(const Value* codes) {
+    return codes->def()->is(Op::lookup) ? constant_tensor(codes->def()->input(1)) : nullptr;
+  }
+
+  // The table of one function after another.
+  static Result<Tensor> composed(const Tensor& first, const Tensor& second) {
+    AOQ_ASSIGN(Tensor table, Tensor::make(second.dtype(), {256}));
+    const std::int64_t offset = first.dtype() == DType::i8 ? 128 : 0;
+    for (std::int64_t i = 0; i < 256; ++i) {
+      const std::int64_t at = load_integer(first.dtype(), first.bytes().data(), i) + offset;
+      store_integer(second.dtype(), table.mutable_bytes().data(), i,
+                    load_integer(second.dtype(), second.bytes().data(), at));
+    }
+    return table;
   }
 
   // The node's function on 256 numbers in place of input `varying`.

@@ -45,7 +45,14 @@ std::vector<std::size_t> activation_operands(const Node& n) {
   if (is_one_of(n, {Op::conv, Op::linear})) {
     return n.input(3) != nullptr ? std::vector<std::size_t>{0, 3} : std::vector<std::size_t>{0};
   }
-  if (is_one_of(n, {Op::add, Op::mul, Op::matmul})) return {0, 1};
+  if (n.is(Op::matmul)) return {0, 1};
+  if (is_one_of(n, {Op::add, Op::mul})) {
+    // A constant that is one number belongs to the function.
+    double number = 0;
+    if (scalar_constant(n.input(0), &number)) return {1};
+    if (scalar_constant(n.input(1), &number)) return {0};
+    return {0, 1};
+  }
   if (n.is(Op::concat)) {
     std::vector<std::size_t> all(n.inputs().size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;

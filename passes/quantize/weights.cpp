@@ -35,8 +35,6 @@ std::string scale_origin(const std::string& origin) {
   return origin.empty() ? origin : origin + ".scale";
 }
 
-constexpr std::string_view kDeclined = "float is faster: ";
-
 }  // namespace
 
 void decline(Node* n, std::string_view figures) {

@@ -17,6 +17,7 @@ inline constexpr const char* kFloatArithmetic = "float32";
 
 // Leaves a traced node in float that the recipe wants quantized, because that costs less: prepare and lower do not
 // touch it, and reports give the figures. For our own recipes; the FX workflow decides by itself.
+inline constexpr std::string_view kDeclined = "float is faster: ";  // how its reason begins
 void decline(Node* n, std::string_view figures);
 bool is_declined(const Node& n);
 

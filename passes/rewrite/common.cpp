@@ -4,6 +4,15 @@
 #include <new>
 
 namespace aoq::rewrite {
+namespace {
+
+// The position of the output channel, from the right: 1 for the last dimension.
+std::size_t channel_from_right(const Node& n) {
+  if (n.is(Op::linear) || n.attributes().boolean("channels_last")) return 1;
+  return static_cast<std::size_t>(n.output()->type().rank()) - 1;
+}
+
+}  // namespace
 
 Node* only_user(const Value* v) {
   return v->has_one_use() ? v->uses()[0].user : nullptr;
@@ -25,6 +34,20 @@ std::span<const float> float_constant(const Value* v) {
   const Tensor* t = constant_tensor(v);
   if (t == nullptr || t->dtype() != DType::f32) return {};
   return t->as<float>();
+}
+
+std::vector<float> per_output_channel(const Node& n, const Value* constant) {
+  std::span<const float> data = float_constant(constant);
+  const Tensor* t = constant_tensor(constant);
+  const std::vector<Dim>& weight = n.input(1)->type().shape;
+  if (data.empty() || !weight[0].is_constant()) return {};
+  auto channels = static_cast<std::size_t>(weight[0].constant());
+  if (t->shape().size() > n.output()->type().shape.size()) return {};
+  if (data.size() == 1) return std::vector<float>(channels, data[0]);
+  std::size_t from_right = channel_from_right(n);
+  if (data.size() != channels || t->shape().size() < from_right) return {};
+  if (t->shape()[t->shape().size() - from_right] != static_cast<std::int64_t>(channels)) return {};
+  return {data.begin(), data.end()};
 }
 
 void replace_node(Graph& graph, Node* old, Value* replacement) {

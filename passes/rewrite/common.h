@@ -16,6 +16,9 @@ Node* input_node(const Node* n, std::size_t i, Op op);
 bool scalar_constant(const Value* v, double* out);
 // The f32 data of a constant; empty for other values and dtypes.
 std::span<const float> float_constant(const Value* v);
+// An f32 constant spread over the output channels of a convolution or linear whose result it meets; empty when it
+// varies over other dimensions.
+std::vector<float> per_output_channel(const Node& n, const Value* constant);
 // Replaces the uses of `old`'s results by those of `replacement` and erases `old`.
 void replace_node(Graph& graph, Node* old, Value* replacement);
 // Adds the origins of `from` behind those of `to`, without repeats.

@@ -5,6 +5,7 @@
 
 #include "ir/text.h"
 #include "tools/compiler.h"
+#include "tools/row_race.h"
 
 namespace aoq::tools {
 namespace {
@@ -58,6 +59,41 @@ TEST_CASE("each run of a timed graph times each step, or the whole") {
   const std::size_t wholes = take_turns({both, inputs, false, 0.001, "wholes"}, console).value();
   CHECK(a->whole_times().size() == wholes);
   CHECK(a->step_times(0).size() == rounds);
+}
+
+constexpr const char* kDepthwise = R"(aoqir 1 traced
+%0 = input() {dtype=f32, name="x", shape=[1, 16, 8, 8]}
+%1 = constant() {value=f32[16, 1, 1, 1]{1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8}}
+%2 = conv(%0, %1) {groups=16} origins("a")
+%3 = conv(%2, %1) {groups=16} origins("b")
+%4 = softmax(%3) origins("p")
+output(%4) {names=["y"]}
+)";
+
+TEST_CASE("a race of rows has a variant for every other row that takes a node") {
+  CompileOptions options;
+  options.recipe.mode = QuantMode::none;
+  const Compiled compiled = compile_graph(parse_text(kDepthwise, {}).value(), std::move(options)).value();
+  const ModelOptions run = model_options({.threads = 1});
+  const std::shared_ptr<const Model> model = Model::from_graph(compiled.graph.clone(), run).value();
+  const std::vector<Tensor> inputs = made_up_inputs(*model, {{1, 16, 8, 8}}).value();
+  const RowRace race = RowRace::make(compiled.graph, run, inputs).value();
+  REQUIRE(race.graphs().size() >= 2);
+  std::vector<TimedGraph*> all;
+  for (const auto& g : race.graphs()) all.push_back(g.get());
+  REQUIRE(take_turns({all, inputs, true, 0.001, "steps"}, Console()).ok());
+  Tuning tuning;
+  const std::vector<MeasuredStep> steps = race.judge(tuning);
+  REQUIRE(steps.size() == all[0]->steps().size());
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    CHECK(steps[s].label == all[0]->steps()[s].label);
+    CHECK(steps[s].us >= 0);
+  }
+  // A chosen row is one that a variant ran, for a convolution here.
+  for (const Tuning::Row& row : tuning.rows) {
+    CHECK(row.op == "conv");
+    CHECK(row.row != row.before);
+  }
 }
 
 TEST_CASE("a batch that does not fit is an error") {

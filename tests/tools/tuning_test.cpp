@@ -5,7 +5,7 @@
 #include "ir/text.h"
 #include "passes/quantize/weights.h"
 #include "tools/cost_estimate.h"
-#include "tools/tuner.h"
+#include "tools/step_costs.h"
 #include "tools/tuning_file.h"
 
 namespace aoq::tools {

@@ -1,4 +1,4 @@
-// Activations on eight floats, for AVX2 translation units only.
+// Activations on vectors of floats, for AVX2 and AVX-512 translation units only.
 #pragma once
 
 #include "backends/cpu/kernels/activation.h"
@@ -8,16 +8,17 @@
 namespace aoq::cpu {
 namespace {
 
-inline F32x8 apply_activation_x8(const ActivationParams& params, F32x8 x) {
+template <typename F>
+inline F apply_activation_to(const ActivationParams& params, F x) {
   switch (params.kind) {
     case Activation::none:
       return x;
     case Activation::clamp:
-      return math::clamp_fn(x, F32x8(params.a), F32x8(params.b));
+      return math::clamp_fn(x, F(params.a), F(params.b));
     case Activation::hardswish:
       return math::hardswish_fn(x);
     case Activation::hardsigmoid:
-      return math::hardsigmoid_fn(x, F32x8(params.a), F32x8(params.b));
+      return math::hardsigmoid_fn(x, F(params.a), F(params.b));
     case Activation::sigmoid:
       return math::sigmoid_fn(x);
     case Activation::tanh:
@@ -30,6 +31,10 @@ inline F32x8 apply_activation_x8(const ActivationParams& params, F32x8 x) {
       return math::gelu_tanh_fn(x);
   }
   return x;
+}
+
+inline F32x8 apply_activation_x8(const ActivationParams& params, F32x8 x) {
+  return apply_activation_to(params, x);
 }
 
 }  // namespace

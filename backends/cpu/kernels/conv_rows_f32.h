@@ -109,6 +109,11 @@ struct Neighbours {
   std::int64_t ix;  // first image column of the first one's kernel, which may be in the padding
 };
 
+inline void point_at(const float* first, std::int64_t pitch, std::int64_t count, const float** to) {
+#pragma GCC unroll 1
+  for (std::int64_t i = 0; i < count; ++i, first += pitch) to[i] = first;
+}
+
 // The runs of some pixels where a kernel row is one run: in the image where all the rows are, otherwise put together in
 // `copies`, or the zeros.
 inline void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, const Neighbours& n, float* copies,
@@ -119,17 +124,15 @@ inline void find_joined_runs(const ConvF32Plan& plan, const Scratch& s, const Ne
   std::int64_t run = plan.k / plan.runs;
   for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, to += kRowsPerTile) {
     const float* image_row = s.image_rows[kh];
+    if (image_row == nullptr || is_joined) {
+      bool is_padding = image_row == nullptr;
+      point_at(is_padding ? s.zeros : image_row + n.ix * d.in_c, is_padding ? 0 : d.stride_w * d.in_c, n.count, to);
+      continue;
+    }
     for (std::int64_t i = 0; i < n.count; ++i) {
-      std::int64_t ix = n.ix + i * d.stride_w;
-      if (image_row == nullptr) {
-        to[i] = s.zeros;
-      } else if (is_joined) {
-        to[i] = image_row + ix * d.in_c;
-      } else {
-        float* copy = copies + i * plan.k + kh * run;
-        to[i] = copy;
-        copy_run(d, image_row, ix, copy);
-      }
+      float* copy = copies + i * plan.k + kh * run;
+      to[i] = copy;
+      copy_run(d, image_row, n.ix + i * d.stride_w, copy);
     }
   }
 }
@@ -224,7 +227,7 @@ inline std::int64_t find_rows(const ConvF32Plan& plan, const float* x, std::int6
         find_taps(d, s, n, to);
       }
       advance(d, n.count, &p);
-      if (p.ox == 0) find_image_rows(d, x, p, s.image_rows);
+      if (p.ox == 0 && p.image < d.batch) find_image_rows(d, x, p, s.image_rows);
     }
   }
   return tiles;

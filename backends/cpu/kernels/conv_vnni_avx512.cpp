@@ -2,9 +2,12 @@
 //
 // A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
 // several sums in turn, because one sum would wait for itself.
+#include "backends/cpu/kernels/activation_avx2.h"
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
-#include "backends/cpu/kernels/epilogue_s8_avx2.h"
+#include "backends/cpu/kernels/epilogue_s8.h"
+#include "backends/cpu/kernels/simd_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -379,16 +382,44 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   return end;
 }
 
-// Ends of other kinds go through memory.
-void finish_sums(const ConvVnniPlan& plan, const ConvS8Args& args, TileTarget target, const std::int32_t* sums) {
-  const std::int64_t columns = target.columns;
-  target.columns = min_of(columns, 16);
-  store_tile(plan.epilogue, args.epilogue, target, sums);
-  if (columns <= 16) return;
-  target.columns = columns - 16;
-  target.index += 16;
-  target.channel += 16;
-  store_tile(plan.epilogue, args.epilogue, target, sums + kTileRows * 16);
+// Residual, activation and rounding of sums in memory, [panels][kTileRows][16].
+template <typename Act>
+void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
+  const bool to_floats = e.out_type == DType::f32;
+  for (int c = 0; c < panels; ++c) {
+    const auto mask = static_cast<__mmask16>(end.mask >> (16 * c));
+    const F32x16 bias(_mm512_loadu_ps(end.bias + 16 * c)), scale(_mm512_loadu_ps(end.multiplier + 16 * c));
+    const F32x16 multiplier = to_floats ? F32x16(end.x_scale) * scale : scale;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const std::int64_t at = r * end.pitch + 16 * c;
+      const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(end.sums + (c * kTileRows + r) * 16)));
+      F32x16 v = to_floats ? sum * multiplier + bias : (sum + bias) * multiplier;
+      if (end.residual != nullptr && to_floats) {
+        v = v + F32x16(_mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(end.residual) + at));
+      } else if (end.residual != nullptr) {
+        const __m128i bytes = _mm_maskz_loadu_epi8(mask, end.residual + at);
+        const __m512i code = end.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
+        const __m512i steps = _mm512_sub_epi32(code, _mm512_set1_epi32(end.residual_zero_point));
+        v = v + F32x16(_mm512_cvtepi32_ps(steps)) * F32x16(end.residual_multiplier);
+      }
+      v = activation(v);
+      if (to_floats) {
+        _mm512_mask_storeu_ps(reinterpret_cast<float*>(end.out) + at, mask, v.v);
+        continue;
+      }
+      v = v * F32x16(e.inv_out);
+      const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v.v, _mm512_set1_ps(end.lo)), _mm512_set1_ps(end.hi));
+      const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(clamped), _mm512_set1_epi32(end.zero_point));
+      _mm_mask_storeu_epi8(end.out + at, mask, _mm512_cvtepi32_epi8(codes));
+    }
+  }
+}
+
+void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels) {
+  if (e.activation.kind == Activation::hardswish) {
+    return finish_rows(e, end, rows, panels, [](F32x16 v) { return math::hardswish_fn(v); });
+  }
+  finish_rows(e, end, rows, panels, [&](F32x16 v) { return apply_activation_to(e.activation, v); });
 }
 
 // One or two panels of a block of rows, in tiles of nearly the same height.
@@ -417,9 +448,7 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
     end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
     tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
-    if (kind == End::sums) {
-      finish_sums(plan, args, {rows, columns, index, plan.dims.out_c, panel_index * 16}, sums);
-    }
+    if (kind == End::sums) finish_sums(plan.epilogue, end, rows, columns > 16 ? 2 : 1);
     tile.rows += rows * plan.pitch;
     row += rows;
   }

@@ -30,7 +30,7 @@ bool takes_depthwise_vnni(const ConvDims& d, const EpilogueS8& epilogue) {
   const bool has_size = d.kernel_h == d.kernel_w && (d.kernel_w == 3 || d.kernel_w == 5);
   const bool has_steps = d.stride_w <= 2 && d.dilation_h == 1 && d.dilation_w == 1;
   return has_size && has_steps && epilogue.out_type != DType::f32 && !epilogue.has_residual &&
-         epilogue.activation.kind == Activation::none;
+         (epilogue.activation.kind == Activation::none || epilogue.activation.kind == Activation::hardswish);
 }
 
 DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {

@@ -1,5 +1,5 @@
 // int8 depthwise convolution 3x3 and 5x5, strides 1 and 2, for AVX512-VNNI. Same meaning as depthwise_s8.h, to the bit;
-// results are codes without residual, with activations of kind clamp only.
+// results are codes without residual, with activations of kind clamp and hardswish only.
 //
 // How: `vpdpbusd` adds four taps of a channel at once. The kernel rows of an image column are interleaved by unpacking
 // bytes within 16-byte lanes, once for all output pixels that the column touches; packing the results undoes that

@@ -2,6 +2,8 @@
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/simd_avx2.h"
+#include "backends/cpu/kernels/simd_avx512.h"
+#include "ir/math_functions.h"
 
 namespace aoq::cpu {
 namespace {
@@ -26,10 +28,12 @@ struct Wide {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm512_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm512_mullo_epi32(a, _mm512_set1_epi32(b)); }
-  static AOQ_INLINE Ints rounded(Ints sum, const float* bias, const float* multiplier, float hi) {
-    const __m512 v =
-        _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_load_ps(bias)), _mm512_load_ps(multiplier));
-    return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(hi)));
+  using Floats = F32x16;
+  static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
+    return (Floats(_mm512_cvtepi32_ps(sum)) + Floats(_mm512_load_ps(bias))) * Floats(_mm512_load_ps(multiplier));
+  }
+  static AOQ_INLINE Ints rounded(Floats v, float hi) {
+    return _mm512_cvtps_epi32(_mm512_min_ps(v.v, _mm512_set1_ps(hi)));
   }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm512_adds_epi16(_mm512_packs_epi32(a, b), add); }
   static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, bool is_signed) {
@@ -55,10 +59,12 @@ struct Narrow {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm256_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm256_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(b)); }
-  static AOQ_INLINE Ints rounded(Ints sum, const float* bias, const float* multiplier, float hi) {
-    const __m256 v =
-        _mm256_mul_ps(_mm256_add_ps(_mm256_cvtepi32_ps(sum), _mm256_load_ps(bias)), _mm256_load_ps(multiplier));
-    return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(hi)));
+  using Floats = F32x8;
+  static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
+    return (Floats(_mm256_cvtepi32_ps(sum)) + Floats(_mm256_load_ps(bias))) * Floats(_mm256_load_ps(multiplier));
+  }
+  static AOQ_INLINE Ints rounded(Floats v, float hi) {
+    return _mm256_cvtps_epi32(_mm256_min_ps(v.v, _mm256_set1_ps(hi)));
   }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm256_adds_epi16(_mm256_packs_epi32(a, b), add); }
   static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, bool is_signed) {
@@ -71,7 +77,7 @@ struct Narrow {
 struct BlockEnd {
   alignas(64) float bias[64];  // in the unpacked order
   alignas(64) float multiplier[64];
-  float hi;
+  float hi, inv_out;
   std::int32_t zero_point, least;
   bool is_signed;
 };
@@ -145,11 +151,15 @@ AOQ_INLINE void add_column(Sums<V>& sums, const Column<V, K>& column, const std:
   }
 }
 
-template <typename V>
+template <typename V, bool kHardswish>
 AOQ_INLINE void store_pixel(const RowJob& job, const BlockEnd& end, std::int64_t pixel, const Sums<V>& sums) {
   typename V::Ints v[4];
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) v[j] = V::rounded(sums.v[j], end.bias + 16 * j, end.multiplier + 16 * j, end.hi);
+  for (int j = 0; j < 4; ++j) {
+    typename V::Floats y = V::scaled(sums.v[j], end.bias + 16 * j, end.multiplier + 16 * j);
+    if constexpr (kHardswish) y = math::hardswish_fn(y) * typename V::Floats(end.inv_out);
+    v[j] = V::rounded(y, end.hi);
+  }
   const typename V::Ints zero_point = V::shorts(end.zero_point);
   const typename V::Ints low = V::packed16(v[0], v[1], zero_point), high = V::packed16(v[2], v[3], zero_point);
   const typename V::Ints codes = V::packed8(low, high, V::bytes(end.least), end.is_signed);
@@ -157,7 +167,7 @@ AOQ_INLINE void store_pixel(const RowJob& job, const BlockEnd& end, std::int64_t
 }
 
 // An output row. The sums of the pixels that an image column touches are kept together.
-template <typename V, int K, int S>
+template <typename V, int K, int S, bool kHardswish>
 void convolve_row(const RowJob& job, const BlockEnd& end) {
   constexpr int kLive = (K - 1) / S + 1;
   Sums<V> start, live[kLive];
@@ -183,7 +193,7 @@ void convolve_row(const RowJob& job, const BlockEnd& end) {
         if (kw >= 0) add_column<V, K>(live[k], column, job.weights, kw);
       }
     }
-    store_pixel<V>(job, end, pixel, live[0]);
+    store_pixel<V, kHardswish>(job, end, pixel, live[0]);
 #pragma GCC unroll 5
     for (int k = 0; k + 1 < kLive; ++k) live[k] = live[k + 1];
     live[kLive - 1] = start;
@@ -192,10 +202,19 @@ void convolve_row(const RowJob& job, const BlockEnd& end) {
 
 using ConvolveRow = void (*)(const RowJob&, const BlockEnd&);
 
-template <typename V>
+template <typename V, bool kHardswish>
 ConvolveRow row_of(const ConvDims& d) {
-  if (d.kernel_w == 3) return d.stride_w == 1 ? convolve_row<V, 3, 1> : convolve_row<V, 3, 2>;
-  return d.stride_w == 1 ? convolve_row<V, 5, 1> : convolve_row<V, 5, 2>;
+  if (d.kernel_w == 3) {
+    return d.stride_w == 1 ? convolve_row<V, 3, 1, kHardswish> : convolve_row<V, 3, 2, kHardswish>;
+  }
+  return d.stride_w == 1 ? convolve_row<V, 5, 1, kHardswish> : convolve_row<V, 5, 2, kHardswish>;
+}
+
+ConvolveRow row_of(const DepthwiseVnniPlan& plan, bool is_wide) {
+  if (plan.epilogue.activation.kind == Activation::hardswish) {
+    return is_wide ? row_of<Wide, true>(plan.dims) : row_of<Narrow, true>(plan.dims);
+  }
+  return is_wide ? row_of<Wide, false>(plan.dims) : row_of<Narrow, false>(plan.dims);
 }
 
 // Channels [channel, channel + count) of the epilogue's arrays.
@@ -206,6 +225,7 @@ void fill_end(const EpilogueS8& e, const EpilogueArgs& args, std::int64_t channe
     end.multiplier[place] = i < count ? args.multiplier[channel + i] : 0.0f;
   }
   end.hi = e.bounds.hi;
+  end.inv_out = e.inv_out;
   end.zero_point = e.bounds.zero_point;
   end.least = static_cast<std::int32_t>(e.bounds.lo) + e.bounds.zero_point;
   end.is_signed = e.out_type == DType::i8;
@@ -243,7 +263,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
     fill_end(plan.epilogue, args.epilogue, channel, channels, end);
     job.weights = args.weights + block * block_bytes;
     job.mask = ~std::uint64_t{0} >> (64 - channels);
-    const ConvolveRow convolve = channels > Narrow::kChannels ? row_of<Wide>(d) : row_of<Narrow>(d);
+    const ConvolveRow convolve = row_of(plan, channels > Narrow::kChannels);
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
     for (std::int64_t oy = row; oy < min_of(row + plan.row_block, d.out_h); ++oy) {

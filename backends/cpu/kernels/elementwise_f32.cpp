@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 #include "ir/math.h"
 
 namespace aoq::cpu {
@@ -90,6 +91,7 @@ float unary_value(const UnaryF32& p, float x) {
 
 void unary_f32(Isa isa, const UnaryF32& params, const float* x, float* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx512_vnni && unary_f32_avx512(params, x, out, n)) return;
   if (isa >= Isa::avx2) return unary_f32_avx2(params, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) out[i] = unary_value(params, x[i]);

@@ -31,6 +31,10 @@ struct MatmulF32Args;
 void run_matmul_f32_avx512(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
 
+struct UnaryF32;
+// False, and nothing done, where the AVX2 form is as good.
+bool unary_f32_avx512(const UnaryF32& params, const float* x, float* out, std::int64_t n);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

@@ -112,8 +112,8 @@ inline void store_sum_tile(const EpilogueS8& e, const EpilogueArgs& args, const 
   for (std::int64_t row = 0; row < target.rows; row += 2, out += 2 * target.pitch, residual += 2 * target.pitch) {
     const std::int64_t step = row + 1 < target.rows ? 1 : 0;
     const __m256i first = sum_row<kSignedResidual>(vectors, acc + 16 * row, residual, zero_point, scale);
-    const __m256i second = sum_row<kSignedResidual>(vectors, acc + 16 * (row + step), residual + step * target.pitch,
-                                                    zero_point, scale);
+    const __m256i second =
+        sum_row<kSignedResidual>(vectors, acc + 16 * (row + step), residual + step * target.pitch, zero_point, scale);
     const __m256i bytes = pack_rows(first, second, vectors);
     store_bytes(out, _mm256_castsi256_si128(bytes));
     if (step == 1) store_bytes(out + target.pitch, _mm256_extracti128_si256(bytes, 1));

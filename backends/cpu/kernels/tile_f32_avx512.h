@@ -8,6 +8,7 @@
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/simd_avx2.h"
+#include "backends/cpu/kernels/simd_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -40,10 +41,6 @@ struct TargetTileF32 {
   bool has_clamp;
   float lo, hi;
 };
-
-inline __mmask16 first_16(std::int64_t n) {
-  return static_cast<__mmask16>((1u << n) - 1);
-}
 
 // The sums of one row: whole panels, and the first half of one more where it has no more channels.
 template <int kFull, int kHalf>
@@ -219,15 +216,15 @@ inline TargetTileF32 target_of(const EpilogueF32& e, std::int64_t pitch) {
 // Any activation: `rows` rows of sums in `acc` to the target. The target's clamp is not looked at.
 inline void finish_tile_f32(const EpilogueF32& e, const TargetTileF32& target, std::int64_t rows, std::int64_t panels,
                             const float* acc) {
-  std::int64_t columns = 16 * (panels - 1) + target.last_columns;
-  for (std::int64_t at = 0; at < columns; at += 8) {
-    std::int64_t count = min_of(columns - at, 8);
-    F32x8 bias = target.bias != nullptr ? load_first(target.bias + at, count) : F32x8(0.0f);
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    std::int64_t at = 16 * panel;
+    std::int64_t count = panel + 1 < panels ? 16 : target.last_columns;
+    F32x16 bias = target.bias != nullptr ? load_first_16(target.bias + at, count) : F32x16(0.0f);
     for (std::int64_t row = 0; row < rows; ++row) {
-      F32x8 y(_mm256_load_ps(acc + kTileColumns * row + at));
+      F32x16 y(_mm512_load_ps(acc + kTileColumns * row + at));
       if (target.bias != nullptr) y = y + bias;
-      if (target.residual != nullptr) y = y + load_first(target.residual + row * target.pitch + at, count);
-      store_first(target.out + row * target.pitch + at, apply_activation_x8(e.activation, y), count);
+      if (target.residual != nullptr) y = y + load_first_16(target.residual + row * target.pitch + at, count);
+      store_first_16(target.out + row * target.pitch + at, apply_activation_to(e.activation, y), count);
     }
   }
 }

@@ -261,7 +261,7 @@ KernelResult make_qconv_depthwise(const PrepareContext& context) {
 KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_depthwise(context));
   if (!takes_depthwise_vnni(p.dims, p.quantized.epilogue)) {
-    return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual and curved activation");
+    return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual, clamps and hardswish");
   }
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8DepthwiseQuads, packed_bytes_depthwise_vnni(p.dims)));
   DepthwiseVnniPlan plan = plan_depthwise_vnni(p.dims, p.x_type, p.quantized.epilogue);

@@ -22,7 +22,8 @@ def probe(build, cpus):
 
 def kind_of(kernel):
     """What the kernel multiplies, by its name: codes or floats."""
-    return "int8" if "_s8" in kernel or "_u8" in kernel or kernel.startswith("q") else "f32"
+    is_codes = "_s8" in kernel or "_u8" in kernel or kernel.startswith(("q", "linear_dynamic"))
+    return "int8" if is_codes else "f32"
 
 
 def peak(machine, isa, kind, threads):

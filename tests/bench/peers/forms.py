@@ -4,6 +4,7 @@ usage: forms.py MODEL FORM WORK   makes one form of a peer in a process of its o
 
     f32      the float ONNX file, as it is (aoq: compiled)
     static   aoq: calibrated int8
+    tuned    aoq: the same, with int8 or float for each op as `aoq tune` measured it on one thread of this machine
     fused    onnxruntime: the float model with attention and its like as single nodes
     dynamic  aoq and onnxruntime: linear layers, activations quantized while the model runs
     qdq      onnxruntime's static quantizer: u8 activations, s8 weights per channel, QuantizeLinear/DequantizeLinear
@@ -23,11 +24,11 @@ CALIBRATION_SAMPLES = 16
 
 def contestants(model):
     """(runtime, form): the form names the session option in "exact"."""
-    wanted = [("aoq", "f32"), ("aoq", "static"), ("onnxruntime", "f32"), ("onnxruntime", "qdq"),
+    wanted = [("aoq", "f32"), ("aoq", "static"), ("aoq", "tuned"), ("onnxruntime", "f32"), ("onnxruntime", "qdq"),
               ("onnxruntime", "exact"), ("openvino", "f32"), ("openvino", "qdq")]
     if model.heads:
-        wanted[2:2] = [("aoq", "dynamic")]
-        wanted[4:4] = [("onnxruntime", "fused"), ("onnxruntime", "dynamic")]
+        wanted[3:3] = [("aoq", "dynamic")]
+        wanted[5:5] = [("onnxruntime", "fused"), ("onnxruntime", "dynamic")]
     return wanted
 
 
@@ -47,13 +48,20 @@ def compile_aoq(aoq, model, form, work):
     out = path_of(model, "aoq", form, work)
     if os.path.exists(out + ".json") and os.path.getmtime(out + ".json") > os.path.getmtime(aoq):
         return read_cost(out)
-    flags = {"f32": [], "static": ["--calibrate", calibration(model, work)], "dynamic": ["--quantize", "dynamic"]}[form]
-    command = [aoq, "compile", models.float_path(model, work), "-o", out, "--cpu", "native", "--json"] + flags
+    source, calibrated = models.float_path(model, work), ["--calibrate", calibration(model, work)]
+    flags = {"f32": [], "static": calibrated, "tuned": calibrated + ["--tuning", out + ".tuning.json"],
+             "dynamic": ["--quantize", "dynamic"]}[form]
     start = time.monotonic()
+    if form == "tuned":
+        call([aoq, "tune", source, "-o", out + ".tuning.json", "--threads", "1", "--json", *calibrated])
+    call([aoq, "compile", source, "-o", out, "--cpu", "native", "--json", *flags])
+    return write_cost(out, time.monotonic() - start)
+
+
+def call(command):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError("%s: %s" % (" ".join(command), done.stderr.strip()))
-    return write_cost(out, time.monotonic() - start)
 
 
 def make_peer(model, form, work):

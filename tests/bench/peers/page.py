@@ -7,7 +7,7 @@ import stats
 
 BEGIN, END = "<!-- benchmark begin -->", "<!-- benchmark end -->"
 FLOAT = {"aoq": ("f32",), "onnxruntime": ("f32", "fused"), "openvino": ("f32",)}
-INT8 = {"aoq": ("static", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
+INT8 = {"aoq": ("static", "tuned", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
 CLOSE = 0.95  # the least cosine of a form that has not lost its accuracy
 PEERS = ("onnxruntime", "openvino")
 
@@ -141,8 +141,8 @@ def body(results, plot):
         "aoq's speed, as a geometric mean over the models of medians of ratios taken in turns:",
         summary(records),
         "![Speed of the int8 and float models](%s)" % plot,
-        "Best time in ms; int8 is the fastest form of each runtime. Ratios above 1: aoq is faster. \\*: a trained "
-        "model lost accuracy, the cosine below is less than %g." % CLOSE,
+        "Best time in ms; int8 is the fastest form of each runtime (tuned: int8 or float by op, as measured). "
+        "Ratios above 1: aoq is faster. \\*: a trained model lost accuracy, the cosine below is less than %g." % CLOSE,
         speed_table(records, judged),
         "Agreement of the int8 forms with the same runtime's float results: cosine of what distinguishes %d samples "
         "(rows with the same largest element). Weights: %s." % (results["samples"], weights),

@@ -128,7 +128,7 @@ class Ceilings(unittest.TestCase):
         self.assertIsNone(ceiling.peak(nothing, "reference", "int8", 1))
 
     def test_kinds(self):
-        kernels = ("qconv_s8_vnni", "qlinear_s8", "qconv_depthwise_vnni", "conv_f32", "linear_f32_onednn")
+        kernels = ("qconv_s8_vnni", "linear_dynamic_avx2", "qconv_depthwise_vnni", "conv_f32", "linear_f32_onednn")
         self.assertEqual([ceiling.kind_of(k) for k in kernels], ["int8"] * 3 + ["f32"] * 2)
 
     def test_the_table_has_the_share_and_what_is_lost(self):
