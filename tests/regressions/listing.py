@@ -74,13 +74,14 @@ def multiply_accumulates(loop):
 
 
 def stack_uses(loop):
-    """(vector instructions, other instructions) that read or write a slot of the stack; an array there has an index."""
+    """(uses of vectors, other uses) of the stack's slots; an array there has an index, and a broadcast reads a scalar."""
     vectors, others = [], []
     for i in loop.instructions:
         memory = MEMORY.search(i.operands)
         if memory is None or memory[1] not in loop.frame or memory[2] or i.name.startswith(("lea", "prefetch")):
             continue
-        (vectors if VECTOR_REGISTER.search(i.operands) else others).append(i)
+        is_vector = VECTOR_REGISTER.search(i.operands) and "broadcast" not in i.name and "){1to" not in i.operands
+        (vectors if is_vector else others).append(i)
     return vectors, others
 
 

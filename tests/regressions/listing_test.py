@@ -82,6 +82,11 @@ class Stack(unittest.TestCase):
         vectors, others = listing.stack_uses(loops(CLEAN)[0])
         self.assertEqual((vectors, [i.name for i in others]), ([], ["mov"]))
 
+    def test_broadcasts_read_scalars(self):
+        for line in ("vbroadcastss 0x44(%rsp),%zmm2", "vpaddd 0x44(%rsp){1to16},%zmm2,%zmm2"):
+            vectors, others = listing.stack_uses(loops(SPILLED.replace("vmovdqa %ymm2,0x40(%rsp)", line))[0])
+            self.assertEqual((len(vectors), len(others)), (1, 2))
+
     def test_spilled_vectors(self):
         vectors, _ = listing.stack_uses(loops(SPILLED)[0])
         self.assertEqual([(i.name, listing.is_store(i)) for i in vectors], [("vmovdqa", True), ("vpdpbusd", False)])
