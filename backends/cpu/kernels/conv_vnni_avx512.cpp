@@ -34,9 +34,10 @@ struct TileEnd {
   std::uint8_t* out;
   std::int64_t pitch;
   const std::uint8_t* residual;  // codes or floats, or null
-  std::int32_t residual_zero_point;
+  std::int32_t residual_zero_point;  // of codes as u8
+  std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
-  bool residual_is_signed;
+  bool residual_is_whole;  // all columns there are, and u8
   float x_scale;
   std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
 };
@@ -119,18 +120,30 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
   }
 }
 
-// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
-template <bool kResidual>
+// How a residual of codes is read: whole vectors of u8, or any.
+enum class Residual : std::uint8_t { none, whole, any };
+
+// float(r - zero point) * multiplier of 16 channels.
+template <Residual kResidual>
+AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, std::int64_t at) {
+  __m128i bytes;
+  if constexpr (kResidual == Residual::whole) {
+    bytes = load_bytes(e.residual + at);
+  } else {
+    bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
+    bytes = _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
+  }
+  const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
+}
+
+// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp of
+// bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
+template <Residual kResidual>
 AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
   __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
   v = _mm512_mul_ps(v, _mm512_loadu_ps(e.multiplier + 16 * c));
-  if constexpr (kResidual) {
-    const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
-    const __m512i code = e.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
-    const __m512i r = _mm512_sub_epi32(code, _mm512_set1_epi32(e.residual_zero_point));
-    v = _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(e.residual_multiplier)));
-  }
+  if constexpr (kResidual != Residual::none) v = _mm512_add_ps(v, residual_of<kResidual>(e, c, at));
   return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(e.hi)));
 }
 
@@ -147,7 +160,7 @@ AOQ_INLINE __m512i packed_codes(const TileEnd& e, __m512i a, __m512i b, __m512i 
 }
 
 // Two rows of two panels at a time.
-template <int R, bool kResidual>
+template <int R, Residual kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
 #pragma GCC unroll 7
   for (int r = 0; r < R; r += 2) {
@@ -163,7 +176,7 @@ AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
 }
 
 // Four rows of one panel at a time.
-template <int R, bool kResidual>
+template <int R, Residual kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
   const auto mask = static_cast<__mmask16>(e.mask);
 #pragma GCC unroll 4
@@ -215,10 +228,12 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
       store_floats<R, C, false>(e, sum);
     }
   } else if constexpr (kEnd == End::codes) {
-    if (e.residual != nullptr) {
-      store_codes<R, true>(e, sum);
+    if (e.residual == nullptr) {
+      store_codes<R, Residual::none>(e, sum);
+    } else if (e.residual_is_whole) {
+      store_codes<R, Residual::whole>(e, sum);
     } else {
-      store_codes<R, false>(e, sum);
+      store_codes<R, Residual::any>(e, sum);
     }
   } else {
 #pragma GCC unroll 14
@@ -375,9 +390,10 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   end.is_signed = e.out_type == DType::i8;
   end.mask = columns >= 32 ? ~std::uint32_t{0} : (std::uint32_t{1} << columns) - 1;
   end.pitch = plan.dims.out_c;
-  end.residual_zero_point = e.residual_zero_point;
+  end.residual_flip = e.residual_type == DType::i8 ? 128 : 0;
+  end.residual_zero_point = e.residual_zero_point + end.residual_flip;
   end.residual_multiplier = e.residual_multiplier;
-  end.residual_is_signed = e.residual_type == DType::i8;
+  end.residual_is_whole = end.residual_flip == 0 && (columns == 16 || columns == 32);
   end.x_scale = args.epilogue.x_scale;
   return end;
 }
@@ -397,10 +413,7 @@ void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int
       if (end.residual != nullptr && to_floats) {
         v = v + F32x16(_mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(end.residual) + at));
       } else if (end.residual != nullptr) {
-        const __m128i bytes = _mm_maskz_loadu_epi8(mask, end.residual + at);
-        const __m512i code = end.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
-        const __m512i steps = _mm512_sub_epi32(code, _mm512_set1_epi32(end.residual_zero_point));
-        v = v + F32x16(_mm512_cvtepi32_ps(steps)) * F32x16(end.residual_multiplier);
+        v = v + F32x16(residual_of<Residual::any>(end, c, at));
       }
       v = activation(v);
       if (to_floats) {
