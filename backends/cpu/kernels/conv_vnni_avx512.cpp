@@ -21,6 +21,9 @@ struct PanelTile {
   std::int64_t panel_bytes;
   std::int64_t steps;
   std::int32_t zero_point;  // of codes as u8
+  // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
+  const std::byte* ahead;
+  const std::byte* ahead_end;
 };
 
 // What a tile's sums become, for one or two panels.
@@ -33,7 +36,7 @@ struct TileEnd {
   __mmask32 mask;  // the columns there are
   std::uint8_t* out;
   std::int64_t pitch;
-  const std::uint8_t* residual;  // codes or floats, or null
+  const std::uint8_t* residual;      // codes or floats, or null
   std::int32_t residual_zero_point;  // of codes as u8
   std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
@@ -93,8 +96,12 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
 #pragma GCC unroll 5
   for (int g = 0; g < kGroups; ++g) rows[g] = t.rows + 3 * g * t.pitch;
   const std::byte* weights = t.panels + 64;
+  const std::byte* ahead = t.ahead;
   std::int64_t left = t.steps;
   for (; left >= 4; left -= 4) {
+    _mm_prefetch(ahead, _MM_HINT_T1);
+    _mm_prefetch(ahead + 64, _MM_HINT_T1);
+    ahead += 128;
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       add_step<R, C>(rows, t.pitch, 4 * i, weights + 64 * i, t.panel_bytes, turn[i % kTurns]);
@@ -137,8 +144,8 @@ AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, std::int64_t at) {
   return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
 }
 
-// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp of
-// bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
+// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
+// of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
 template <Residual kResidual>
 AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
   __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
@@ -446,7 +453,11 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
                     .panels = args.weights + panel_index * (steps + 1) * 64,
                     .panel_bytes = (steps + 1) * 64,
                     .steps = steps,
-                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0)};
+                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
+                    .ahead = nullptr,
+                    .ahead_end = nullptr};
+  tile.ahead = tile.panels + 2 * tile.panel_bytes;
+  tile.ahead_end = tile.panels + 4 * tile.panel_bytes;
   TileEnd end = tile_end(plan, args, panel_index * 16, columns);
   const End kind = end_of(plan.epilogue);
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
@@ -463,6 +474,7 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
     tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
     if (kind == End::sums) finish_sums(plan.epilogue, end, rows, columns > 16 ? 2 : 1);
     tile.rows += rows * plan.pitch;
+    tile.ahead = tile.ahead + steps / 4 * 128 < tile.ahead_end ? tile.ahead + steps / 4 * 128 : tile.panels;
     row += rows;
   }
 }
