@@ -17,9 +17,15 @@ constexpr const char* kFutureClasses[] = {"avx_vnni"};
 
 MachineInfo machine_info() {
   const cpu::CpuFeatures& f = cpu::cpu_features();
-  const std::pair<const char*, bool> named[] = {
-      {"avx2", f.avx2},       {"fma", f.fma},           {"f16c", f.f16c},         {"avx_vnni", f.avx_vnni},
-      {"avx512f", f.avx512f}, {"avx512bw", f.avx512bw}, {"avx512vl", f.avx512vl}, {"avx512_vnni", f.avx512_vnni}};
+  const std::pair<const char*, bool> named[] = {{"avx2", f.avx2},
+                                                {"fma", f.fma},
+                                                {"f16c", f.f16c},
+                                                {"avx_vnni", f.avx_vnni},
+                                                {"avx512f", f.avx512f},
+                                                {"avx512bw", f.avx512bw},
+                                                {"avx512vl", f.avx512vl},
+                                                {"avx512_vnni", f.avx512_vnni},
+                                                {"avx512_vbmi", f.avx512_vbmi}};
   MachineInfo info;
   info.isa = cpu::isa_name(cpu::best_isa());
   for (const auto& [name, has] : named) {

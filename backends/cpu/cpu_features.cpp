@@ -42,6 +42,7 @@ CpuFeatures detect() {
     found.avx512bw = bit(ebx, 30);
     found.avx512vl = bit(ebx, 31);
     found.avx512_vnni = bit(ecx, 11);
+    found.avx512_vbmi = bit(ecx, 1);
   }
   if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) found.avx_vnni = bit(eax, 4);
   return found;

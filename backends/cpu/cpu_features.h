@@ -16,11 +16,11 @@ struct CpuFeatures {
   bool avx512bw = false;
   bool avx512vl = false;
   bool avx512_vnni = false;
+  bool avx512_vbmi = false;  // of no class: a few functions look for it
 };
 
 // Instruction sets that have kernels of their own, weakest first; each has all of those before it. `avx2` means AVX2 +
-// FMA
-// + F16C, `avx512_vnni` AVX-512 F, BW, VL and VNNI on top of it.
+// FMA + F16C, `avx512_vnni` AVX-512 F, BW, VL and VNNI on top of it.
 enum class Isa : std::uint8_t { reference, avx2, avx512_vnni };
 
 const CpuFeatures& cpu_features();

@@ -21,6 +21,9 @@ struct PanelTile {
   std::int64_t panel_bytes;
   std::int64_t steps;
   std::int32_t zero_point;  // of codes as u8
+  // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
+  const std::byte* ahead;
+  const std::byte* ahead_end;
 };
 
 // What a tile's sums become, for one or two panels.
@@ -33,10 +36,11 @@ struct TileEnd {
   __mmask32 mask;  // the columns there are
   std::uint8_t* out;
   std::int64_t pitch;
-  const std::uint8_t* residual;  // codes or floats, or null
-  std::int32_t residual_zero_point;
+  const std::uint8_t* residual;      // codes or floats, or null
+  std::int32_t residual_zero_point;  // of codes as u8
+  std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
-  bool residual_is_signed;
+  bool residual_is_whole;  // all columns there are, and u8
   float x_scale;
   std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
 };
@@ -92,8 +96,12 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
 #pragma GCC unroll 5
   for (int g = 0; g < kGroups; ++g) rows[g] = t.rows + 3 * g * t.pitch;
   const std::byte* weights = t.panels + 64;
+  const std::byte* ahead = t.ahead;
   std::int64_t left = t.steps;
   for (; left >= 4; left -= 4) {
+    _mm_prefetch(ahead, _MM_HINT_T1);
+    _mm_prefetch(ahead + 64, _MM_HINT_T1);
+    ahead += 128;
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       add_step<R, C>(rows, t.pitch, 4 * i, weights + 64 * i, t.panel_bytes, turn[i % kTurns]);
@@ -119,18 +127,30 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
   }
 }
 
+// How a residual of codes is read: whole vectors of u8, or any.
+enum class Residual : std::uint8_t { none, whole, any };
+
+// float(r - zero point) * multiplier of 16 channels.
+template <Residual kResidual>
+AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, std::int64_t at) {
+  __m128i bytes;
+  if constexpr (kResidual == Residual::whole) {
+    bytes = load_bytes(e.residual + at);
+  } else {
+    bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
+    bytes = _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
+  }
+  const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
+  return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
+}
+
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
 // of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
-template <bool kResidual>
+template <Residual kResidual>
 AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
   __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
   v = _mm512_mul_ps(v, _mm512_loadu_ps(e.multiplier + 16 * c));
-  if constexpr (kResidual) {
-    const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
-    const __m512i code = e.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
-    const __m512i r = _mm512_sub_epi32(code, _mm512_set1_epi32(e.residual_zero_point));
-    v = _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(e.residual_multiplier)));
-  }
+  if constexpr (kResidual != Residual::none) v = _mm512_add_ps(v, residual_of<kResidual>(e, c, at));
   return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(e.hi)));
 }
 
@@ -147,7 +167,7 @@ AOQ_INLINE __m512i packed_codes(const TileEnd& e, __m512i a, __m512i b, __m512i 
 }
 
 // Two rows of two panels at a time.
-template <int R, bool kResidual>
+template <int R, Residual kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
 #pragma GCC unroll 7
   for (int r = 0; r < R; r += 2) {
@@ -163,7 +183,7 @@ AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
 }
 
 // Four rows of one panel at a time.
-template <int R, bool kResidual>
+template <int R, Residual kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
   const auto mask = static_cast<__mmask16>(e.mask);
 #pragma GCC unroll 4
@@ -215,10 +235,12 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
       store_floats<R, C, false>(e, sum);
     }
   } else if constexpr (kEnd == End::codes) {
-    if (e.residual != nullptr) {
-      store_codes<R, true>(e, sum);
+    if (e.residual == nullptr) {
+      store_codes<R, Residual::none>(e, sum);
+    } else if (e.residual_is_whole) {
+      store_codes<R, Residual::whole>(e, sum);
     } else {
-      store_codes<R, false>(e, sum);
+      store_codes<R, Residual::any>(e, sum);
     }
   } else {
 #pragma GCC unroll 14
@@ -375,9 +397,10 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   end.is_signed = e.out_type == DType::i8;
   end.mask = columns >= 32 ? ~std::uint32_t{0} : (std::uint32_t{1} << columns) - 1;
   end.pitch = plan.dims.out_c;
-  end.residual_zero_point = e.residual_zero_point;
+  end.residual_flip = e.residual_type == DType::i8 ? 128 : 0;
+  end.residual_zero_point = e.residual_zero_point + end.residual_flip;
   end.residual_multiplier = e.residual_multiplier;
-  end.residual_is_signed = e.residual_type == DType::i8;
+  end.residual_is_whole = end.residual_flip == 0 && (columns == 16 || columns == 32);
   end.x_scale = args.epilogue.x_scale;
   return end;
 }
@@ -397,10 +420,7 @@ void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int
       if (end.residual != nullptr && to_floats) {
         v = v + F32x16(_mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(end.residual) + at));
       } else if (end.residual != nullptr) {
-        const __m128i bytes = _mm_maskz_loadu_epi8(mask, end.residual + at);
-        const __m512i code = end.residual_is_signed ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes);
-        const __m512i steps = _mm512_sub_epi32(code, _mm512_set1_epi32(end.residual_zero_point));
-        v = v + F32x16(_mm512_cvtepi32_ps(steps)) * F32x16(end.residual_multiplier);
+        v = v + F32x16(residual_of<Residual::any>(end, c, at));
       }
       v = activation(v);
       if (to_floats) {
@@ -433,7 +453,11 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
                     .panels = args.weights + panel_index * (steps + 1) * 64,
                     .panel_bytes = (steps + 1) * 64,
                     .steps = steps,
-                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0)};
+                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
+                    .ahead = nullptr,
+                    .ahead_end = nullptr};
+  tile.ahead = tile.panels + 2 * tile.panel_bytes;
+  tile.ahead_end = tile.panels + 4 * tile.panel_bytes;
   TileEnd end = tile_end(plan, args, panel_index * 16, columns);
   const End kind = end_of(plan.epilogue);
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
@@ -450,6 +474,7 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
     tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
     if (kind == End::sums) finish_sums(plan.epilogue, end, rows, columns > 16 ? 2 : 1);
     tile.rows += rows * plan.pitch;
+    tile.ahead = tile.ahead + steps / 4 * 128 < tile.ahead_end ? tile.ahead + steps / 4 * 128 : tile.panels;
     row += rows;
   }
 }

@@ -52,6 +52,9 @@ void run_linear_weight_only_avx2(const NarrowLinearPlan& plan, const LinearWeigh
 void run_linear_dynamic_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                              std::int64_t end);
 
+// out[row * pitch + column] = x[column * column_stride + row], of 4-byte elements.
+void transpose_words_avx2(const void* x, std::int64_t column_stride, std::int64_t rows, std::int64_t columns, void* out,
+                          std::int64_t pitch);
 // out[3 * i + c] = x[c * plane + i] for i < pixels.
 void interleave_three_avx2(const std::uint8_t* x, std::int64_t plane, std::int64_t pixels, std::uint8_t* out);
 

@@ -35,6 +35,9 @@ struct UnaryF32;
 // False, and nothing done, where the AVX2 form is as good.
 bool unary_f32_avx512(const UnaryF32& params, const float* x, float* out, std::int64_t n);
 
+// Needs AVX512-VBMI besides.
+void look_up_bytes_avx512_vbmi(const std::uint8_t* table, const void* x, void* out, std::int64_t n);
+
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
 struct LinearDynamicArgs;

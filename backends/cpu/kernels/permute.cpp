@@ -22,13 +22,18 @@ struct Plane {
   std::int64_t pitch;                      // of output rows
 };
 
-// Planes of three channels to pixels; false where it is something else.
+// By vectors; false where there is no such form.
 template <typename T>
-bool interleave(const Plane<T>& p) {
+bool transpose(const Plane<T>& p) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (p.row_stride != 1 || best_isa() < Isa::avx2) return false;
   if constexpr (sizeof(T) == 1) {
-    if (p.columns != 3 || p.row_stride != 1 || p.pitch != 3 || best_isa() < Isa::avx2) return false;
+    if (p.columns != 3 || p.pitch != 3) return false;
     interleave_three_avx2(p.x, p.column_stride, p.rows, p.out);
+    return true;
+  }
+  if constexpr (sizeof(T) == 4) {
+    transpose_words_avx2(p.x, p.column_stride, p.rows, p.columns, p.out, p.pitch);
     return true;
   }
 #endif
@@ -43,7 +48,7 @@ void copy_plane(const Plane<T>& p) {
     }
     return;
   }
-  if (interleave(p)) return;
+  if (transpose(p)) return;
   for (std::int64_t top = 0; top < p.rows; top += kPiece) {
     std::int64_t bottom = std::min(top + kPiece, p.rows);
     for (std::int64_t left = 0; left < p.columns; left += kPiece) {

@@ -4,6 +4,7 @@
 
 #include "backends/cpu/kernels/byte_codes.h"
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 #include "ir/math.h"
 
 namespace aoq::cpu {
@@ -37,6 +38,7 @@ void requantize_bytes(Isa isa, const RequantizeParams& p, const void* x, void* o
 
 void look_up_bytes(Isa isa, const std::uint8_t table[256], const void* x, void* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx512_vnni && cpu_features().avx512_vbmi) return look_up_bytes_avx512_vbmi(table, x, out, n);
   if (isa >= Isa::avx2) return look_up_bytes_avx2(table, x, out, n);
 #endif
   const auto* in = static_cast<const std::uint8_t*>(x);
