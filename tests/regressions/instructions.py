@@ -7,9 +7,11 @@ The class is AVX2, which is what valgrind knows. More than the margin above a co
 that is not in the file, asks for new counts. AOQ_UPDATE=1 writes them. Counts belong to one compiler and version.
 """
 
+import collections
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,11 +34,21 @@ def prepare(run_model, resnet8, scratch):
     return done.stdout.split()
 
 
+def short(function):
+    """Without what every name has."""
+    return re.sub(r"^void |aoq::(cpu::)?|\(anonymous namespace\)::", "", function)[:110]
+
+
 def count_all(run_model, names, scratch):
     """{name: {function: instructions}}"""
     def one(name):
         path = os.path.join(scratch, name)
-        return callgrind.count([run_model, "run", path + ".aoq"], "aoq_counted_run", path + ".callgrind", ENVIRONMENT)
+        counts = callgrind.count([run_model, "run", path + ".aoq"], "aoq_counted_run", path + ".callgrind",
+                                 ENVIRONMENT)
+        shortened = collections.Counter()
+        for function, n in counts.items():
+            shortened[short(function)] += n
+        return shortened
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(names, pool.map(one, names)))
 
@@ -44,7 +56,7 @@ def count_all(run_model, names, scratch):
 def biggest(functions, known):
     """The functions that most of the instructions are in, each with what it had when the counts were written."""
     rows = sorted(functions.items(), key=lambda f: -f[1])[:BIGGEST]
-    return ["    %12d  (was %s)  %s" % (n, known.get(f, "not among the biggest"), f[:150]) for f, n in rows]
+    return ["    %12d  (was %s)  %s" % (n, known.get(f, "not among the biggest"), f) for f, n in rows]
 
 
 def compare(name, functions, known, margin):
