@@ -14,7 +14,6 @@ namespace {
 struct Wide {
   using Ints = __m512i;
   using Mask = __mmask64;
-  static constexpr int kChannels = 64;
   static AOQ_INLINE Ints load(const void* p) { return _mm512_load_si512(p); }
   static AOQ_INLINE Ints load(Mask m, const std::uint8_t* p) { return _mm512_maskz_loadu_epi8(m, p); }
   static AOQ_INLINE void store(std::uint8_t* p, Mask m, Ints v) { _mm512_mask_storeu_epi8(p, m, v); }
