@@ -33,6 +33,9 @@ struct Sums {
   __m512i codes[P];
 };
 
+template <bool kNibbles, bool kAffine, int R, int P>
+constexpr bool kShiftsLate = kNibbles && !kAffine && Sums<R, P>::kTwoChains;
+
 template <int R, int P>
 inline __attribute__((always_inline)) void multiply(const std::int8_t* x, std::int64_t pitch, const __m512i (&u)[P],
                                                     __m512i (&sums)[R][P]) {
@@ -57,7 +60,12 @@ inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes
   for (int p = 0; p < P; ++p) {
     v[p] = _mm512_loadu_si512(codes + p * panel_bytes);
     low[p] = kNibbles ? _mm512_and_si512(v[p], mask) : _mm512_xor_si512(v[p], top);
-    if constexpr (kNibbles) high[p] = _mm512_and_si512(_mm512_srli_epi16(v[p], 4), mask);
+    // With a chain of their own, products with high nibbles may be 16 times as large until the group ends.
+    if constexpr (kShiftsLate<kNibbles, kAffine, R, P>) {
+      high[p] = _mm512_andnot_si512(mask, v[p]);
+    } else if constexpr (kNibbles) {
+      high[p] = _mm512_and_si512(_mm512_srli_epi16(v[p], 4), mask);
+    }
     if constexpr (kAffine && kNibbles) {
       sums.codes[p] = _mm512_dpbusd_epi32(sums.codes[p], _mm512_add_epi8(low[p], high[p]), ones);
     } else if constexpr (kAffine) {
@@ -84,7 +92,7 @@ inline __attribute__((always_inline)) void begin_group(const Tile& tile, std::in
 }
 
 // y is [R][P * 16] of the tile.
-template <bool kAffine, int R, int P>
+template <bool kNibbles, bool kAffine, int R, int P>
 inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, Sums<R, P>& sums, float* y) {
   const std::int64_t groups = tile.plan->groups;
   const std::int16_t* zero_points = tile.args->weight.zero_points;
@@ -101,7 +109,11 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       __m512i sum = sums.products[r][p];
-      if constexpr (Sums<R, P>::kTwoChains) sum = _mm512_add_epi32(sum, sums.others[r][p]);
+      if constexpr (kShiftsLate<kNibbles, kAffine, R, P>) {
+        sum = _mm512_add_epi32(sum, _mm512_srai_epi32(sums.others[r][p], 4));
+      } else if constexpr (Sums<R, P>::kTwoChains) {
+        sum = _mm512_add_epi32(sum, sums.others[r][p]);
+      }
       if constexpr (kAffine) {
         __m512i x_zero_point = _mm512_set1_epi32(tile.args->x_zero_points[tile.row + r]);
         sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(x_zero_point, sums.codes[p]));
@@ -132,7 +144,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
     for (; k < end; k += kSteps, codes += 64) {
       multiply_codes<kNibbles, kAffine>(codes, plan.panel_bytes, x + k, tile.args->pitch, sums);
     }
-    end_group<kAffine>(tile, g, sums, y);
+    end_group<kNibbles, kAffine>(tile, g, sums, y);
   }
 }
 
