@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
@@ -64,31 +66,42 @@ ConvDims square(std::int64_t size, std::int64_t in_c, std::int64_t out_c, std::i
   return d;
 }
 
-void bench_s8(const std::string& name, const ConvDims& d) {
-  if (!is_wanted("s8 " + name)) return;
-  EpilogueS8 epilogue;
-  ConvS8Plan plan = plan_conv_s8(d, DType::u8, epilogue, best_isa());
-  Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
-  Aligned<std::int8_t> weights(d.out_c * plan.k);
-  Aligned<std::byte> packed(packed_bytes_conv_s8(d)), scratch(plan.scratch_bytes);
+// A form of the int8 convolution.
+template <typename Plan>
+struct CodeConv {
+  std::int64_t (*packed_bytes)(const ConvDims&);
+  void (*pack)(const ConvDims&, const std::int8_t*, std::span<std::byte>);
+  void (*run)(const Plan&, const ConvS8Args&, std::int64_t, std::int64_t, std::byte*);
+};
+
+template <typename Plan>
+void bench_codes(const std::string& name, const ConvDims& d, const Plan& plan, const CodeConv<Plan>& conv) {
+  Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(d.batch * d.out_h * d.out_w * d.out_c);
+  Aligned<std::int8_t> weights(d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w);
+  Aligned<std::byte> packed(conv.packed_bytes(d)), scratch(plan.scratch_bytes);
   Aligned<float> bias(padded_channels(d)), multiplier(padded_channels(d));
-  pack_conv_s8(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_s8(d))});
+  conv.pack(d, weights.data, {packed.data, static_cast<std::size_t>(conv.packed_bytes(d))});
   ConvS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
   args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
-  measure("s8 " + name, products_of(d), [&] { run_conv_s8(plan, args, 0, plan.units, scratch.data); });
+  measure(name, products_of(d), [&] { conv.run(plan, args, 0, plan.units, scratch.data); });
+}
+
+void bench_s8(const std::string& name, const ConvDims& d) {
+  if (!is_wanted("s8 " + name)) return;
+  bench_codes<ConvS8Plan>("s8 " + name, d, plan_conv_s8(d, DType::u8, {}, best_isa()),
+                          {packed_bytes_conv_s8, pack_conv_s8, run_conv_s8});
 }
 
 void bench_vnni(const std::string& name, const ConvDims& d) {
   if (best_isa() < Isa::avx512_vnni || !is_wanted("vnni " + name)) return;
-  ConvVnniPlan plan = plan_conv_vnni(d, DType::u8, {});
-  Aligned<std::uint8_t> x(d.batch * d.in_h * d.in_w * d.in_c), out(plan.rows * d.out_c);
-  Aligned<std::int8_t> weights(d.out_c * plan.k);
-  Aligned<std::byte> packed(packed_bytes_conv_vnni(d)), scratch(plan.scratch_bytes);
-  Aligned<float> bias(padded_channels(d)), multiplier(padded_channels(d));
-  pack_conv_vnni(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_conv_vnni(d))});
-  ConvS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
-  args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
-  measure("vnni " + name, products_of(d), [&] { run_conv_vnni(plan, args, 0, plan.units, scratch.data); });
+  bench_codes<ConvVnniPlan>("vnni " + name, d, plan_conv_vnni(d, DType::u8, {}),
+                            {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_vnni});
+}
+
+void bench_winograd(const std::string& name, const ConvDims& d) {
+  if (best_isa() < Isa::avx2 || !takes_winograd(d) || !is_wanted("winograd " + name)) return;
+  bench_codes<ConvWinogradPlan>("winograd " + name, d, plan_conv_winograd(d, DType::u8, {}),
+                                {packed_bytes_winograd, pack_winograd, run_conv_winograd});
 }
 
 void bench_f32(const std::string& name, const ConvDims& d) {
@@ -106,6 +119,7 @@ void bench_f32(const std::string& name, const ConvDims& d) {
 void bench_conv(const std::string& name, const ConvDims& d) {
   bench_s8(name, d);
   bench_vnni(name, d);
+  bench_winograd(name, d);
   bench_f32(name, d);
 }
 

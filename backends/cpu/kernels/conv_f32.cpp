@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "backends/cpu/kernels/conv_blocks.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 
@@ -49,13 +50,11 @@ float accumulate(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t 
 void run_scalar(const ConvF32Plan& plan, const ConvF32Args& args, std::int64_t unit_begin, std::int64_t unit_end) {
   const ConvDims& d = plan.dims;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    std::int64_t group = unit / plan.panel_blocks % d.groups;
-    std::int64_t row_begin = unit / plan.panel_blocks / d.groups * plan.row_block;
-    std::int64_t row_end = std::min(row_begin + plan.row_block, plan.rows);
-    std::int64_t local_end = std::min((panel_begin + plan.panel_block) * kPanelChannels, group_outputs(d));
-    for (std::int64_t row = row_begin; row < row_end; ++row) {
-      for (std::int64_t local = panel_begin * kPanelChannels; local < local_end; ++local) {
+    const ConvUnit u = unit_at(plan, unit);
+    const std::int64_t group = u.group;
+    std::int64_t local_end = std::min(u.panel_end * kPanelChannels, group_outputs(d));
+    for (std::int64_t row = u.row_begin; row < u.row_end; ++row) {
+      for (std::int64_t local = u.panel_begin * kPanelChannels; local < local_end; ++local) {
         std::int64_t channel = group * group_outputs(d) + local;
         float y = accumulate(plan, args, row, channel);
         if (plan.epilogue.has_bias) y = y + args.bias[group * plan.panels * kPanelChannels + local];

@@ -1,6 +1,7 @@
 // AVX2 f32 convolution: for a block of output pixels, panel by panel, block of K by block of K.
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_rows_f32.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/tile_f32_avx2.h"
 
@@ -76,18 +77,15 @@ void run_conv_f32_avx2(const ConvF32Plan& plan, const ConvF32Args& args, std::in
   std::int64_t found = -1;
   std::int64_t tiles = 0;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
-    std::int64_t row_unit = unit / plan.panel_blocks;
-    std::int64_t group = row_unit % d.groups;
-    std::int64_t row_begin = row_unit / d.groups * plan.row_block;
-    std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
-    if (found != row_unit) tiles = find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
-    found = row_unit;
-    Block block = {.row_begin = row_begin, .group = group};
+    const ConvUnit u = unit_at(plan, unit);
+    if (found != u.row_unit) {
+      tiles = find_rows(plan, args.x + u.group * (d.in_c / d.groups), u.row_begin, u.row_end, s);
+    }
+    found = u.row_unit;
+    Block block = {.row_begin = u.row_begin, .group = u.group};
     for (; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
       block.tile_end = min_of(block.tile_begin + turn, tiles);
-      for (block.panel = panel_begin; block.panel < panel_end; ++block.panel) multiply_panel(plan, args, block, s);
+      for (block.panel = u.panel_begin; block.panel < u.panel_end; ++block.panel) multiply_panel(plan, args, block, s);
     }
   }
 }

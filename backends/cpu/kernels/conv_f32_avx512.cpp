@@ -1,6 +1,7 @@
 // AVX-512 f32 convolution: for a block of output pixels, four panels at a time, block of K by block of K.
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_rows_f32.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/tile_f32_avx512.h"
 
@@ -148,18 +149,15 @@ void run_conv_f32_avx512(const ConvF32Plan& plan, const ConvF32Args& args, std::
   std::int64_t found = -1;
   std::int64_t tiles = 0;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    std::int64_t panel_end = min_of(panel_begin + plan.panel_block, plan.panels);
-    std::int64_t row_unit = unit / plan.panel_blocks;
-    std::int64_t group = row_unit % d.groups;
-    std::int64_t row_begin = row_unit / d.groups * plan.row_block;
-    std::int64_t row_end = min_of(row_begin + plan.row_block, plan.rows);
-    if (found != row_unit) tiles = find_rows(plan, args.x + group * (d.in_c / d.groups), row_begin, row_end, s);
-    found = row_unit;
-    Block block = {.k_blocks = k_blocks, .channels = d.out_c / d.groups, .row_begin = row_begin, .group = group};
+    const ConvUnit u = unit_at(plan, unit);
+    if (found != u.row_unit) {
+      tiles = find_rows(plan, args.x + u.group * (d.in_c / d.groups), u.row_begin, u.row_end, s);
+    }
+    found = u.row_unit;
+    Block block = {.k_blocks = k_blocks, .channels = d.out_c / d.groups, .row_begin = u.row_begin, .group = u.group};
     for (; block.tile_begin < tiles; block.tile_begin = block.tile_end) {
       block.tile_end = min_of(block.tile_begin + turn, tiles);
-      multiply_panels(plan, args, block, panel_begin, panel_end, s);
+      multiply_panels(plan, args, block, u.panel_begin, u.panel_end, s);
     }
   }
 }

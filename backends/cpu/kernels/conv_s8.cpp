@@ -4,13 +4,13 @@
 #include <cstddef>
 
 #include "backends/cpu/kernels/conv_blocks.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "ir/status.h"
 
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kMaxExactK = 65792;
 // Part of a 512 KB second-level cache: the rest is for the panel that streams through it.
 constexpr std::int64_t kBlockBytes = 160 * 1024;
 constexpr std::int64_t kMaxRowBlock = 96;
@@ -55,13 +55,11 @@ std::int32_t accumulate(const ConvS8Plan& plan, const ConvS8Args& args, std::int
 void run_scalar(const ConvS8Plan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end) {
   const ConvDims& d = plan.dims;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    std::int64_t panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    std::int64_t group = unit / plan.panel_blocks % d.groups;
-    std::int64_t row_begin = unit / plan.panel_blocks / d.groups * plan.row_block;
-    std::int64_t row_end = std::min(row_begin + plan.row_block, plan.rows);
-    std::int64_t local_end = std::min((panel_begin + plan.panel_block) * kPanelChannels, group_outputs(d));
-    for (std::int64_t row = row_begin; row < row_end; ++row) {
-      for (std::int64_t local = panel_begin * kPanelChannels; local < local_end; ++local) {
+    const ConvUnit u = unit_at(plan, unit);
+    const std::int64_t group = u.group;
+    std::int64_t local_end = std::min(u.panel_end * kPanelChannels, group_outputs(d));
+    for (std::int64_t row = u.row_begin; row < u.row_end; ++row) {
+      for (std::int64_t local = u.panel_begin * kPanelChannels; local < local_end; ++local) {
         std::int64_t channel = group * group_outputs(d) + local;
         std::int32_t acc = accumulate(plan, args, row, channel);
         store_epilogue_scalar(plan.epilogue, args.epilogue, group * plan.panels * kPanelChannels + local, acc,
@@ -80,7 +78,7 @@ ConvS8Plan plan_conv_s8(const ConvDims& dims, DType x_type, const EpilogueS8& ep
   plan.x_type = x_type;
   plan.isa = isa;
   plan.k = products_per_output(dims);
-  AOQ_CHECK(plan.k <= kMaxExactK);
+  AOQ_CHECK(plan.k <= kMaxExactProducts);
   plan.rows = dims.batch * dims.out_h * dims.out_w;
   plan.panels = panels_per_group(dims);
   plan.x_is_matrix = input_is_matrix(dims);

@@ -18,6 +18,9 @@
 
 namespace aoq::cpu {
 
+// The most products of full-range codes whose sum fits int32.
+inline constexpr std::int64_t kMaxExactProducts = 65792;
+
 struct ConvS8Plan {
   ConvDims dims;
   EpilogueS8 epilogue;
@@ -35,7 +38,7 @@ struct ConvS8Plan {
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
 };
 
-// Needs K <= 65792, the limit of an exact int32 sum.
+// Needs K <= kMaxExactProducts.
 ConvS8Plan plan_conv_s8(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue, Isa isa);
 
 // Sizes and places that depend on the weight's dimensions only, not on batch or image.

@@ -3,6 +3,7 @@
 // Per pair of K a tile loads 32 weight bytes, widens them to two vectors of s16 pairs, and multiplies them with each
 // pixel's broadcast pair: 12 accumulators, 2 weights, 1 broadcast and 1 product are all 16 registers.
 #include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/epilogue_s8_avx2.h"
 #include "backends/cpu/kernels/im2col_s16_avx2.h"
@@ -119,14 +120,9 @@ ToCodes to_codes_of(const ConvS8Plan& plan, std::int64_t rows, std::int64_t colu
   return is_signed ? to_codes<1, true>(rows) : to_codes<1, false>(rows);
 }
 
-struct Block {
-  std::int64_t row_begin, row_end;
-  std::int64_t group;
-  std::int64_t panel_begin, panel_end;
-};
-
 // One panel of a block of rows.
-void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const Block& block, Tile tile, std::int64_t panel) {
+void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const ConvUnit& block, Tile tile,
+                    std::int64_t panel) {
   std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   std::int64_t columns = min_of(group_out - panel * 16, 16);
   TileTarget target = {.rows = kTileRows,
@@ -153,7 +149,7 @@ void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const Block&
   }
 }
 
-void multiply_block(const ConvS8Plan& plan, const ConvS8Args& args, const Block& block, const std::int16_t* a) {
+void multiply_block(const ConvS8Plan& plan, const ConvS8Args& args, const ConvUnit& block, const std::int16_t* a) {
   std::int64_t k_pairs = (plan.k + 1) / 2;
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     Tile tile = {.a = a,
@@ -174,21 +170,15 @@ void run_conv_s8_avx2(const ConvS8Plan& plan, const ConvS8Args& args, std::int64
   ByteSource source = {x, x + d.batch * d.in_h * d.in_w * d.in_c, args.x_zero_point};
   std::int64_t widened = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    Block block;
-    block.panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    block.panel_end = min_of(block.panel_begin + plan.panel_block, plan.panels);
-    std::int64_t row_unit = unit / plan.panel_blocks;
-    block.group = row_unit % d.groups;
-    block.row_begin = row_unit / d.groups * plan.row_block;
-    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
+    const ConvUnit block = unit_at(plan, unit);
     // Units that follow each other share their rows when only the panels differ.
-    if (widened != row_unit) {
+    if (widened != block.row_unit) {
       if (plan.x_type == DType::i8) {
         widen_rows<true>(plan, source, block.group, block.row_begin, block.row_end, a);
       } else {
         widen_rows<false>(plan, source, block.group, block.row_begin, block.row_end, a);
       }
-      widened = row_unit;
+      widened = block.row_unit;
     }
     multiply_block(plan, args, block, a);
   }

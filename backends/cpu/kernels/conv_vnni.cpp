@@ -11,8 +11,7 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kMaxExactK = 65792;
-constexpr std::int64_t kTileRows = 14;
+constexpr std::int64_t kTileRows = kVnniTileRows;
 // Gathered rows of a unit: with the panels that stream by they stay in a second-level cache of 512 KiB or more.
 constexpr std::int64_t kBlockBytes = 256 * 1024;
 // Below this much work a unit costs more to hand to a thread than it saves.
@@ -66,9 +65,10 @@ ConvVnniPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8
   plan.epilogue = epilogue;
   plan.x_type = x_type;
   plan.k = products_per_output(dims);
-  AOQ_CHECK(plan.k <= kMaxExactK);
+  AOQ_CHECK(plan.k <= kMaxExactProducts);
   plan.rows = dims.batch * dims.out_h * dims.out_w;
   plan.panels = panels_per_group(dims);
+  plan.panel_bytes = panel_bytes_of(dims);
   choose_rows(plan);
   choose_blocks(plan);
   // Gathering writes whole vectors, hence the slack behind the last row.
@@ -102,6 +102,12 @@ void pack_conv_vnni(const ConvDims& dims, const std::int8_t* weights, std::span<
       std::memcpy(panel + 64 * (1 + step) + 4 * column, row.data() + 4 * step, 4);
     }
   }
+}
+
+std::int64_t index_conv_vnni(const ConvDims& dims, std::int64_t channel, std::int64_t k) {
+  const std::int64_t group = channel / group_outputs(dims), local = channel % group_outputs(dims);
+  const std::int64_t panel = group * panels_per_group(dims) + local / kPanelChannels;
+  return panel * panel_bytes_of(dims) + 64 * (1 + k / 4) + local % kPanelChannels * 4 + k % 4;
 }
 
 void run_conv_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end,

@@ -19,13 +19,17 @@
 
 namespace aoq::cpu {
 
+// Pixels of a tile at most.
+inline constexpr int kVnniTileRows = 14;
+
 struct ConvVnniPlan {
   ConvDims dims;
   EpilogueS8 epilogue;
   DType x_type = DType::u8;
-  std::int64_t k = 0;          // products of one output element
-  std::int64_t rows = 0;       // output pixels of the whole batch
-  std::int64_t panels = 0;     // 16-channel panels of one group
+  std::int64_t k = 0;       // products of one output element
+  std::int64_t rows = 0;    // output pixels of the whole batch
+  std::int64_t panels = 0;  // 16-channel panels of one group
+  std::int64_t panel_bytes = 0;
   std::int64_t row_block = 0;  // pixels of one unit
   std::int64_t row_blocks = 0;
   std::int64_t panel_block = 0;  // panels of one unit, even where there are several units
@@ -36,12 +40,14 @@ struct ConvVnniPlan {
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
 };
 
-// Needs K <= 65792.
+// Needs K <= kMaxExactProducts.
 ConvVnniPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
 
 std::int64_t packed_bytes_conv_vnni(const ConvDims& dims);
 // Weights are [out_c, in_c / groups, kernel_h, kernel_w]; a linear's are [n, k].
 void pack_conv_vnni(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed);
+// Where element (channel, k of K) lies in the packed bytes.
+std::int64_t index_conv_vnni(const ConvDims& dims, std::int64_t channel, std::int64_t k);
 
 // Computes units [unit_begin, unit_end) as run_conv_s8 does, arguments alike (weights in S8_K4_N16). Only where the
 // processor has AVX512-VNNI.

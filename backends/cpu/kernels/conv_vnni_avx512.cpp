@@ -4,6 +4,7 @@
 // several sums in turn, because one sum would wait for itself.
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/conv_unit.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/epilogue_s8.h"
@@ -12,7 +13,7 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr int kTileRows = 14;
+constexpr int kTileRows = kVnniTileRows;
 
 struct PanelTile {
   const std::uint8_t* rows;
@@ -23,7 +24,6 @@ struct PanelTile {
   std::int32_t zero_point;  // of codes as u8
   // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
   const std::byte* ahead;
-  const std::byte* ahead_end;
 };
 
 // What a tile's sums become, for one or two panels.
@@ -379,13 +379,6 @@ void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, 
   }
 }
 
-struct Block {
-  std::int64_t row_begin, row_end;
-  std::int64_t group;
-  std::int64_t panel_begin, panel_end;
-  const std::uint8_t* rows;
-};
-
 TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t channel, std::int64_t columns) {
   const EpilogueS8& e = plan.epilogue;
   TileEnd end;
@@ -443,21 +436,22 @@ void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int
 }
 
 // One or two panels of a block of rows, in tiles of nearly the same height.
-void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Block& block, std::int64_t panel) {
+void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
+                     std::int64_t panel) {
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   const std::int64_t columns = min_of(group_out - panel * 16, 32);
   const std::int64_t panel_index = block.group * plan.panels + panel;
-  const std::int64_t steps = (plan.k + 3) / 4;
-  PanelTile tile = {.rows = block.rows,
+  const std::int64_t steps = plan.panel_bytes / 64 - 1;
+  PanelTile tile = {.rows = rows,
                     .pitch = plan.pitch,
-                    .panels = args.weights + panel_index * (steps + 1) * 64,
-                    .panel_bytes = (steps + 1) * 64,
+                    .panels = args.weights + panel_index * plan.panel_bytes,
+                    .panel_bytes = plan.panel_bytes,
                     .steps = steps,
                     .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
-                    .ahead = nullptr,
-                    .ahead_end = nullptr};
-  tile.ahead = tile.panels + 2 * tile.panel_bytes;
-  tile.ahead_end = tile.panels + 4 * tile.panel_bytes;
+                    .ahead = nullptr};
+  const std::byte* behind = tile.panels + 2 * tile.panel_bytes;
+  const std::byte* behind_end = behind + 2 * tile.panel_bytes;
+  tile.ahead = behind;
   TileEnd end = tile_end(plan, args, panel_index * 16, columns);
   const End kind = end_of(plan.epilogue);
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
@@ -466,16 +460,16 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
   end.sums = sums;
   std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
   for (std::int64_t row = block.row_begin; row < block.row_end; --tiles) {
-    const std::int64_t rows = (block.row_end - row + tiles - 1) / tiles;
+    const std::int64_t count = (block.row_end - row + tiles - 1) / tiles;
     const std::int64_t index = row * plan.dims.out_c + first;
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
     end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
-    tile_of(kind, columns > 16 ? 2 : 1, rows)(tile, end);
-    if (kind == End::sums) finish_sums(plan.epilogue, end, rows, columns > 16 ? 2 : 1);
-    tile.rows += rows * plan.pitch;
-    tile.ahead = tile.ahead + steps / 4 * 128 < tile.ahead_end ? tile.ahead + steps / 4 * 128 : tile.panels;
-    row += rows;
+    tile_of(kind, columns > 16 ? 2 : 1, count)(tile, end);
+    if (kind == End::sums) finish_sums(plan.epilogue, end, count, columns > 16 ? 2 : 1);
+    tile.rows += count * plan.pitch;
+    tile.ahead = tile.ahead + steps / 4 * 128 < behind_end ? tile.ahead + steps / 4 * 128 : tile.panels;
+    row += count;
   }
 }
 
@@ -483,7 +477,6 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Blo
 
 void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                           std::int64_t unit_end, std::byte* scratch) {
-  const ConvDims& d = plan.dims;
   auto* gathered = reinterpret_cast<std::uint8_t*>(scratch);
   const std::int32_t shift = plan.x_type == DType::i8 ? 128 : 0;
   const Gather gather = {.x = static_cast<const std::uint8_t*>(args.x),
@@ -491,21 +484,15 @@ void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std:
                          .fill = _mm512_set1_epi8(static_cast<char>(args.x_zero_point + shift))};
   std::int64_t held = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    Block block;
-    block.panel_begin = unit % plan.panel_blocks * plan.panel_block;
-    block.panel_end = min_of(block.panel_begin + plan.panel_block, plan.panels);
-    const std::int64_t row_unit = unit / plan.panel_blocks;
-    block.group = row_unit % d.groups;
-    block.row_begin = row_unit / d.groups * plan.row_block;
-    block.row_end = min_of(block.row_begin + plan.row_block, plan.rows);
-    block.rows = plan.reads_in_place ? gather.x + block.row_begin * plan.pitch : gathered;
+    const ConvUnit block = unit_at(plan, unit);
+    const std::uint8_t* rows = plan.reads_in_place ? gather.x + block.row_begin * plan.pitch : gathered;
     // Units that follow each other share their rows when only the panels differ.
-    if (!plan.reads_in_place && held != row_unit) {
+    if (!plan.reads_in_place && held != block.row_unit) {
       gather_rows(plan, gather, block.group, block.row_begin, block.row_end, gathered);
-      held = row_unit;
+      held = block.row_unit;
     }
     for (std::int64_t panel = block.panel_begin; panel < block.panel_end; panel += 2) {
-      multiply_panels(plan, args, block, panel);
+      multiply_panels(plan, args, block, rows, panel);
     }
   }
 }

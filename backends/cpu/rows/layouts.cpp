@@ -38,12 +38,8 @@ std::int64_t index_s8(const ConvDims& d, std::int64_t channel, std::int64_t c, s
   return panel * ((depth_of(d) + 1) / 2 * 32) + k / 2 * 32 + column * 2 + k % 2;
 }
 
-// Every panel is 16 sums of 4 bytes, then quads of K.
 std::int64_t index_s8_quads(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {
-  std::int64_t column = 0;
-  std::int64_t panel = panel_index(d, channel, &column);
-  std::int64_t k = tap * (d.in_c / d.groups) + c;
-  return panel * (64 + (depth_of(d) + 3) / 4 * 64) + 64 + k / 4 * 64 + column * 4 + k % 4;
+  return index_conv_vnni(d, channel, tap * (d.in_c / d.groups) + c);
 }
 
 std::int64_t index_f32(const ConvDims& d, std::int64_t channel, std::int64_t c, std::int64_t tap) {

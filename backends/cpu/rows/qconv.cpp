@@ -13,7 +13,6 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kMaxExactProducts = 65792;
 enum Operand : std::size_t { kX, kWeight, kWeightScale, kBias, kResidual, kXScale, kXZeroPoint, kWeightZeroPoint };
 
 // The quantization of the node, scales and bias plain and per channel.

@@ -10,8 +10,6 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kMaxExactProducts = 65792;
-
 template <typename Plan>
 ProductWork work_of(const PrepareContext& context, const ProductShape& s, const Plan& plan) {
   const std::int64_t units = std::max<std::int64_t>(plan.units, 1);
