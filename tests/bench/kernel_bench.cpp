@@ -129,7 +129,7 @@ void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t ch
   d.groups = channels;
   std::int64_t inputs = d.in_h * d.in_w * d.in_c;
   std::int64_t outputs = d.out_h * d.out_w * d.out_c;
-  Aligned<float> bias(channels + 16), multiplier(channels + 16);
+  Aligned<float> bias(channels + 64), multiplier(channels + 64);
   if (is_wanted("s8 " + name)) {
     DepthwiseS8Plan plan = plan_depthwise_s8(d, DType::u8, {}, best_isa());
     Aligned<std::uint8_t> x(inputs), out(outputs);

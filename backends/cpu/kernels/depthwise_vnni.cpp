@@ -39,6 +39,7 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.epilogue = epilogue;
   plan.x_type = x_type;
   plan.blocks = ceil_div(dims.in_c, kBlock);
+  plan.block_bytes = block_bytes(dims);
   const std::int64_t wanted_rows = ceil_div(kWantedUnits, plan.blocks * std::max<std::int64_t>(dims.batch, 1));
   plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
@@ -67,6 +68,18 @@ void pack_depthwise_vnni(const ConvDims& dims, const std::int8_t* weights, std::
       packed[static_cast<std::size_t>(index_depthwise_vnni(dims, channel, tap))] = static_cast<std::byte>(w);
       sums[place_of(channel % kBlock)] += w;
     }
+  }
+}
+
+std::int64_t padded_depthwise_vnni(const ConvDims& dims) {
+  return round_up(dims.in_c, kBlock);
+}
+
+void spread_depthwise_vnni(std::span<const float> values, std::span<float> padded) {
+  std::fill(padded.begin(), padded.end(), 0.0f);
+  for (std::int64_t channel = 0; channel < static_cast<std::int64_t>(values.size()); ++channel) {
+    const std::int64_t place = channel / kBlock * kBlock + place_of(channel % kBlock);
+    padded[static_cast<std::size_t>(place)] = values[static_cast<std::size_t>(channel)];
   }
 }
 

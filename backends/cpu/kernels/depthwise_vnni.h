@@ -25,6 +25,7 @@ struct DepthwiseVnniPlan {
   std::int64_t row_block = 0;   // output rows of one unit
   std::int64_t row_blocks = 0;  // of one image
   std::int64_t blocks = 0;      // of 64 channels
+  std::int64_t block_bytes = 0;
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;
 };
@@ -39,8 +40,12 @@ void pack_depthwise_vnni(const ConvDims& dims, const std::int8_t* weights, std::
 // Where tap `tap` of a channel lies in the packed bytes.
 std::int64_t index_depthwise_vnni(const ConvDims& dims, std::int64_t channel, std::int64_t tap);
 
-// Computes units [unit_begin, unit_end). Only where the processor has AVX512-VNNI. The epilogue's arrays are in channel
-// order.
+// The epilogue's arrays are in the order of the packed vectors and have as many entries: spread_depthwise_vnni puts
+// plain per-channel values at their places and 0 elsewhere.
+std::int64_t padded_depthwise_vnni(const ConvDims& dims);
+void spread_depthwise_vnni(std::span<const float> values, std::span<float> padded);
+
+// Computes units [unit_begin, unit_end). Only where the processor has AVX512-VNNI.
 void run_depthwise_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                         std::int64_t unit_end, std::byte* scratch);
 

@@ -29,7 +29,7 @@ struct Wide {
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm512_mullo_epi32(a, _mm512_set1_epi32(b)); }
   using Floats = F32x16;
   static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
-    return (Floats(_mm512_cvtepi32_ps(sum)) + Floats(_mm512_load_ps(bias))) * Floats(_mm512_load_ps(multiplier));
+    return (Floats(_mm512_cvtepi32_ps(sum)) + Floats(_mm512_loadu_ps(bias))) * Floats(_mm512_loadu_ps(multiplier));
   }
   static AOQ_INLINE Ints rounded(Floats v, float hi) {
     return _mm512_cvtps_epi32(_mm512_min_ps(v.v, _mm512_set1_ps(hi)));
@@ -60,7 +60,7 @@ struct Narrow {
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(b)); }
   using Floats = F32x8;
   static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
-    return (Floats(_mm256_cvtepi32_ps(sum)) + Floats(_mm256_load_ps(bias))) * Floats(_mm256_load_ps(multiplier));
+    return (Floats(_mm256_cvtepi32_ps(sum)) + Floats(_mm256_loadu_ps(bias))) * Floats(_mm256_loadu_ps(multiplier));
   }
   static AOQ_INLINE Ints rounded(Floats v, float hi) {
     return _mm256_cvtps_epi32(_mm256_min_ps(v.v, _mm256_set1_ps(hi)));
@@ -74,8 +74,8 @@ struct Narrow {
 
 // What one block of channels needs besides the image.
 struct BlockEnd {
-  alignas(64) float bias[64];  // in the unpacked order
-  alignas(64) float multiplier[64];
+  const float* bias;
+  const float* multiplier;
   float hi, inv_out;
   std::int32_t zero_point, least;
   bool is_signed;
@@ -216,18 +216,14 @@ ConvolveRow row_of(const DepthwiseVnniPlan& plan, bool is_wide) {
   return is_wide ? row_of<Wide, false>(plan.dims) : row_of<Narrow, false>(plan.dims);
 }
 
-// Channels [channel, channel + count) of the epilogue's arrays.
-void fill_end(const EpilogueS8& e, const EpilogueArgs& args, std::int64_t channel, std::int64_t count, BlockEnd& end) {
-  for (std::int64_t i = 0; i < 64; ++i) {
-    const std::int64_t place = i % 16 / 4 * 16 + i / 16 * 4 + i % 4;
-    end.bias[place] = i < count ? args.bias[channel + i] : 0.0f;
-    end.multiplier[place] = i < count ? args.multiplier[channel + i] : 0.0f;
-  }
+BlockEnd end_of(const EpilogueS8& e) {
+  BlockEnd end = {};
   end.hi = e.bounds.hi;
   end.inv_out = e.inv_out;
   end.zero_point = e.bounds.zero_point;
   end.least = static_cast<std::int32_t>(e.bounds.lo) + e.bounds.zero_point;
   end.is_signed = e.out_type == DType::i8;
+  return end;
 }
 
 void find_rows(const ConvDims& d, const std::uint8_t* image, std::int64_t oy, RowJob& job) {
@@ -253,14 +249,14 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   job.pixels = d.out_w;
   job.pitch = d.out_c;
   __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 64);
-  const std::int64_t block_bytes = 4 * 64 * (1 + d.kernel_w * ((d.kernel_h + 3) / 4));
-  BlockEnd end;
+  BlockEnd end = end_of(plan.epilogue);
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const std::int64_t block = unit % plan.blocks, rows = unit / plan.blocks, channel = 64 * block;
     const std::int64_t image = rows / plan.row_blocks, row = rows % plan.row_blocks * plan.row_block;
     const std::int64_t channels = min_of(d.in_c - channel, 64);
-    fill_end(plan.epilogue, args.epilogue, channel, channels, end);
-    job.weights = args.weights + block * block_bytes;
+    end.bias = args.epilogue.bias + channel;
+    end.multiplier = args.epilogue.multiplier + channel;
+    job.weights = args.weights + block * plan.block_bytes;
     job.mask = ~std::uint64_t{0} >> (64 - channels);
     const ConvolveRow convolve = row_of(plan, channels > Narrow::kChannels);
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;

@@ -87,8 +87,9 @@ Result<Quantized> quantized_of(const PrepareContext& context, std::int64_t chann
   return q;
 }
 
-// The order of the epilogue's arrays: one entry per channel, or the panels of spread_channels.
-enum class ChannelOrder : std::uint8_t { plain, panels };
+// The order of the epilogue's arrays: one entry per channel, the panels of spread_channels, or the vectors of
+// spread_depthwise_vnni.
+enum class ChannelOrder : std::uint8_t { plain, panels, depthwise_vnni };
 
 // The epilogue's arrays in the order of the kernel. With a scale that is an operand and codes as the result they are
 // made at every run, in scratch.
@@ -117,13 +118,20 @@ bool is_sound(std::span<const float> bias, std::span<const float> multiplier) {
 
 void order_channels(ChannelOrder order, const ConvDims& dims, std::span<const float> values, std::span<float> out) {
   if (order == ChannelOrder::panels) return spread_channels(dims, values, out);
+  if (order == ChannelOrder::depthwise_vnni) return spread_depthwise_vnni(values, out);
   std::fill(std::copy(values.begin(), values.end(), out.begin()), out.end(), 0.0f);
+}
+
+std::int64_t padded_size(ChannelOrder order, const ConvDims& dims) {
+  if (order == ChannelOrder::panels) return padded_channels(dims);
+  if (order == ChannelOrder::depthwise_vnni) return padded_depthwise_vnni(dims);
+  return std::max<std::int64_t>(dims.out_c, 16);
 }
 
 Result<EpilogueArrays> arrays_of(const Quantized& q, const ConvDims& dims, ChannelOrder order) {
   EpilogueArrays arrays;
   arrays.order = order;
-  arrays.padded = order == ChannelOrder::panels ? padded_channels(dims) : std::max<std::int64_t>(dims.out_c, 16);
+  arrays.padded = padded_size(order, dims);
   arrays.at_run = q.scale_is_operand && q.epilogue.out_type != DType::f32;
   auto channels = static_cast<std::size_t>(dims.out_c);
   std::vector<float> bias(channels), multiplier(channels);
@@ -226,13 +234,13 @@ Result<ConvDims> checked_dims(const PrepareContext& context) {
   return dims;
 }
 
-Result<Prepared> prepared_depthwise(const PrepareContext& context) {
+Result<Prepared> prepared_depthwise(const PrepareContext& context, ChannelOrder order) {
   Prepared p;
   AOQ_ASSIGN(p.dims, checked_dims(context));
   if (!is_depthwise(p.dims)) return refuse("the convolution is not depthwise");
   p.x_type = context.inputs[kX].dtype;
   AOQ_ASSIGN(p.quantized, quantized_of(context, p.dims.out_c));
-  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, ChannelOrder::plain));
+  AOQ_ASSIGN(p.arrays, arrays_of(p.quantized, p.dims, order));
   return p;
 }
 
@@ -251,14 +259,14 @@ Result<Prepared> prepared_dense(const PrepareContext& context, std::string_view 
 }  // namespace
 
 KernelResult make_qconv_depthwise(const PrepareContext& context) {
-  AOQ_ASSIGN(Prepared p, prepared_depthwise(context));
+  AOQ_ASSIGN(Prepared p, prepared_depthwise(context, ChannelOrder::plain));
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8Depthwise, packed_bytes_depthwise_s8(p.dims)));
   DepthwiseS8Plan plan = plan_depthwise_s8(p.dims, p.x_type, p.quantized.epilogue, best_isa());
   return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_s8);
 }
 
 KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
-  AOQ_ASSIGN(Prepared p, prepared_depthwise(context));
+  AOQ_ASSIGN(Prepared p, prepared_depthwise(context, ChannelOrder::depthwise_vnni));
   if (!takes_depthwise_vnni(p.dims, p.quantized.epilogue)) {
     return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual, clamps and hardswish");
   }

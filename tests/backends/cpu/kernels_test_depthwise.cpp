@@ -34,6 +34,12 @@ void check_vnni(const ConvDims& d, DType x_type, const EpilogueS8& e, const std:
   pack_depthwise_vnni(d, weights, {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_vnni(d))});
   CHECK(packed.guards_are_intact());
   args.weights = packed.data();
+  const auto channels = static_cast<std::size_t>(d.in_c), padded = static_cast<std::size_t>(padded_depthwise_vnni(d));
+  std::vector<float> bias(padded), multiplier(padded);
+  spread_depthwise_vnni({args.epilogue.bias, channels}, bias);
+  spread_depthwise_vnni({args.epilogue.multiplier, channels}, multiplier);
+  args.epilogue.bias = bias.data();
+  args.epilogue.multiplier = multiplier.data();
   DepthwiseVnniPlan plan = plan_depthwise_vnni(d, x_type, e);
   for (std::int64_t middle : {plan.units, plan.units / 2}) {
     Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
