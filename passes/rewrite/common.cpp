@@ -36,6 +36,12 @@ std::span<const float> float_constant(const Value* v) {
   return t->as<float>();
 }
 
+bool takes_bias(const Node& n) {
+  if (!is_one_of(n, {Op::conv, Op::linear}) || n.input(3) != nullptr) return false;
+  if (n.attributes().string("activation") != "none") return false;
+  return n.input(2) == nullptr || !float_constant(n.input(2)).empty();
+}
+
 std::vector<float> per_output_channel(const Node& n, const Value* constant) {
   std::span<const float> data = float_constant(constant);
   const Tensor* t = constant_tensor(constant);

@@ -16,6 +16,9 @@ Node* input_node(const Node* n, std::size_t i, Op op);
 bool scalar_constant(const Value* v, double* out);
 // The f32 data of a constant; empty for other values and dtypes.
 std::span<const float> float_constant(const Value* v);
+// Whether a constant can be added to the result of `n` inside it: a convolution or linear without residual and
+// activation, whose bias is constant or absent.
+bool takes_bias(const Node& n);
 // An f32 constant spread over the output channels of a convolution or linear whose result it meets; empty when it
 // varies over other dimensions.
 std::vector<float> per_output_channel(const Node& n, const Value* constant);

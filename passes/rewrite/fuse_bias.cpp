@@ -10,12 +10,6 @@ namespace {
 
 using namespace rewrite;
 
-bool takes_bias(const Node& n) {
-  if (!is_one_of(n, {Op::conv, Op::linear}) || n.input(3) != nullptr) return false;
-  if (n.attributes().string("activation") != "none") return false;
-  return n.input(2) == nullptr || !float_constant(n.input(2)).empty();
-}
-
 Result<bool> run(Graph& graph, PassContext&) {
   bool changed = false;
   for (Node* n : graph.nodes()) {

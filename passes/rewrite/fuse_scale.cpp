@@ -21,9 +21,7 @@ namespace {
 using namespace rewrite;
 
 bool takes_scale(const Node& n) {
-  if (!is_one_of(n, {Op::conv, Op::linear}) || n.input(3) != nullptr) return false;
-  if (n.attributes().string("activation") != "none" || float_constant(n.input(1)).empty()) return false;
-  return n.input(2) == nullptr || !float_constant(n.input(2)).empty();
+  return takes_bias(n) && !float_constant(n.input(1)).empty();
 }
 
 std::vector<float> scaled(std::span<const float> values, std::span<const float> factors) {
