@@ -19,11 +19,12 @@ class PeerError(RuntimeError):
 class Peer:
     """A worker process that waits for its turn."""
 
-    def __init__(self, runtime, form, path, data, setting, log):
+    def __init__(self, runtime, form, path, data, setting, log, environment):
         job = {"runtime": runtime, "form": form, "path": path, "data": data, **setting}
         self.log = log
         self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "worker.py"), json.dumps(job)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(log, "w"), text=True,
+                                        env={**os.environ, **environment})
         self.loaded = self.answer()
 
     def answer(self):
@@ -89,7 +90,7 @@ def open_contestant(options, model, runtime, form, setting, data):
     if runtime == "aoq":
         return Aoq(options.aoq, path, data, setting)
     log = os.path.join(options.work, "%s-%s-%s.log" % (model.name, runtime, form))
-    return Peer(runtime, form, path, data, setting, log)
+    return Peer(runtime, form, path, data, setting, log, options.peer_environment)
 
 
 def hold(options, model, threads, batch, say):

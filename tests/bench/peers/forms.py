@@ -34,7 +34,8 @@ def contestants(model):
 
 def path_of(model, runtime, form, work):
     if runtime == "aoq":
-        return os.path.join(work, "models", "%s-%s.aoq" % (model.name, form))
+        isa = os.environ.get("AOQ_CPU_CLASS", "")  # another class has other layouts
+        return os.path.join(work, "models", "%s-%s%s.aoq" % (model.name, form, isa and "-" + isa))
     name = {"f32": "", "exact": "-qdq"}.get(form, "-" + form)
     return os.path.join(work, "models", model.name + name + ".onnx")
 

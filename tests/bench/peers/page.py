@@ -135,8 +135,9 @@ def body(results, plot):
     # What a model with random weights finds has no meaning that could be lost.
     judged = {m: found for m, found in results["agreement"].items() if results["weights"][m] == "trained"}
     return "\n\n".join([
-        "%s, kernel class %s. %s." % (results["cpu"], results["isa"],
-                                      ", ".join("%s %s" % v for v in results["versions"].items())),
+        "%s, kernel class %s%s. %s." % (results["cpu"], results["isa"],
+                                        ", of which no runtime sees more" if results.get("capped") else "",
+                                        ", ".join("%s %s" % v for v in results["versions"].items())),
         "Command: `%s`" % results["command"],
         "aoq's speed, as a geometric mean over the models of medians of ratios taken in turns:",
         summary(records),

@@ -5,7 +5,11 @@ import collections
 import io
 import os
 import pickle
+import platform
+import shutil
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -13,6 +17,7 @@ import xml.dom.minidom
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import ceiling
+import isa_cap
 import page
 import plot
 import pth
@@ -248,6 +253,51 @@ class PthFiles(unittest.TestCase):
             pth.read_file(io.BytesIO(pickle.dumps(5)))
         with self.assertRaisesRegex(pth.RefusedError, "dictionary"):
             self.read(pickle.dumps([1], 2))
+
+
+class CappedLibraries(unittest.TestCase):
+    HEADERS = """
+libx.so:     file format elf64-x86-64
+
+Sections:
+Idx Name          Size      VMA               LMA               File off  Algn  Flags
+  0 .rodata       00000010  0000000000001000  0000000000001000  00000000  2**2  CONTENTS, ALLOC, LOAD, READONLY, DATA
+  1 .text         00000006  0000000000002000  0000000000002000  00000010  2**4  CONTENTS, ALLOC, LOAD, READONLY, CODE
+"""
+
+    def test_only_named_instructions_in_code_are_exchanged(self):
+        sections = isa_cap.code_sections(self.HEADERS)
+        self.assertEqual(sections, [(0x2000, 6, 0x10)])
+        library = b"\x0f\xa2" * 8 + b"\x90\x0f\xa2\x90\x0f\xa2"
+        changed = isa_cap.exchange(library, [0x2001], sections)
+        self.assertEqual(changed, library[:0x11] + b"\x0f\xff" + library[0x13:])
+        for address in (0x2000, 0x2006, 0x1000):  # another instruction, behind the code, data
+            with self.assertRaisesRegex(ValueError, "expected a CPUID"):
+                isa_cap.exchange(library, [address], sections)
+
+    def test_a_preloaded_answer_hides_what_the_class_lacks(self):
+        tools = [shutil.which(t) for t in ("cc", "objdump")]
+        if platform.machine() != "x86_64" or None in tools:
+            print("[SKIP] a capped program: needs x86-64, cc and objdump")
+            return
+        asks = """#include <cpuid.h>
+            #include <stdio.h>
+            int main(void) {
+              unsigned a, b, c, d;
+              __cpuid_count(7, 0, a, b, c, d);
+              printf("%u %u %u\\n", b >> 5 & 1, b >> 16 & 1, c >> 11 & 1);
+            }"""
+        with tempfile.TemporaryDirectory() as folder:
+            program, preloaded = os.path.join(folder, "asks"), os.path.join(folder, "isa_cap.so")
+            subprocess.run(["cc", "-x", "c", "-o", program, "-"], input=asks, text=True, check=True)
+            source = os.path.join(os.path.dirname(isa_cap.__file__), "isa_cap.c")
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", preloaded, source], check=True)
+            before = subprocess.run([program], capture_output=True, text=True, check=True).stdout.split()
+            isa_cap.patch(program)
+            after = subprocess.run([program], env={"LD_PRELOAD": preloaded}, capture_output=True, text=True, check=True)
+            self.assertEqual(after.stdout.split(), [before[0], "0", "0"])  # AVX2 as it is, no AVX512F, no VNNI
+            alone = subprocess.run([program], capture_output=True)
+            self.assertEqual(alone.returncode, -signal.SIGILL)
 
 
 if __name__ == "__main__":
