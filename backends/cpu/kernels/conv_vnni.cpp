@@ -29,8 +29,8 @@ std::int64_t panel_bytes_of(const ConvDims& dims) {
 
 void choose_rows(ConvVnniPlan& plan) {
   const ConvDims& d = plan.dims;
-  plan.reads_in_place =
-      input_is_matrix(d) && plan.x_type == DType::u8 && plan.k % 4 == 0 && d.in_c % kAliasingBytes != 0;
+  plan.reads_in_place = input_is_matrix(d) && d.groups == 1 && plan.x_type == DType::u8 && plan.k % 4 == 0 &&
+                        d.in_c % kAliasingBytes != 0;
   plan.pitch = plan.reads_in_place ? d.in_c : round_up(plan.k, 4);
   if (plan.pitch % kAliasingBytes == 0) plan.pitch += 64;
 }
