@@ -7,7 +7,10 @@ namespace {
 
 // Below this much work a unit costs more to hand to a thread than it saves.
 constexpr std::int64_t kMinUnitProducts = 256 * 1024;
+constexpr std::int64_t kMinTiledProducts = 1024 * 1024;
 constexpr std::int64_t kWantedUnits = 16;
+// Rows of a unit: with the panels that stream by they stay in a second-level cache of 512 KiB or more.
+constexpr std::int64_t kRowBytes = 256 * 1024;
 
 }  // namespace
 
@@ -43,6 +46,28 @@ ConvBlocks split_conv(const ConvDims& dims, std::int64_t max_rows) {
   blocks.panel_block = std::min(panels, std::max(least_panels, ceil_div(panels, splits)));
   blocks.panel_blocks = ceil_div(panels, blocks.panel_block);
   blocks.units = blocks.row_blocks * dims.groups * blocks.panel_blocks;
+  return blocks;
+}
+
+ConvBlocks split_tiles(const TiledConv& c) {
+  if (c.rows == 0 || c.panels == 0) return {1, 0, 1, 0, 0};
+  const std::int64_t tallest =
+      std::max(kRowBytes / std::max<std::int64_t>(c.pitch, 1) / c.tile_rows, std::int64_t{1}) * c.tile_rows;
+  const std::int64_t panel_tiles = ceil_div(c.panels, c.tile_panels), row_tiles = ceil_div(c.rows, c.tile_rows);
+  const std::int64_t products = c.rows * std::max<std::int64_t>(c.k, 1) * c.panels * kPanelChannels;
+  const std::int64_t wanted =
+      std::clamp<std::int64_t>(products / kMinTiledProducts, 1, ceil_div(kWantedUnits, c.groups));
+  std::int64_t row_blocks = ceil_div(c.rows, tallest), panel_blocks = 1;
+  const bool weights_are_larger = c.panels * kPanelChannels > c.rows;
+  if (weights_are_larger) panel_blocks = std::min(panel_tiles, ceil_div(wanted, row_blocks));
+  row_blocks = std::max(row_blocks, std::min(row_tiles, ceil_div(wanted, panel_blocks)));
+  if (!weights_are_larger) panel_blocks = std::min(panel_tiles, ceil_div(wanted, row_blocks));
+  ConvBlocks blocks;
+  blocks.row_block = round_up(ceil_div(c.rows, row_blocks), c.tile_rows);
+  blocks.row_blocks = ceil_div(c.rows, blocks.row_block);
+  blocks.panel_block = c.tile_panels * ceil_div(panel_tiles, panel_blocks);
+  blocks.panel_blocks = ceil_div(c.panels, blocks.panel_block);
+  blocks.units = blocks.row_blocks * c.groups * blocks.panel_blocks;
   return blocks;
 }
 

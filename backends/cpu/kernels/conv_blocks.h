@@ -32,4 +32,13 @@ struct ConvBlocks {
 // Rows are split first, at most `max_rows` to a unit; panels only when rows alone give too few units.
 ConvBlocks split_conv(const ConvDims& dims, std::int64_t max_rows);
 
+// Rows of bytes, `pitch` apart, that are multiplied with panels of k products in tiles of tile_rows x tile_panels.
+struct TiledConv {
+  std::int64_t rows, panels, groups, k, pitch;
+  std::int64_t tile_rows, tile_panels;
+};
+// Blocks are as tall as the cache allows. Work that is too little for all workers is split further: along the panels
+// where the weights are the larger operand, along the rows first where x is.
+ConvBlocks split_tiles(const TiledConv& conv);
+
 }  // namespace aoq::cpu

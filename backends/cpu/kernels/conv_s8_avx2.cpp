@@ -62,37 +62,12 @@ void multiply_to_memory(const Tile& tile, std::int32_t* acc) {
   multiply_into<kRows, kHalves>(tile, acc);
 }
 
-inline __m256i sum_at(const std::int32_t* acc, int row, int half) {
-  return _mm256_load_si256(reinterpret_cast<const __m256i*>(acc + 16 * row + 8 * half));
-}
-
-// Sums to codes without residual and activation, 16 or 8 whole columns.
-template <int kRows, int kHalves, bool kSigned>
-inline __attribute__((always_inline)) void finish_codes(const std::int32_t* acc, const PlainEpilogue& e,
-                                                        std::uint8_t* out, std::int64_t pitch) {
-#pragma GCC unroll 3
-  for (int r = 0; r < kRows; r += 2, out += 2 * pitch) {
-    bool has_next = r + 1 < kRows;
-    int next = has_next ? r + 1 : r;
-    if constexpr (kHalves == 2) {
-      __m256i bytes =
-          plain_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, r, 1), sum_at(acc, next, 0), sum_at(acc, next, 1));
-      store_bytes(out, _mm256_castsi256_si128(bytes));
-      if (has_next) store_bytes(out + pitch, _mm256_extracti128_si256(bytes, 1));
-    } else {
-      __m128i bytes = plain_half_rows<kSigned>(e, sum_at(acc, r, 0), sum_at(acc, next, 0));
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
-      if (has_next) _mm_storel_epi64(reinterpret_cast<__m128i*>(out + pitch), _mm_srli_si128(bytes, 8));
-    }
-  }
-}
-
 template <int kRows, int kHalves, bool kSigned>
 void multiply_to_codes(const Tile& tile, const PlainEpilogue& e, std::uint8_t* out, std::int64_t pitch) {
   alignas(32) std::int32_t acc[kRows * 16];
   multiply_into<kRows, kHalves>(tile, acc);
   asm volatile("" : : "r"(acc) : "memory");
-  finish_codes<kRows, kHalves, kSigned>(acc, e, out, pitch);
+  finish_codes<kRows, kHalves, kSigned, Addend::none>(e, acc, {out, nullptr, pitch});
 }
 
 using ToMemory = void (*)(const Tile&, std::int32_t*);
@@ -132,7 +107,7 @@ void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const ConvUn
                        .channel = (block.group * plan.panels + panel) * 16};
   alignas(32) std::int32_t acc[kTileRows * 16] = {};
   PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, target.channel);
-  bool is_plain = has_plain_epilogue(plan.epilogue) && columns % 8 == 0;
+  bool is_plain = has_plain_epilogue(plan.epilogue, columns) && !plan.epilogue.has_residual;
   auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
   for (std::int64_t left = block.row_end - block.row_begin; left > 0; left -= kTileRows) {
     target.rows = min_of(left, kTileRows);

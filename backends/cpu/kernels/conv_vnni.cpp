@@ -12,11 +12,6 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kTileRows = kVnniTileRows;
-// Gathered rows of a unit: with the panels that stream by they stay in a second-level cache of 512 KiB or more.
-constexpr std::int64_t kBlockBytes = 256 * 1024;
-// Below this much work a unit costs more to hand to a thread than it saves.
-constexpr std::int64_t kMinUnitProducts = 1024 * 1024;
-constexpr std::int64_t kWantedUnits = 16;
 // Rows this far apart fall into the same few sets of a first-level cache.
 constexpr std::int64_t kAliasingBytes = 2048;
 
@@ -35,26 +30,19 @@ void choose_rows(ConvVnniPlan& plan) {
   if (plan.pitch % kAliasingBytes == 0) plan.pitch += 64;
 }
 
-// Blocks are as tall as the cache allows. Work that is too little for all workers is split further: along the panels
-// where the weights are the larger operand, along the rows first where x is.
 void choose_blocks(ConvVnniPlan& plan) {
-  const std::int64_t groups = plan.dims.groups;
-  plan.row_block = plan.panel_block = plan.row_blocks = plan.panel_blocks = 1;
-  if (plan.rows == 0 || plan.panels == 0) return;
-  const std::int64_t tallest = std::max(kBlockBytes / plan.pitch / kTileRows, std::int64_t{1}) * kTileRows;
-  const std::int64_t pairs = ceil_div(plan.panels, 2), tiles = ceil_div(plan.rows, kTileRows);
-  const std::int64_t products = plan.rows * std::max<std::int64_t>(plan.k, 1) * plan.panels * kPanelChannels;
-  const std::int64_t wanted = std::clamp<std::int64_t>(products / kMinUnitProducts, 1, ceil_div(kWantedUnits, groups));
-  std::int64_t row_blocks = ceil_div(plan.rows, tallest), panel_blocks = 1;
-  const bool weights_are_larger = plan.panels * kPanelChannels > plan.rows;
-  if (weights_are_larger) panel_blocks = std::min(pairs, ceil_div(wanted, row_blocks));
-  row_blocks = std::max(row_blocks, std::min(tiles, ceil_div(wanted, panel_blocks)));
-  if (!weights_are_larger) panel_blocks = std::min(pairs, ceil_div(wanted, row_blocks));
-  plan.row_block = round_up(ceil_div(plan.rows, row_blocks), kTileRows);
-  plan.row_blocks = ceil_div(plan.rows, plan.row_block);
-  plan.panel_block = 2 * ceil_div(pairs, panel_blocks);
-  plan.panel_blocks = ceil_div(plan.panels, plan.panel_block);
-  plan.units = plan.row_blocks * groups * plan.panel_blocks;
+  const ConvBlocks blocks = split_tiles({.rows = plan.rows,
+                                         .panels = plan.panels,
+                                         .groups = plan.dims.groups,
+                                         .k = plan.k,
+                                         .pitch = plan.pitch,
+                                         .tile_rows = kTileRows,
+                                         .tile_panels = 2});
+  plan.row_block = blocks.row_block;
+  plan.row_blocks = blocks.row_blocks;
+  plan.panel_block = blocks.panel_block;
+  plan.panel_blocks = blocks.panel_blocks;
+  plan.units = blocks.units;
 }
 
 }  // namespace

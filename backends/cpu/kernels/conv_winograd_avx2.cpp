@@ -143,7 +143,8 @@ void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
   const PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, panel * 16);
   TileTarget target = {
       .rows = 0, .columns = min_of(d.out_c - panel * 16, 16), .index = 0, .pitch = d.out_c, .channel = panel * 16};
-  const bool is_plain = has_plain_epilogue(plan.epilogue) && target.columns == 16;
+  const bool is_plain =
+      has_plain_epilogue(plan.epilogue, target.columns) && target.columns == 16 && !plan.epilogue.has_residual;
   const bool is_signed = plan.epilogue.out_type == DType::i8;
   auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
   for (std::int64_t tile = tile_begin; tile < tile_end; ++tile, sums += 16) {
@@ -157,8 +158,9 @@ void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
       const __m256i* h = high + 2 * row;
       target.index = ((at.image * d.out_h + at.oy + row) * d.out_w + at.ox) * d.out_c + panel * 16;
       if (is_plain) {
-        const __m256i bytes = is_signed ? plain_rows<true>(plain, l[0], h[0], l[1], h[1])
-                                        : plain_rows<false>(plain, l[0], h[0], l[1], h[1]);
+        const __m256i first[2] = {l[0], h[0]}, second[2] = {l[1], h[1]};
+        const __m256i bytes = is_signed ? plain_rows<true, Addend::none>(plain, first, second, nullptr, nullptr)
+                                        : plain_rows<false, Addend::none>(plain, first, second, nullptr, nullptr);
         store_bytes(out + target.index, _mm256_castsi256_si128(bytes));
         if (target.rows == 2) store_bytes(out + target.index + d.out_c, _mm256_extracti128_si256(bytes, 1));
       } else {

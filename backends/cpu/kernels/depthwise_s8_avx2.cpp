@@ -61,13 +61,14 @@ __attribute__((noinline)) void convolve_block(const std::uint8_t* const* taps, s
 
 // Codes without residual and activation: 16 channels of pixels that are `pitch` apart.
 template <bool kSigned>
-__attribute__((noinline)) void store_codes(const PlainEpilogue& plain, const std::int32_t* acc, std::int64_t pixels,
-                                           std::uint8_t* out, std::int64_t pitch) {
+__attribute__((noinline)) void store_pixels(const PlainEpilogue& plain, const std::int32_t* acc, std::int64_t pixels,
+                                            std::uint8_t* out, std::int64_t pitch) {
   const auto* sums = reinterpret_cast<const __m256i*>(acc);
   for (std::int64_t p = 0; p < pixels; p += 2, out += 2 * pitch, sums += 4) {
     const __m256i* next = p + 1 < pixels ? sums + 2 : sums;
-    __m256i bytes = plain_rows<kSigned>(plain, _mm256_load_si256(sums), _mm256_load_si256(sums + 1),
-                                        _mm256_load_si256(next), _mm256_load_si256(next + 1));
+    const __m256i first[2] = {_mm256_load_si256(sums), _mm256_load_si256(sums + 1)};
+    const __m256i second[2] = {_mm256_load_si256(next), _mm256_load_si256(next + 1)};
+    __m256i bytes = plain_rows<kSigned, Addend::none>(plain, first, second, nullptr, nullptr);
     store_bytes(out, _mm256_castsi256_si128(bytes));
     if (next != sums) store_bytes(out + pitch, _mm256_extracti128_si256(bytes, 1));
   }
@@ -77,9 +78,9 @@ void store_block(const DepthwiseS8Plan& plan, const RowTarget& target, std::int6
   const ConvDims& d = plan.dims;
   const EpilogueArgs& args = target.args->epilogue;
   std::int64_t index = target.index + start;
-  if (has_plain_epilogue(plan.epilogue) && d.in_c >= 16) {
+  if (has_plain_epilogue(plan.epilogue, 16) && !plan.epilogue.has_residual && d.in_c >= 16) {
     PlainEpilogue plain = plain_epilogue(plan.epilogue, args, start);
-    auto store = plan.epilogue.out_type == DType::i8 ? store_codes<true> : store_codes<false>;
+    auto store = plan.epilogue.out_type == DType::i8 ? store_pixels<true> : store_pixels<false>;
     return store(plain, acc, target.pixels, static_cast<std::uint8_t*>(args.out) + index, d.out_c);
   }
   TileTarget tile = {

@@ -83,49 +83,8 @@ inline __m256i pack_rows(__m256i first, __m256i second, const EpilogueVectors& v
   return _mm256_permutevar8x32_epi32(bytes, order);
 }
 
-// One row of 16 whole channels with a residual and without a curved activation, in the order of packs.
-template <bool kSignedResidual>
-inline __m256i sum_row(const EpilogueVectors& vectors, const std::int32_t* acc, const std::uint8_t* residual,
-                       __m256i zero_point, __m256 scale) {
-  const __m128i bytes = load_bytes(residual);
-  __m256i halves[2];
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    const __m128i part = half == 0 ? bytes : _mm_srli_si128(bytes, 8);
-    const __m256i code = kSignedResidual ? _mm256_cvtepi8_epi32(part) : _mm256_cvtepu8_epi32(part);
-    const __m256 r = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(code, zero_point)), scale);
-    const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(acc + 8 * half));
-    const F32x8 v = (F32x8(_mm256_cvtepi32_ps(a)) + vectors.bias[half]) * vectors.multiplier[half] + F32x8(r);
-    halves[half] = _mm256_cvtps_epi32(_mm256_min_ps(v.v, vectors.hi.v));
-  }
-  return _mm256_adds_epi16(_mm256_packs_epi32(halves[0], halves[1]), vectors.zero_point);
-}
-
-template <bool kSignedResidual>
-inline void store_sum_tile(const EpilogueS8& e, const EpilogueArgs& args, const TileTarget& target,
-                           const std::int32_t* acc) {
-  const EpilogueVectors vectors = load_epilogue(e, args, target.channel);
-  const __m256i zero_point = _mm256_set1_epi32(e.residual_zero_point);
-  const __m256 scale = _mm256_set1_ps(e.residual_multiplier);
-  std::uint8_t* out = static_cast<std::uint8_t*>(args.out) + target.index;
-  const std::uint8_t* residual = static_cast<const std::uint8_t*>(args.residual) + target.index;
-  for (std::int64_t row = 0; row < target.rows; row += 2, out += 2 * target.pitch, residual += 2 * target.pitch) {
-    const std::int64_t step = row + 1 < target.rows ? 1 : 0;
-    const __m256i first = sum_row<kSignedResidual>(vectors, acc + 16 * row, residual, zero_point, scale);
-    const __m256i second =
-        sum_row<kSignedResidual>(vectors, acc + 16 * (row + step), residual + step * target.pitch, zero_point, scale);
-    const __m256i bytes = pack_rows(first, second, vectors);
-    store_bytes(out, _mm256_castsi256_si128(bytes));
-    if (step == 1) store_bytes(out + target.pitch, _mm256_extracti128_si256(bytes, 1));
-  }
-}
-
 inline void store_tile_bytes(const EpilogueS8& e, const EpilogueArgs& args, const TileTarget& target,
                              const std::int32_t* acc) {
-  if (e.has_residual && e.activation.kind == Activation::none && target.columns == 16) {
-    return e.residual_type == DType::i8 ? store_sum_tile<true>(e, args, target, acc)
-                                        : store_sum_tile<false>(e, args, target, acc);
-  }
   EpilogueVectors vectors = load_epilogue(e, args, target.channel);
   auto* out = static_cast<std::uint8_t*>(args.out);
   for (std::int64_t row = 0; row < target.rows; row += 2) {
@@ -172,9 +131,18 @@ inline void store_tile(const EpilogueS8& e, const EpilogueArgs& args, const Tile
   }
 }
 
-// The common case, for kernels that finish their sums in registers: codes, no residual, no activation.
-inline bool has_plain_epilogue(const EpilogueS8& e) {
-  return e.out_type != DType::f32 && !e.has_residual && e.activation.kind == Activation::none;
+// The common case, for kernels that finish their sums at once: codes without a curved activation, whole vectors of 8 or
+// 16 channels.
+inline bool has_plain_epilogue(const EpilogueS8& e, std::int64_t columns) {
+  return e.out_type != DType::f32 && e.activation.kind == Activation::none && columns % 8 == 0;
+}
+
+// How the residual of a plain epilogue is read.
+enum class Addend : std::uint8_t { none, u8, i8 };
+
+inline Addend addend_of(const EpilogueS8& e) {
+  if (!e.has_residual) return Addend::none;
+  return e.residual_type == DType::i8 ? Addend::i8 : Addend::u8;
 }
 
 struct PlainEpilogue {
@@ -183,6 +151,8 @@ struct PlainEpilogue {
   __m256 hi;
   __m256i zero_point;
   __m256i least;
+  __m256i residual_zero_point;
+  __m256 residual_multiplier;
 };
 
 inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& args, std::int64_t channel) {
@@ -192,13 +162,21 @@ inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& arg
   plain.hi = _mm256_set1_ps(e.bounds.hi);
   plain.zero_point = _mm256_set1_epi16(static_cast<short>(e.bounds.zero_point));
   plain.least = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.lo) + e.bounds.zero_point));
+  plain.residual_zero_point = _mm256_set1_epi32(e.residual_zero_point);
+  plain.residual_multiplier = _mm256_set1_ps(e.residual_multiplier);
   return plain;
 }
 
-inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half) {
-  __m256 v = _mm256_add_ps(_mm256_cvtepi32_ps(sum), _mm256_loadu_ps(e.bias + 8 * half));
-  v = _mm256_mul_ps(v, _mm256_loadu_ps(e.multiplier + 8 * half));
-  return _mm256_cvtps_epi32(_mm256_min_ps(v, e.hi));
+// Channels [8 * half, 8 * half + 8) of one row; `residual`: the row's first.
+template <Addend kAddend>
+inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half, const std::uint8_t* residual) {
+  F32x8 v = (F32x8(_mm256_cvtepi32_ps(sum)) + load(e.bias + 8 * half)) * load(e.multiplier + 8 * half);
+  if constexpr (kAddend != Addend::none) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(residual + 8 * half));
+    const __m256i r = _mm256_sub_epi32(widen_to_s32(bytes, kAddend == Addend::i8), e.residual_zero_point);
+    v = v + F32x8(_mm256_cvtepi32_ps(r)) * F32x8(e.residual_multiplier);
+  }
+  return _mm256_cvtps_epi32(_mm256_min_ps(v.v, e.hi));
 }
 
 template <bool kSigned>
@@ -207,12 +185,14 @@ inline __m256i saturate_to_bytes(__m256i first, __m256i second, __m256i least) {
                  : _mm256_max_epu8(_mm256_packus_epi16(first, second), least);
 }
 
-// Two rows of 16 sums to 2 x 16 codes.
-template <bool kSigned>
-inline __m256i plain_rows(const PlainEpilogue& e, __m256i first_low, __m256i first_high, __m256i second_low,
-                          __m256i second_high) {
-  __m256i a = _mm256_packs_epi32(plain_rounded(e, first_low, 0), plain_rounded(e, first_high, 1));
-  __m256i b = _mm256_packs_epi32(plain_rounded(e, second_low, 0), plain_rounded(e, second_high, 1));
+// Two rows of 16 sums, and of residuals, to 2 x 16 codes.
+template <bool kSigned, Addend kAddend>
+inline __m256i plain_rows(const PlainEpilogue& e, const __m256i (&first)[2], const __m256i (&second)[2],
+                          const std::uint8_t* first_residual, const std::uint8_t* second_residual) {
+  __m256i a = _mm256_packs_epi32(plain_rounded<kAddend>(e, first[0], 0, first_residual),
+                                 plain_rounded<kAddend>(e, first[1], 1, first_residual));
+  __m256i b = _mm256_packs_epi32(plain_rounded<kAddend>(e, second[0], 0, second_residual),
+                                 plain_rounded<kAddend>(e, second[1], 1, second_residual));
   a = _mm256_adds_epi16(a, e.zero_point);
   b = _mm256_adds_epi16(b, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -220,13 +200,72 @@ inline __m256i plain_rows(const PlainEpilogue& e, __m256i first_low, __m256i fir
 }
 
 // Two rows of 8 sums to 2 x 8 codes.
-template <bool kSigned>
-inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i second) {
-  __m256i both = _mm256_packs_epi32(plain_rounded(e, first, 0), plain_rounded(e, second, 0));
+template <bool kSigned, Addend kAddend>
+inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i second,
+                               const std::uint8_t* first_residual, const std::uint8_t* second_residual) {
+  __m256i both = _mm256_packs_epi32(plain_rounded<kAddend>(e, first, 0, first_residual),
+                                    plain_rounded<kAddend>(e, second, 0, second_residual));
   both = _mm256_adds_epi16(both, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   __m256i bytes = saturate_to_bytes<kSigned>(both, both, e.least);
   return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
+}
+
+// Where a tile of plain codes goes, and where its residual lies, of the same pitch.
+struct PlainTarget {
+  std::uint8_t* out;
+  const std::uint8_t* residual;
+  std::int64_t pitch;
+};
+
+// Sums in registers to codes; the rows' last pair may be one row twice.
+template <int kRows, int kHalves, bool kSigned, Addend kAddend>
+inline __attribute__((always_inline)) void store_codes(const PlainEpilogue& e, const __m256i (&sum)[kRows][kHalves],
+                                                       PlainTarget to) {
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; r += 2) {
+    constexpr int kLast = kRows - 1;
+    const int next = r + 1 < kRows ? r + 1 : kLast;
+    const std::uint8_t* residual = kAddend == Addend::none ? nullptr : to.residual + r * to.pitch;
+    const std::uint8_t* next_residual = kAddend == Addend::none ? nullptr : to.residual + next * to.pitch;
+    std::uint8_t* out = to.out + r * to.pitch;
+    if constexpr (kHalves == 2) {
+      const __m256i bytes = plain_rows<kSigned, kAddend>(e, sum[r], sum[next], residual, next_residual);
+      store_bytes(out, _mm256_castsi256_si128(bytes));
+      if (r + 1 < kRows) store_bytes(out + to.pitch, _mm256_extracti128_si256(bytes, 1));
+    } else {
+      const __m128i bytes = plain_half_rows<kSigned, kAddend>(e, sum[r][0], sum[next][0], residual, next_residual);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+      if (r + 1 < kRows) _mm_storel_epi64(reinterpret_cast<__m128i*>(out + to.pitch), _mm_srli_si128(bytes, 8));
+    }
+  }
+}
+
+// Sums in memory, [row][16].
+template <int kRows, int kHalves, bool kSigned, Addend kAddend>
+inline __attribute__((always_inline)) void finish_codes(const PlainEpilogue& e, const std::int32_t* acc,
+                                                        PlainTarget to) {
+#pragma GCC unroll 3
+  for (int r = 0; r < kRows; r += 2) {
+    constexpr int kPair = 2;
+    __m256i sum[kPair][kHalves];
+#pragma GCC unroll 2
+    for (int i = 0; i < kPair; ++i) {
+      const int row = r + i < kRows ? r + i : r;
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) {
+        sum[i][h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(acc + 16 * row + 8 * h));
+      }
+    }
+    const PlainTarget pair = {to.out + r * to.pitch, kAddend == Addend::none ? nullptr : to.residual + r * to.pitch,
+                              to.pitch};
+    if (r + 1 < kRows) {
+      store_codes<kPair, kHalves, kSigned, kAddend>(e, sum, pair);
+    } else {
+      const __m256i(&one)[1][kHalves] = reinterpret_cast<const __m256i(&)[1][kHalves]>(sum);
+      store_codes<1, kHalves, kSigned, kAddend>(e, one, pair);
+    }
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backends/cpu/kernels/conv_f32.h"
+#include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/conv_winograd.h"
@@ -83,6 +84,9 @@ void pack_as(const ConvDims& dims, const std::byte* plain, std::span<std::byte> 
 constexpr Layout kS8 = {DType::i8, packed_bytes_conv_s8, pack_as<std::int8_t, pack_conv_s8>, index_s8, 1, false};
 constexpr Layout kS8Quads = {DType::i8, packed_bytes_conv_vnni, pack_as<std::int8_t, pack_conv_vnni>, index_s8_quads, 1,
                              false};
+// Not every element lies where its place in K says: unpacked by unpack_conv_maddubs.
+constexpr Layout kS8SafeQuads = {
+    DType::i8, packed_bytes_conv_maddubs, pack_as<std::int8_t, pack_conv_maddubs>, nullptr, 1, false};
 constexpr Layout kS8Depthwise = {
     DType::i8, packed_bytes_depthwise_s8, pack_as<std::int8_t, pack_depthwise_s8>, index_s8_depthwise, 2, true};
 constexpr Layout kS8DepthwiseQuads = {
@@ -110,12 +114,15 @@ Result<std::vector<std::byte>> pack_with(const Layout& layout, const Tensor& pla
   return packed;
 }
 
+Status check_size(const PackedConstant& c, std::int64_t bytes) {
+  if (static_cast<std::int64_t>(c.bytes.size()) == bytes) return {};
+  return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
+               bytes);
+}
+
 Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   AOQ_ASSIGN(ConvDims dims, dims_for(layout, c));
-  if (static_cast<std::int64_t>(c.bytes.size()) != layout.bytes(dims)) {
-    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
-                 layout.bytes(dims));
-  }
+  AOQ_TRY(check_size(c, layout.bytes(dims)));
   AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
   std::byte* out = plain.mutable_bytes().data();
   const std::int64_t size = dtype_info(c.dtype).bits / 8;
@@ -168,11 +175,7 @@ Result<std::vector<std::byte>> pack_narrow_with(bool nibbles, const Tensor& plai
 
 Result<Tensor> unpack_narrow_with(bool nibbles, const PackedConstant& c) {
   AOQ_TRY(check_narrow(c, nibbles));
-  const std::int64_t bytes = packed_bytes_narrow(nibbles, c.shape[0], c.shape[1]);
-  if (static_cast<std::int64_t>(c.bytes.size()) != bytes) {
-    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(c.shape), c.bytes.size(),
-                 bytes);
-  }
+  AOQ_TRY(check_size(c, packed_bytes_narrow(nibbles, c.shape[0], c.shape[1])));
   AOQ_ASSIGN(Tensor plain, Tensor::make(c.dtype, {c.shape.begin(), c.shape.end()}));
   unpack_narrow(c.dtype, c.bytes.data(), c.shape, plain.mutable_bytes().data());
   return plain;
@@ -219,6 +222,20 @@ Result<std::vector<std::byte>> pack_s8_k4_n16(const Tensor& plain, std::int64_t 
 Result<Tensor> unpack_s8_k4_n16(const PackedConstant& packed) {
   return unpack_with(kS8Quads, packed);
 }
+Result<std::vector<std::byte>> pack_s8_k4_n16_safe(const Tensor& plain, std::int64_t groups) {
+  return pack_with(kS8SafeQuads, plain, groups);
+}
+Result<Tensor> unpack_s8_k4_n16_safe(const PackedConstant& packed) {
+  AOQ_ASSIGN(ConvDims dims, dims_for(kS8SafeQuads, packed));
+  AOQ_TRY(check_size(packed, kS8SafeQuads.bytes(dims)));
+  if (!is_well_formed_maddubs(dims, packed.bytes.data())) {
+    return error(Code::invalid_model, "{} is packed in panels whose words are not numbered once each",
+                 shape_to_string(packed.shape));
+  }
+  AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
+  unpack_conv_maddubs(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
+  return plain;
+}
 Result<std::vector<std::byte>> pack_s16_wino_n16(const Tensor& plain, std::int64_t groups) {
   AOQ_ASSIGN(ConvDims dims, winograd_dims({{}, plain.dtype(), plain.shape(), groups}));
   std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_winograd(dims)));
@@ -227,10 +244,7 @@ Result<std::vector<std::byte>> pack_s16_wino_n16(const Tensor& plain, std::int64
 }
 Result<Tensor> unpack_s16_wino_n16(const PackedConstant& packed) {
   AOQ_ASSIGN(ConvDims dims, winograd_dims(packed));
-  if (static_cast<std::int64_t>(packed.bytes.size()) != packed_bytes_winograd(dims)) {
-    return error(Code::invalid_model, "{} is packed in {} bytes, expected {}", shape_to_string(packed.shape),
-                 packed.bytes.size(), packed_bytes_winograd(dims));
-  }
+  AOQ_TRY(check_size(packed, packed_bytes_winograd(dims)));
   AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
   unpack_winograd(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
   return plain;

@@ -1,6 +1,7 @@
 // qconv and qlinear: codes times i8 weights, exact, with the epilogue of ir/epilogue.h.
 #include <cmath>
 
+#include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/conv_winograd.h"
@@ -289,6 +290,13 @@ KernelResult make_qconv_winograd(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS16Winograd, packed_bytes_winograd));
   ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
+}
+
+KernelResult make_qconv_maddubs(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8SafeQuads, packed_bytes_conv_maddubs));
+  if (!is_well_formed_maddubs(p.dims, p.weights)) return refuse("the packed weights' words are not numbered once each");
+  ConvMaddubsPlan plan = plan_conv_maddubs(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_maddubs);
 }
 
 KernelResult make_qconv_vnni(const PrepareContext& context) {

@@ -2,8 +2,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
+#include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/conv_winograd.h"
@@ -72,6 +74,22 @@ void check_vnni(const Case& c, const std::int8_t* weights, ConvS8Args args, cons
   CHECK(run_in_pieces(plan, args, 4, run_conv_vnni) == expected);
 }
 
+void check_maddubs(const Case& c, const std::vector<std::uint8_t>& weights, ConvS8Args args,
+                   const std::vector<std::uint8_t>& expected) {
+  Buffer packed(packed_bytes_conv_maddubs(c.dims));
+  pack_conv_maddubs(c.dims, reinterpret_cast<const std::int8_t*>(weights.data()),
+                    {packed.data(), static_cast<std::size_t>(packed_bytes_conv_maddubs(c.dims))});
+  CHECK(packed.guards_are_intact());
+  CHECK(is_well_formed_maddubs(c.dims, packed.data()));
+  std::vector<std::uint8_t> back(weights.size());
+  unpack_conv_maddubs(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
+  CHECK(back == weights);
+  args.weights = packed.data();
+  ConvMaddubsPlan plan = plan_conv_maddubs(c.dims, c.x_type, c.epilogue);
+  CHECK(run_in_pieces(plan, args, 1, run_conv_maddubs) == expected);
+  CHECK(run_in_pieces(plan, args, 4, run_conv_maddubs) == expected);
+}
+
 void check_winograd(const Case& c, const std::vector<std::uint8_t>& weights, ConvS8Args args,
                     const std::vector<std::uint8_t>& expected) {
   if (best_isa() < Isa::avx2 || !takes_winograd(c.dims)) return;
@@ -93,6 +111,9 @@ void check_case(const Case& c, Random& random) {
   std::int64_t weight_count = d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w;
   std::vector<std::uint8_t> weights = random.bytes(weight_count, c.extreme, 0x80, 0x7f);
   if (random.chance(10)) std::fill(weights.begin(), weights.end(), std::uint8_t{1});
+  // Mild weights, of which some words of four cannot saturate, and some can.
+  const int divisor = c.extreme ? 1 : static_cast<int>(random.between(1, 3));
+  for (std::uint8_t& w : weights) w = static_cast<std::uint8_t>(static_cast<std::int8_t>(w) / divisor);
   bool is_signed = c.x_type == DType::i8;
   std::vector<std::uint8_t> x =
       random.bytes(d.batch * d.in_h * d.in_w * d.in_c, c.extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
@@ -119,6 +140,7 @@ void check_case(const Case& c, Random& random) {
   CHECK(run_in_pieces(vector, args, 1, run_conv_s8) == expected);
   CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
   check_vnni(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
+  check_maddubs(c, weights, args, expected);
   check_winograd(c, weights, args, expected);
 }
 
@@ -195,6 +217,48 @@ TEST_CASE("int8 convolution: kernels, strides, dilation, padding, groups") {
     c.extreme = random.chance(30);
     check_case(c, random);
   }
+}
+
+TEST_CASE("int8 convolution 1x1 in groups") {
+  if (!has_avx2()) return;
+  Random random(8);
+  for (int i = 0; i < 12; ++i) {
+    Case c;
+    c.dims.groups = random.between(2, 3);
+    c.dims.in_c = 4 * random.between(1, 6) * c.dims.groups;
+    c.dims.out_c = random.between(1, 20) * c.dims.groups;
+    c.dims.in_w = c.dims.out_w = 11;
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("int8 convolution: packing pairs the elements of a word that cannot saturate together") {
+  const ConvDims dims = dims_of_linear(1, 20, 1);
+  const std::int8_t weights[20] = {127,  1,   0,  0,  // as they stand
+                                   127,  2,   0,  1,  // 0 with 2
+                                   -128, -1,  -2, 3,  // 0 with 3
+                                   127,  2,   2,  2,  // not at all
+                                   -128, 127, 64, 64};
+  std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_conv_maddubs(dims)));
+  pack_conv_maddubs(dims, weights, packed);
+  std::uint16_t numbers[8];
+  std::memcpy(numbers, packed.data() + 64, sizeof numbers);
+  CHECK(std::vector<int>(numbers, numbers + 8) == std::vector<int>{2, 1, 1, 0, 4, 1, 2, 3});
+  const std::byte* words = packed.data() + 128;
+  auto weight = [&](int at) { return static_cast<int>(static_cast<std::int8_t>(words[at])); };
+  CHECK(std::vector<int>{weight(2 * 64 + 1), weight(2 * 64 + 2)} == std::vector<int>{0, 2});
+  CHECK(std::vector<int>{weight(3 * 64 + 1), weight(3 * 64 + 2)} == std::vector<int>{3, -1});
+  CHECK(std::vector<int>{weight(4 * 64), weight(4 * 64 + 1), weight(4 * 64 + 32)} == std::vector<int>{127, 2, 2});
+  CHECK(is_well_formed_maddubs(dims, packed.data()));
+  for (const std::uint16_t wrong : {std::uint16_t{4}, std::uint16_t{5}}) {  // twice, and behind the end
+    std::memcpy(packed.data() + 70, &wrong, 2);
+    CHECK_FALSE(is_well_formed_maddubs(dims, packed.data()));
+  }
+  const std::uint16_t back = 0, many = 4;
+  std::memcpy(packed.data() + 70, &back, 2);
+  std::memcpy(packed.data() + 64, &many, 2);
+  CHECK_FALSE(is_well_formed_maddubs(dims, packed.data()));
 }
 
 TEST_CASE("int8 convolution 3x3: odd sizes, borders, several images") {

@@ -221,7 +221,8 @@ TEST_CASE("every row equals the reference") {
     Draw draw(seed);
     int taken = 0;
     constexpr int kTries = 60;
-    for (int i = 0; i < kTries; ++i) {
+    // Some rows take few of the nodes.
+    for (int i = 0; i < kTries || (taken == 0 && i < 20 * kTries); ++i) {
       draw.large = i % 12 == 5;
       taken += check_row(row, draw) ? 1 : 0;
     }
@@ -347,7 +348,7 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   Value* s = graph.constant(random_tensor(draw, DType::f32, {32}, Values::positive));
   Value* y = create(graph, Op::qconv, {x, w, s},
                     {{"channels_last", true}, {"groups", std::int64_t{4}}, {"x_scale", 0.1}, {"out_scale", 3.0}});
-  CHECK(CpuBackend(Isa::avx2).preferred_layout(*y->def(), 1, "") == "s8_k2_n16.g4");
+  CHECK(CpuBackend(Isa::avx2).preferred_layout(*y->def(), 1, "") == "s8_k4_n16_safe.g4");
   CHECK(CpuBackend(Isa::avx512_vnni).preferred_layout(*y->def(), 1, "") == "s8_k4_n16.g4");
   CHECK(CpuBackend().preferred_layout(*y->def(), 0, "").empty());
   CHECK(CpuTarget().supports(*y->def()).ok());

@@ -1,0 +1,143 @@
+// The rows of an int8 convolution as u8, for AVX2 translation units only: output pixel r becomes a row of k codes,
+// signed ones plus 128, the zero point where the kernel is outside the image. Reads and writes stay inside image and
+// row.
+#pragma once
+
+#include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/conv_dims.h"
+
+namespace aoq::cpu {
+namespace {
+
+struct GatherU8 {
+  const std::uint8_t* x;
+  const std::uint8_t* end;
+  __m256i flip;  // turns signed codes into unsigned ones
+  __m256i fill;  // the code of zero, as u8
+};
+
+inline GatherU8 gather_of(const ConvDims& d, const void* x, bool is_signed, std::int32_t zero_point) {
+  const std::int32_t shift = is_signed ? 128 : 0;
+  const auto* bytes = static_cast<const std::uint8_t*>(x);
+  return {bytes, bytes + d.batch * d.in_h * d.in_w * d.in_c, _mm256_set1_epi8(static_cast<char>(shift)),
+          _mm256_set1_epi8(static_cast<char>(zero_point + shift))};
+}
+
+// n bytes in vectors of 32, 16, 8 or 4, of which the last two overlap.
+template <typename Write32, typename Write16, typename Write8, typename Write4, typename Write1>
+inline void in_pieces(std::int64_t n, Write32 write32, Write16 write16, Write8 write8, Write4 write4, Write1 write1) {
+  if (n >= 32) {
+    for (std::int64_t i = 0; i + 32 <= n; i += 32) write32(i);
+    if (n % 32 != 0) write32(n - 32);
+  } else if (n >= 16) {
+    write16(0);
+    write16(n - 16);
+  } else if (n >= 8) {
+    write8(0);
+    write8(n - 8);
+  } else if (n >= 4) {
+    write4(0);
+    write4(n - 4);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) write1(i);
+  }
+}
+
+inline std::uint8_t* copy_run(const GatherU8& g, std::uint8_t* out, std::int64_t at, std::int64_t n) {
+  const std::uint8_t* in = g.x + at;
+  const __m128i flip = _mm256_castsi256_si128(g.flip);
+  in_pieces(
+      n,
+      [&](std::int64_t i) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_xor_si256(v, g.flip));
+      },
+      [&](std::int64_t i) { store_bytes(out + i, _mm_xor_si128(load_bytes(in + i), flip)); },
+      [&](std::int64_t i) {
+        const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(in + i));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i), _mm_xor_si128(v, flip));
+      },
+      [&](std::int64_t i) {
+        *reinterpret_cast<AnyInt32*>(out + i) = *reinterpret_cast<const AnyInt32*>(in + i) ^ _mm_cvtsi128_si32(flip);
+      },
+      [&](std::int64_t i) { out[i] = static_cast<std::uint8_t>(in[i] ^ _mm_cvtsi128_si32(flip)); });
+  return out + n;
+}
+
+inline std::uint8_t* fill_run(const GatherU8& g, std::uint8_t* out, std::int64_t n) {
+  const __m128i fill = _mm256_castsi256_si128(g.fill);
+  in_pieces(
+      n, [&](std::int64_t i) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), g.fill); },
+      [&](std::int64_t i) { store_bytes(out + i, fill); },
+      [&](std::int64_t i) { _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i), fill); },
+      [&](std::int64_t i) { *reinterpret_cast<AnyInt32*>(out + i) = _mm_cvtsi128_si32(fill); },
+      [&](std::int64_t i) { out[i] = static_cast<std::uint8_t>(_mm_cvtsi128_si32(fill)); });
+  return out + n;
+}
+
+// Taps of one kernel row: one contiguous run where they are neighbours.
+inline std::uint8_t* gather_kernel_row(const ConvDims& d, const GatherU8& g, std::int64_t row_start, std::int64_t ix,
+                                       std::uint8_t* out) {
+  const std::int64_t group_in = d.in_c / d.groups;
+  if (d.dilation_w == 1 && d.groups == 1) {
+    const std::int64_t before = min_of(max_of(-ix, 0), d.kernel_w);
+    const std::int64_t inside = max_of(min_of(d.in_w - ix, d.kernel_w) - before, 0);
+    out = fill_run(g, out, before * group_in);
+    out = copy_run(g, out, row_start + (ix + before) * d.in_c, inside * group_in);
+    return fill_run(g, out, (d.kernel_w - before - inside) * group_in);
+  }
+  for (std::int64_t kw = 0; kw < d.kernel_w; ++kw, ix += d.dilation_w) {
+    const bool inside = ix >= 0 && ix < d.in_w;
+    out = inside ? copy_run(g, out, row_start + ix * d.in_c, group_in) : fill_run(g, out, group_in);
+  }
+  return out;
+}
+
+// All kernel rows of a pixel whose taps are inside the image and neighbours, in whole vectors: what one writes too much
+// the next one overwrites. False where the last vector would read behind the tensor.
+inline bool gather_inner_pixel(const ConvDims& d, const GatherU8& g, std::int64_t at, std::uint8_t* out) {
+  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
+  const std::uint8_t* in = g.x + at;
+  if (g.end - in < (d.kernel_h - 1) * row_bytes + (run + 31) / 32 * 32) return false;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
+    for (std::int64_t i = 0; i < run; i += 32) {
+      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_xor_si256(v, g.flip));
+    }
+  }
+  return true;
+}
+
+// Rows [row_begin, row_end) of one group, `pitch` bytes apart; up to 3 bytes behind k become 0. Up to kGatherSlack
+// bytes behind the last row are written.
+inline constexpr std::int64_t kGatherSlack = 32;
+inline void gather_rows(const ConvDims& d, const GatherU8& g, std::int64_t group, std::int64_t row_begin,
+                        std::int64_t row_end, std::uint8_t* out, std::int64_t pitch) {
+  const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
+  const bool has_runs = d.dilation_w == 1 && d.groups == 1;
+  std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
+  for (std::int64_t row = row_begin; row < row_end; ++row, out += pitch) {
+    std::uint8_t* to = out;
+    std::int64_t iy = oy * d.stride_h - d.pad_top;
+    const std::int64_t ix = ox * d.stride_w - d.pad_left;
+    const bool is_inner = has_runs && iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 &&
+                          ix + d.kernel_w <= d.in_w &&
+                          gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, out);
+    for (std::int64_t kh = 0; !is_inner && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+      if (iy < 0 || iy >= d.in_h) {
+        to = fill_run(g, to, d.kernel_w * group_in);
+      } else {
+        to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
+      }
+    }
+    for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
+    if (++ox < d.out_w) continue;
+    ox = 0;
+    if (++oy < d.out_h) continue;
+    oy = 0;
+    ++image;
+  }
+}
+
+}  // namespace
+}  // namespace aoq::cpu
