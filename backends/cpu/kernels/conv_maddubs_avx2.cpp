@@ -105,6 +105,7 @@ AOQ_INLINE void multiply(const Tile& t, __m256i (&sum)[R][kHalves]) {
   add_widened_words<R, kHalves>(at, t.widened, rows, sum);
 }
 
+// The sums of a tile, [row][16].
 template <int R, int kHalves>
 void multiply_to_memory(const Tile& t, std::int32_t* acc) {
   __m256i sum[R][kHalves];
@@ -117,78 +118,68 @@ void multiply_to_memory(const Tile& t, std::int32_t* acc) {
 }
 
 template <int R, int kHalves, bool kSigned, Addend kAddend>
-void multiply_to_codes(const Tile& t, const PlainEpilogue& e, const PlainTarget& to) {
+__attribute__((noinline)) void multiply_to_codes(const Tile& t, const PlainEpilogue& e, const PlainTarget& to) {
   __m256i sum[R][kHalves];
   multiply<R, kHalves>(t, sum);
   store_codes<R, kHalves, kSigned, kAddend>(e, sum, to);
 }
 
-using ToMemory = void (*)(const Tile&, std::int32_t*);
-using ToCodes = void (*)(const Tile&, const PlainEpilogue&, const PlainTarget&);
-
-template <int kHalves>
-ToMemory to_memory(std::int64_t rows) {
-  constexpr ToMemory kTiles[kTileRows] = {multiply_to_memory<1, kHalves>, multiply_to_memory<2, kHalves>,
-                                          multiply_to_memory<3, kHalves>, multiply_to_memory<4, kHalves>};
-  return kTiles[rows - 1];
-}
+// One panel of a block of rows.
+struct PanelRows {
+  Tile tile;
+  std::int64_t rows;
+};
 
 template <int kHalves, bool kSigned, Addend kAddend>
-ToCodes to_codes(std::int64_t rows) {
-  constexpr ToCodes kTiles[kTileRows] = {
-      multiply_to_codes<1, kHalves, kSigned, kAddend>, multiply_to_codes<2, kHalves, kSigned, kAddend>,
-      multiply_to_codes<3, kHalves, kSigned, kAddend>, multiply_to_codes<4, kHalves, kSigned, kAddend>};
-  return kTiles[rows - 1];
+void panel_to_codes(PanelRows p, const PlainEpilogue& e, PlainTarget to) {
+  for (; p.rows >= kTileRows; p.rows -= kTileRows) {
+    multiply_to_codes<kTileRows, kHalves, kSigned, kAddend>(p.tile, e, to);
+    p.tile.rows += kTileRows * p.tile.pitch;
+    to.out += kTileRows * to.pitch;
+    if constexpr (kAddend != Addend::none) to.residual += kTileRows * to.pitch;
+  }
+  if (p.rows == 3) multiply_to_codes<3, kHalves, kSigned, kAddend>(p.tile, e, to);
+  if (p.rows == 2) multiply_to_codes<2, kHalves, kSigned, kAddend>(p.tile, e, to);
+  if (p.rows == 1) multiply_to_codes<1, kHalves, kSigned, kAddend>(p.tile, e, to);
 }
 
 template <int kHalves, bool kSigned>
-ToCodes to_codes(const EpilogueS8& e, std::int64_t rows) {
-  switch (addend_of(e)) {
-    case Addend::none:
-      return to_codes<kHalves, kSigned, Addend::none>(rows);
-    case Addend::u8:
-      return to_codes<kHalves, kSigned, Addend::u8>(rows);
-    case Addend::i8:
-      break;
-  }
-  return to_codes<kHalves, kSigned, Addend::i8>(rows);
+void panel_to_codes(Addend addend, const PanelRows& p, const PlainEpilogue& e, const PlainTarget& to) {
+  if (addend == Addend::none) return panel_to_codes<kHalves, kSigned, Addend::none>(p, e, to);
+  if (addend == Addend::u8) return panel_to_codes<kHalves, kSigned, Addend::u8>(p, e, to);
+  panel_to_codes<kHalves, kSigned, Addend::i8>(p, e, to);
 }
 
-ToCodes to_codes_of(const EpilogueS8& e, std::int64_t rows, std::int64_t columns) {
-  const bool is_signed = e.out_type == DType::i8;
-  if (columns == 16) return is_signed ? to_codes<2, true>(e, rows) : to_codes<2, false>(e, rows);
-  return is_signed ? to_codes<1, true>(e, rows) : to_codes<1, false>(e, rows);
-}
-
-// One panel of a block of rows, in tiles of nearly the same height.
-void multiply_panel(const ConvMaddubsPlan& plan, const ConvS8Args& args, const ConvUnit& block, Tile tile,
-                    std::int64_t panel) {
-  const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
-  const std::int64_t columns = min_of(group_out - panel * 16, 16);
-  TileTarget target = {.rows = 0,
-                       .columns = columns,
-                       .index = block.row_begin * plan.dims.out_c + block.group * group_out + panel * 16,
-                       .pitch = plan.dims.out_c,
-                       .channel = (block.group * plan.panels + panel) * 16};
+template <int kHalves>
+void panel_to_memory(PanelRows p, const EpilogueS8& e, const EpilogueArgs& args, TileTarget target) {
+  using ToMemory = void (*)(const Tile&, std::int32_t*);
+  constexpr ToMemory kTiles[kTileRows] = {multiply_to_memory<1, kHalves>, multiply_to_memory<2, kHalves>,
+                                          multiply_to_memory<3, kHalves>, multiply_to_memory<4, kHalves>};
   alignas(32) std::int32_t acc[kTileRows * 16] = {};
-  const PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, target.channel);
-  const bool is_plain = has_plain_epilogue(plan.epilogue, columns);
-  auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
-  const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
-  std::int64_t left = block.row_end - block.row_begin;
-  for (std::int64_t tiles = (left + kTileRows - 1) / kTileRows; tiles > 0; --tiles) {
-    target.rows = (left + tiles - 1) / tiles;
-    if (is_plain) {
-      const PlainTarget to = {out + target.index, residual + target.index, target.pitch};
-      to_codes_of(plan.epilogue, target.rows, columns)(tile, plain, to);
-    } else {
-      (columns > 8 ? to_memory<2>(target.rows) : to_memory<1>(target.rows))(tile, acc);
-      store_tile(plan.epilogue, args.epilogue, target, acc);
-    }
-    tile.rows += target.rows * tile.pitch;
-    target.index += target.rows * target.pitch;
-    left -= target.rows;
+  for (; p.rows > 0; p.rows -= kTileRows) {
+    target.rows = min_of(p.rows, kTileRows);
+    kTiles[target.rows - 1](p.tile, acc);
+    store_tile(e, args, target, acc);
+    p.tile.rows += kTileRows * p.tile.pitch;
+    target.index += kTileRows * target.pitch;
   }
+}
+
+void multiply_panel(const ConvMaddubsPlan& plan, const EpilogueArgs& args, const PanelRows& p,
+                    const TileTarget& target) {
+  const EpilogueS8& e = plan.epilogue;
+  if (!has_plain_epilogue(e, target.columns)) {
+    return target.columns > 8 ? panel_to_memory<2>(p, e, args, target) : panel_to_memory<1>(p, e, args, target);
+  }
+  const PlainEpilogue plain = plain_epilogue(e, args, target.channel);
+  PlainTarget to = {static_cast<std::uint8_t*>(args.out) + target.index, nullptr, target.pitch};
+  if (e.has_residual) to.residual = static_cast<const std::uint8_t*>(args.residual) + target.index;
+  const Addend addend = addend_of(e);
+  const bool is_whole = target.columns == 16;
+  if (e.out_type == DType::i8) {
+    return is_whole ? panel_to_codes<2, true>(addend, p, plain, to) : panel_to_codes<1, true>(addend, p, plain, to);
+  }
+  return is_whole ? panel_to_codes<2, false>(addend, p, plain, to) : panel_to_codes<1, false>(addend, p, plain, to);
 }
 
 // -z * (sum of w) of a panel's columns.
@@ -204,6 +195,7 @@ void multiply_block(const ConvMaddubsPlan& plan, const ConvS8Args& args, const C
                     const std::uint8_t* rows) {
   const std::int32_t zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0);
   const std::int64_t number_bytes = plan.panel_bytes - 64 - 64 * plan.steps;
+  const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   alignas(32) std::int32_t starts[16];
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const std::byte* packed = args.weights + (block.group * plan.panels + panel) * plan.panel_bytes;
@@ -216,7 +208,12 @@ void multiply_block(const ConvMaddubsPlan& plan, const ConvS8Args& args, const C
                        .weights = packed + 64 + number_bytes,
                        .paired = {numbers[0], numbers[1], numbers[2]},
                        .widened = plan.steps - numbers[0] - numbers[1] - numbers[2]};
-    multiply_panel(plan, args, block, tile, panel);
+    const TileTarget target = {.rows = 0,
+                               .columns = min_of(group_out - panel * 16, 16),
+                               .index = block.row_begin * plan.dims.out_c + block.group * group_out + panel * 16,
+                               .pitch = plan.dims.out_c,
+                               .channel = (block.group * plan.panels + panel) * 16};
+    multiply_panel(plan, args.epilogue, {tile, block.row_end - block.row_begin}, target);
   }
 }
 
