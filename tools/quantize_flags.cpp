@@ -150,6 +150,11 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     return error(Code::invalid_argument,
                  "--calibrate and --ranges have no effect with --quantize weight-only: activations stay in float");
   }
+  if (flags.quantize == "none" && !flags.recipe.empty()) {
+    return error(Code::invalid_argument,
+                 "--recipe {} has no effect with --quantize none: leave out --quantize to follow the recipe",
+                 flags.recipe);
+  }
   if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
     return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");
   }

@@ -398,26 +398,42 @@ double bits_per_weight(const Node& reader, const QuantizedWeight& w) {
   return static_cast<double>(bits) / static_cast<double>(w.inputs() * w.outputs());
 }
 
-Result<LayerReport> quantize_layer(Graph& graph, Layer& layer) {
+// What a layer's configuration makes of its weight; the graph stays as it is.
+struct LayerResult {
   LayerReport report;
+  std::optional<QuantizedWeight> weight;
+};
+
+Result<LayerResult> quantize_layer(const Layer& layer) {
+  LayerResult result;
+  LayerReport& report = result.report;
   report.module = layer.module;
   const Config* config = wanted(layer);
   if (config == nullptr) {
     report.kept_because = layer.rule == nullptr ? "no configuration names it" : "its configuration is null";
-    return report;
+    return result;
   }
   report.type = config->type;
-  AOQ_ASSIGN(const Quantized quantized, quantize_weight(*config, layer.site, layer.observer.get()));
-  if (!quantized.weight) {
-    report.kept_because = quantized.kept_because;
-    layer.node->requested = config->type;
-    layer.node->reason = quantized.kept_because;
-    return report;
-  }
+  AOQ_ASSIGN(Quantized quantized, quantize_weight(*config, layer.site, layer.observer.get()));
+  report.kept_because = std::move(quantized.kept_because);
+  if (!quantized.weight) return result;
   report.relative_error = relative_error(layer.site.weight, *quantized.weight);
-  AOQ_ASSIGN(const Node* reader, LayerRewrite(graph, layer.node).run(*quantized.weight));
-  report.bits_per_weight = bits_per_weight(*reader, *quantized.weight);
-  return report;
+  result.weight = std::move(*quantized.weight);
+  return result;
+}
+
+Status rewrite_layer(Graph& graph, const Layer& layer, LayerResult& result) {
+  LayerReport& report = result.report;
+  if (!result.weight) {
+    if (report.type.empty()) return {};
+    layer.node->requested = report.type;
+    layer.node->reason = report.kept_because;
+    return {};
+  }
+  AOQ_ASSIGN(const Node* reader, LayerRewrite(graph, layer.node).run(*result.weight));
+  report.bits_per_weight = bits_per_weight(*reader, *result.weight);
+  result.weight.reset();
+  return {};
 }
 
 }  // namespace
@@ -438,11 +454,18 @@ Result<std::vector<LayerReport>> quantize(Graph& graph, const ConfigRules& rules
   std::erase_if(layers, [&](const Layer& l) { return options.filter && !options.filter(l.module, *l.node); });
   for (Layer& layer : layers) layer.rule = by_name.of(layer);
   AOQ_TRY(observe(graph, layers, options));
+  // All weights first: when one fails the graph is as it was.
+  std::vector<LayerResult> results;
   for (Layer& layer : layers) {
-    Result<LayerReport> report = quantize_layer(graph, layer);
-    if (!report.ok()) return with_layer(std::move(report).status(), layer);
-    reports.push_back(std::move(*report));
+    Result<LayerResult> result = quantize_layer(layer);
+    if (!result.ok()) return with_layer(std::move(result).status(), layer);
+    results.push_back(std::move(*result));
     layer.observer.reset();
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    Status rewritten = rewrite_layer(graph, layers[i], results[i]);
+    if (!rewritten.ok()) return with_layer(std::move(rewritten), layers[i]);
+    reports.push_back(std::move(results[i].report));
   }
   return reports;
 }

@@ -44,7 +44,7 @@ struct LayerReport {
 };
 
 // Errors name the layer: invalid_argument for a name that no layer has, a pattern that is none, or data that are
-// missing.
+// missing. When a weight cannot be quantized the graph is as it was.
 Result<std::vector<LayerReport>> quantize(Graph& graph, const ConfigRules& rules, const ModelOptions& options = {});
 Result<std::vector<LayerReport>> quantize(Graph& graph, const Config& config, const ModelOptions& options = {});
 

@@ -6,6 +6,7 @@
 #include "ir/error_id.h"
 #include "ir/interpreter.h"
 #include "ir/nn/modules.h"
+#include "ir/text.h"
 #include "passes/pipeline.h"
 #include "passes/quantize/quantize.h"
 #include "passes/torchao/quantize_model.h"
@@ -251,6 +252,25 @@ Result<Quantized> ternary(const Config& config, const LinearSite& site, InputObs
     code = static_cast<std::int8_t>(code > config.fields.integer("threshold") ? 100 : 0);
   }
   return Quantized{std::move(w), {}};
+}
+
+// Fails at the last of the network's layers.
+Result<Quantized> not_the_head(const Config&, const LinearSite& site, InputObserver*) {
+  if (site.name == "head") return error(Code::invalid_data, "not this one");
+  return Quantized{int8_weight(site.weight, {Granularity::Kind::row, -1}).value(), {}};
+}
+
+TEST_CASE("a layer that cannot be quantized leaves the whole graph as it was") {
+  Handler handler;
+  handler.type = "NotTheHeadConfig";
+  handler.quantize = not_the_head;
+  REQUIRE(register_handler(handler).ok());
+  Graph graph = network();
+  const std::string before = print_text(graph).text;
+  const Status failed = quantize(graph, config_of(R"j({"type": "NotTheHeadConfig"})j")).status();
+  CHECK(says(failed, "not this one"));
+  CHECK(says(failed, "head"));
+  CHECK(print_text(graph).text == before);
 }
 
 TEST_CASE("a program registers a configuration of its own, once") {

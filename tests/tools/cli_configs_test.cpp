@@ -134,6 +134,10 @@ TEST_CASE("a recipe file names layers; wrong names and fields are told with the 
     CHECK_MESSAGE(outcome.says(text), outcome.err);
     CHECK(!w.has("wrong.aoq"));
   }
+  const Outcome unused = w.aoq("compile wide.aoqir -o wrong.aoq --recipe int8-weight-only --quantize none");
+  CHECK(unused.code == 2);
+  CHECK_MESSAGE(unused.says("--recipe int8-weight-only has no effect with --quantize none"), unused.err);
+  CHECK(!w.has("wrong.aoq"));
   const Outcome unknown = w.aoq("compile wide.aoqir -o wrong.aoq --recipe int5-weight-only");
   CHECK(unknown.code == 3);
   CHECK_MESSAGE(unknown.says("did you mean \"int8-weight-only\"?"), unknown.err);
