@@ -40,12 +40,11 @@ struct TileEnd {
   std::int32_t residual_zero_point;  // of codes as u8
   std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
-  bool residual_is_whole;  // all columns there are, and u8
   float x_scale;
   std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
 };
 
-enum class End : std::uint8_t { codes, floats, sums };
+enum class End : std::uint8_t { codes, codes_with_residual, floats, sums };
 
 #define AOQ_INLINE inline __attribute__((always_inline))
 
@@ -127,79 +126,104 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
   }
 }
 
-// How a residual of codes is read: whole vectors of u8, or any.
-enum class Residual : std::uint8_t { none, whole, any };
-
 // float(r - zero point) * multiplier of 16 channels.
-template <Residual kResidual>
-AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, std::int64_t at) {
-  __m128i bytes;
-  if constexpr (kResidual == Residual::whole) {
-    bytes = load_bytes(e.residual + at);
-  } else {
-    bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
-    bytes = _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
-  }
+AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* residual) {
+  const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
+  const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
   const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
   return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
 }
 
+// Two panels' bias and multiplier.
+struct Scale {
+  __m512 bias, multiplier;
+};
+
+AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
+  return {_mm512_loadu_ps(e.bias + 16 * c), _mm512_loadu_ps(e.multiplier + 16 * c)};
+}
+
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
-template <Residual kResidual>
-AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
-  __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
-  v = _mm512_mul_ps(v, _mm512_loadu_ps(e.multiplier + 16 * c));
-  if constexpr (kResidual != Residual::none) v = _mm512_add_ps(v, residual_of<kResidual>(e, c, at));
-  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(e.hi)));
+// of bytes do afterwards commutes with rounding: nothing is clamped here, as fits_int32 has seen to.
+template <bool kResidual>
+AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual) {
+  __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
+  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of(e, c, residual + 16 * c));
+  return _mm512_cvtps_epi32(v);
+}
+
+// How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
+struct Codes {
+  __m512i zero_point, least, most, flip;
+};
+
+AOQ_INLINE Codes codes_of(const TileEnd& e) {
+  const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
+  return {.zero_point = _mm512_set1_epi16(static_cast<short>(zero_point)),
+          .least = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.lo) + zero_point)),
+          .most = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.hi) + zero_point)),
+          .flip = _mm512_set1_epi8(static_cast<char>(shift))};
 }
 
 // Four vectors of 16 values to 64 codes, the first vector's first.
-AOQ_INLINE __m512i packed_codes(const TileEnd& e, __m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
-  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-  const __m512i least = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.lo) + e.zero_point));
-  const __m512i codes = e.is_signed ? _mm512_max_epi8(_mm512_packs_epi16(low, high), least)
-                                    : _mm512_max_epu8(_mm512_packus_epi16(low, high), least);
+AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), to.zero_point);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), to.zero_point);
+  const __m512i clamped = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), to.least), to.most);
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, codes);
+  return _mm512_permutexvar_epi32(order, _mm512_xor_si512(clamped, to.flip));
 }
 
-// Two rows of two panels at a time.
-template <int R, Residual kResidual>
+// Two rows of two panels at a time. What `e` says is read before anything is stored, as stores of bytes could change
+// it.
+template <int R, bool kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
+  const Codes to = codes_of(e);
+  const Scale first = scale_of(e, 0), last = scale_of(e, 1);
+  const std::int64_t pitch = e.pitch;
+  const __mmask32 mask = e.mask;
+  std::uint8_t* out = e.out;
+  const std::uint8_t* residual = e.residual;
 #pragma GCC unroll 7
   for (int r = 0; r < R; r += 2) {
     constexpr int kLast = R - 1;
     const int second = r < kLast ? r + 1 : r;
-    const std::int64_t at = r * e.pitch, next = second * e.pitch;
-    const __m512i codes = packed_codes(
-        e, rounded<kResidual>(e, sum[r][0], 0, at), rounded<kResidual>(e, sum[r][1], 1, at + 16),
-        rounded<kResidual>(e, sum[second][0], 0, next), rounded<kResidual>(e, sum[second][1], 1, next + 16));
-    _mm256_mask_storeu_epi8(e.out + at, e.mask, _mm512_castsi512_si256(codes));
-    _mm256_mask_storeu_epi8(e.out + next, e.mask, _mm512_extracti64x4_epi64(codes, 1));
+    const std::int64_t next = r < kLast ? pitch : 0;
+    const __m512i codes = packed_codes(to, rounded<kResidual>(e, first, sum[r][0], 0, residual),
+                                       rounded<kResidual>(e, last, sum[r][1], 1, residual),
+                                       rounded<kResidual>(e, first, sum[second][0], 0, residual + next),
+                                       rounded<kResidual>(e, last, sum[second][1], 1, residual + next));
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
+    if (r < kLast) _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
+    out += 2 * pitch;
+    if constexpr (kResidual) residual += 2 * pitch;
   }
 }
 
 // Four rows of one panel at a time.
-template <int R, Residual kResidual>
+template <int R, bool kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
+  const Codes to = codes_of(e);
+  const Scale scale = scale_of(e, 0);
+  const std::int64_t pitch = e.pitch;
   const auto mask = static_cast<__mmask16>(e.mask);
+  std::uint8_t* out = e.out;
+  const std::uint8_t* residual = e.residual;
 #pragma GCC unroll 4
   for (int r = 0; r < R; r += 4) {
     __m512i v[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int row = r + i < R ? r + i : R - 1;
-      v[i] = rounded<kResidual>(e, sum[row][0], 0, row * e.pitch);
+      v[i] = rounded<kResidual>(e, scale, sum[row][0], 0, residual + (row - r) * pitch);
     }
-    const __m512i codes = packed_codes(e, v[0], v[1], v[2], v[3]);
-    std::uint8_t* out = e.out + r * e.pitch;
+    const __m512i codes = packed_codes(to, v[0], v[1], v[2], v[3]);
     _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(codes));
-    if (r + 1 < R) _mm_mask_storeu_epi8(out + e.pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
-    if (r + 2 < R) _mm_mask_storeu_epi8(out + 2 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
-    if (r + 3 < R) _mm_mask_storeu_epi8(out + 3 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
+    if (r + 1 < R) _mm_mask_storeu_epi8(out + pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
+    if (r + 2 < R) _mm_mask_storeu_epi8(out + 2 * pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
+    if (r + 3 < R) _mm_mask_storeu_epi8(out + 3 * pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
+    out += 4 * pitch;
+    if constexpr (kResidual) residual += 4 * pitch;
   }
 }
 
@@ -234,14 +258,8 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
     } else {
       store_floats<R, C, false>(e, sum);
     }
-  } else if constexpr (kEnd == End::codes) {
-    if (e.residual == nullptr) {
-      store_codes<R, Residual::none>(e, sum);
-    } else if (e.residual_is_whole) {
-      store_codes<R, Residual::whole>(e, sum);
-    } else {
-      store_codes<R, Residual::any>(e, sum);
-    }
+  } else if constexpr (kEnd == End::codes || kEnd == End::codes_with_residual) {
+    store_codes<R, kEnd == End::codes_with_residual>(e, sum);
   } else {
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
@@ -262,20 +280,41 @@ RunTile tile_of(std::int64_t rows) {
   return kTiles[rows - 1];
 }
 
-RunTile tile_of(End end, std::int64_t panels, std::int64_t rows) {
-  if (panels == 2) {
-    return end == End::codes    ? tile_of<2, End::codes>(rows)
-           : end == End::floats ? tile_of<2, End::floats>(rows)
-                                : tile_of<2, End::sums>(rows);
+template <int C>
+RunTile tile_of(End end, std::int64_t rows) {
+  switch (end) {
+    case End::codes:
+      return tile_of<C, End::codes>(rows);
+    case End::codes_with_residual:
+      return tile_of<C, End::codes_with_residual>(rows);
+    case End::floats:
+      return tile_of<C, End::floats>(rows);
+    case End::sums:
+      break;
   }
-  return end == End::codes    ? tile_of<1, End::codes>(rows)
-         : end == End::floats ? tile_of<1, End::floats>(rows)
-                              : tile_of<1, End::sums>(rows);
+  return tile_of<C, End::sums>(rows);
 }
 
-End end_of(const EpilogueS8& e) {
+// Whether no value of these panels leaves int32 before it is clamped, as (|sum| + |b|) * m + |residual| * r_m is small.
+bool fits_int32(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+  const float most_sum = 255.0f * 128.0f * static_cast<float>(plan.k);
+  const float most_residual = plan.epilogue.has_residual ? 255.0f * plan.epilogue.residual_multiplier : 0.0f;
+  const __m512 least = _mm512_set1_ps(0x1p30f - std::abs(most_residual));
+  __mmask16 small = 0xffff;
+  for (int c = 0; c < panels; ++c) {
+    const Scale scale = scale_of(end, c);
+    const __m512 most = _mm512_add_ps(_mm512_abs_ps(scale.bias), _mm512_set1_ps(most_sum));
+    small &= _mm512_cmp_ps_mask(_mm512_mul_ps(most, scale.multiplier), least, _CMP_LT_OQ);
+  }
+  return small == 0xffff;
+}
+
+End end_of(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+  const EpilogueS8& e = plan.epilogue;
   if (e.activation.kind != Activation::none) return End::sums;
-  return e.out_type == DType::f32 ? End::floats : End::codes;
+  if (e.out_type == DType::f32) return End::floats;
+  if (!fits_int32(plan, end, panels)) return End::sums;
+  return e.has_residual ? End::codes_with_residual : End::codes;
 }
 
 // Codes of x as u8, gathered row by row.
@@ -393,39 +432,62 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   end.residual_flip = e.residual_type == DType::i8 ? 128 : 0;
   end.residual_zero_point = e.residual_zero_point + end.residual_flip;
   end.residual_multiplier = e.residual_multiplier;
-  end.residual_is_whole = end.residual_flip == 0 && (columns == 16 || columns == 32);
   end.x_scale = args.epilogue.x_scale;
   return end;
 }
 
-// Residual, activation and rounding of sums in memory, [panels][kTileRows][16].
+// Sums in memory, [panels][kTileRows][16], to floats.
 template <typename Act>
-void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
-  const bool to_floats = e.out_type == DType::f32;
+void finish_floats(const TileEnd& end, std::int64_t rows, int panels, Act activation) {
   for (int c = 0; c < panels; ++c) {
     const auto mask = static_cast<__mmask16>(end.mask >> (16 * c));
-    const F32x16 bias(_mm512_loadu_ps(end.bias + 16 * c)), scale(_mm512_loadu_ps(end.multiplier + 16 * c));
-    const F32x16 multiplier = to_floats ? F32x16(end.x_scale) * scale : scale;
+    const F32x16 bias(_mm512_loadu_ps(end.bias + 16 * c));
+    const F32x16 multiplier = F32x16(end.x_scale) * F32x16(_mm512_loadu_ps(end.multiplier + 16 * c));
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t at = r * end.pitch + 16 * c;
       const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(end.sums + (c * kTileRows + r) * 16)));
-      F32x16 v = to_floats ? sum * multiplier + bias : (sum + bias) * multiplier;
-      if (end.residual != nullptr && to_floats) {
+      F32x16 v = sum * multiplier + bias;
+      if (end.residual != nullptr) {
         v = v + F32x16(_mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(end.residual) + at));
-      } else if (end.residual != nullptr) {
-        v = v + F32x16(residual_of<Residual::any>(end, c, at));
       }
-      v = activation(v);
-      if (to_floats) {
-        _mm512_mask_storeu_ps(reinterpret_cast<float*>(end.out) + at, mask, v.v);
-        continue;
-      }
-      v = v * F32x16(e.inv_out);
-      const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v.v, _mm512_set1_ps(end.lo)), _mm512_set1_ps(end.hi));
-      const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(clamped), _mm512_set1_epi32(end.zero_point));
-      _mm_mask_storeu_epi8(end.out + at, mask, _mm512_cvtepi32_epi8(codes));
+      _mm512_mask_storeu_ps(reinterpret_cast<float*>(end.out) + at, mask, activation(v).v);
     }
   }
+}
+
+// Sums in memory to codes, four vectors at a time: two rows of two panels or four of one. Values are clamped as floats
+// here, so that any multiplier is right.
+template <typename Act>
+void finish_codes(const TileEnd& end, std::int64_t rows, int panels, float inv_out, Act activation) {
+  const TileEnd e = end;
+  const Codes to = codes_of(e);
+  const Scale scales[2] = {scale_of(e, 0), scale_of(e, panels - 1)};
+  const auto mask = static_cast<__mmask32>(panels == 2 ? e.mask : e.mask & 0xffffu);
+  const std::int64_t together = 4 / panels;
+  alignas(64) std::uint8_t codes[64 + 32];  // rows are read 32 bytes at a time
+  for (std::int64_t r = 0; r < rows; r += together) {
+    __m512i v[4];
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t row = min_of(r + i / panels, rows - 1), c = i % panels, at = row * e.pitch + 16 * c;
+      const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(e.sums + (c * kTileRows + row) * 16)));
+      F32x16 y = (sum + F32x16(scales[c].bias)) * F32x16(scales[c].multiplier);
+      if (e.residual != nullptr) y = y + F32x16(residual_of(e, static_cast<int>(c), e.residual + at));
+      y = activation(y) * F32x16(inv_out);
+      v[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y.v, _mm512_set1_ps(e.lo)), _mm512_set1_ps(e.hi)));
+    }
+    _mm512_store_si512(codes, packed_codes(to, v[0], v[1], v[2], v[3]));
+    for (std::int64_t i = 0; i < min_of(together, rows - r); ++i) {
+      const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 16 * panels * i));
+      _mm256_mask_storeu_epi8(e.out + (r + i) * e.pitch, mask, row);
+    }
+  }
+}
+
+// Residual, activation and rounding of sums in memory.
+template <typename Act>
+void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
+  if (e.out_type == DType::f32) return finish_floats(end, rows, panels, activation);
+  finish_codes(end, rows, panels, e.activation.kind == Activation::none ? 1.0f : e.inv_out, activation);
 }
 
 void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels) {
@@ -453,7 +515,8 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
   const std::byte* behind_end = behind + 2 * tile.panel_bytes;
   tile.ahead = behind;
   TileEnd end = tile_end(plan, args, panel_index * 16, columns);
-  const End kind = end_of(plan.epilogue);
+  const int panels = columns > 16 ? 2 : 1;
+  const End kind = end_of(plan, end, panels);
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   const std::int64_t first = block.group * group_out + panel * 16;
   alignas(64) std::int32_t sums[2 * kTileRows * 16];
@@ -465,8 +528,8 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
     end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
-    tile_of(kind, columns > 16 ? 2 : 1, count)(tile, end);
-    if (kind == End::sums) finish_sums(plan.epilogue, end, count, columns > 16 ? 2 : 1);
+    (panels == 2 ? tile_of<2>(kind, count) : tile_of<1>(kind, count))(tile, end);
+    if (kind == End::sums) finish_sums(plan.epilogue, end, count, panels);
     tile.rows += count * plan.pitch;
     tile.ahead = tile.ahead + steps / 4 * 128 < behind_end ? tile.ahead + steps / 4 * 128 : tile.panels;
     row += count;
