@@ -457,28 +457,37 @@ void finish_floats(const TileEnd& end, std::int64_t rows, int panels, Act activa
 
 // Sums in memory to codes, four vectors at a time: two rows of two panels or four of one. Values are clamped as floats
 // here, so that any multiplier is right.
-template <typename Act>
-void finish_codes(const TileEnd& end, std::int64_t rows, int panels, float inv_out, Act activation) {
-  const TileEnd e = end;
+template <int C, typename Act>
+void finish_codes(const TileEnd& e, std::int64_t rows, float inv_out, Act activation) {
+  constexpr int kTogether = 4 / C;
   const Codes to = codes_of(e);
-  const Scale scales[2] = {scale_of(e, 0), scale_of(e, panels - 1)};
-  const auto mask = static_cast<__mmask32>(panels == 2 ? e.mask : e.mask & 0xffffu);
-  const std::int64_t together = 4 / panels;
+  const Scale scales[2] = {scale_of(e, 0), scale_of(e, C - 1)};
+  const __m512 lo = _mm512_set1_ps(e.lo), hi = _mm512_set1_ps(e.hi);
+  const auto mask = static_cast<__mmask32>(C == 2 ? e.mask : e.mask & 0xffffu);
+  const std::uint8_t* residual = e.residual;
+  const std::int32_t* sums = e.sums;
+  const std::int64_t pitch = e.pitch;
+  std::uint8_t* out = e.out;
   alignas(64) std::uint8_t codes[64 + 32];  // rows are read 32 bytes at a time
-  for (std::int64_t r = 0; r < rows; r += together) {
+  for (std::int64_t r = 0; r < rows; r += kTogether) {
     __m512i v[4];
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const std::int64_t row = min_of(r + i / panels, rows - 1), c = i % panels, at = row * e.pitch + 16 * c;
-      const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(e.sums + (c * kTileRows + row) * 16)));
+      const std::int64_t row = min_of(r + i / C, rows - 1);
+      const int c = i % C;
+      const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums + (c * kTileRows + row) * 16)));
       F32x16 y = (sum + F32x16(scales[c].bias)) * F32x16(scales[c].multiplier);
-      if (e.residual != nullptr) y = y + F32x16(residual_of(e, static_cast<int>(c), e.residual + at));
+      if (residual != nullptr) y = y + F32x16(residual_of(e, c, residual + row * pitch + 16 * c));
       y = activation(y) * F32x16(inv_out);
-      v[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y.v, _mm512_set1_ps(e.lo)), _mm512_set1_ps(e.hi)));
+      v[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y.v, lo), hi));
     }
     _mm512_store_si512(codes, packed_codes(to, v[0], v[1], v[2], v[3]));
-    for (std::int64_t i = 0; i < min_of(together, rows - r); ++i) {
-      const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 16 * panels * i));
-      _mm256_mask_storeu_epi8(e.out + (r + i) * e.pitch, mask, row);
+#pragma GCC unroll 4
+    for (int i = 0; i < kTogether; ++i) {
+      if (r + i == rows) break;
+      const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 16 * C * i));
+      _mm256_mask_storeu_epi8(out, mask, row);
+      out += pitch;
     }
   }
 }
@@ -487,7 +496,9 @@ void finish_codes(const TileEnd& end, std::int64_t rows, int panels, float inv_o
 template <typename Act>
 void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
   if (e.out_type == DType::f32) return finish_floats(end, rows, panels, activation);
-  finish_codes(end, rows, panels, e.activation.kind == Activation::none ? 1.0f : e.inv_out, activation);
+  const float inv_out = e.activation.kind == Activation::none ? 1.0f : e.inv_out;
+  if (panels == 2) return finish_codes<2>(end, rows, inv_out, activation);
+  finish_codes<1>(end, rows, inv_out, activation);
 }
 
 void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels) {
