@@ -48,14 +48,13 @@ enum class End : std::uint8_t { codes, codes_with_residual, floats, sums };
 
 #define AOQ_INLINE inline __attribute__((always_inline))
 
-template <int R, int C>
-AOQ_INLINE void start_sums(const PanelTile& t, __m512i (&sum)[R][C]) {
+// What the sums of C panels start at.
+template <int C>
+AOQ_INLINE void start_of(const PanelTile& t, __m512i (&start)[C]) {
   const __m512i zero_point = _mm512_set1_epi32(-t.zero_point);
 #pragma GCC unroll 2
   for (int c = 0; c < C; ++c) {
-    const __m512i start = _mm512_mullo_epi32(_mm512_loadu_si512(t.panels + c * t.panel_bytes), zero_point);
-#pragma GCC unroll 14
-    for (int r = 0; r < R; ++r) sum[r][c] = start;
+    start[c] = _mm512_mullo_epi32(_mm512_loadu_si512(t.panels + c * t.panel_bytes), zero_point);
   }
 }
 
@@ -78,17 +77,16 @@ AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::in
 }
 
 template <int R, int C>
-AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
+AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i (&sum)[R][C]) {
   constexpr int kTurns = R == 1 ? 4 : R == 2 ? 2 : 1;
   constexpr int kGroups = (R + 2) / 3;
   __m512i turn[kTurns][R][C];
-  start_sums<R, C>(t, turn[0]);
 #pragma GCC unroll 4
-  for (int i = 1; i < kTurns; ++i) {
+  for (int i = 0; i < kTurns; ++i) {
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) turn[i][r][c] = _mm512_setzero_si512();
+      for (int c = 0; c < C; ++c) turn[i][r][c] = i == 0 ? start[c] : _mm512_setzero_si512();
     }
   }
   const std::uint8_t* rows[kGroups];
@@ -155,23 +153,27 @@ AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, in
 // How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
 struct Codes {
   __m512i zero_point, least, most, flip;
+  bool are_all;  // of u8: saturation has clamped already
 };
 
 AOQ_INLINE Codes codes_of(const TileEnd& e) {
   const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
+  const std::int32_t least = static_cast<int>(e.lo) + zero_point, most = static_cast<int>(e.hi) + zero_point;
   return {.zero_point = _mm512_set1_epi16(static_cast<short>(zero_point)),
-          .least = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.lo) + zero_point)),
-          .most = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.hi) + zero_point)),
-          .flip = _mm512_set1_epi8(static_cast<char>(shift))};
+          .least = _mm512_set1_epi8(static_cast<char>(least)),
+          .most = _mm512_set1_epi8(static_cast<char>(most)),
+          .flip = _mm512_set1_epi8(static_cast<char>(shift)),
+          .are_all = least == 0 && most == 255 && !e.is_signed};
 }
 
 // Four vectors of 16 values to 64 codes, the first vector's first.
 AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
   const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), to.zero_point);
   const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), to.zero_point);
-  const __m512i clamped = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), to.least), to.most);
+  __m512i codes = _mm512_packus_epi16(low, high);
+  if (!to.are_all) codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, _mm512_xor_si512(clamped, to.flip));
+  return _mm512_permutexvar_epi32(order, codes);
 }
 
 // Two rows of two panels at a time. What `e` says is read before anything is stored, as stores of bytes could change
@@ -250,8 +252,9 @@ AOQ_INLINE void store_floats(const TileEnd& e, const __m512i (&sum)[R][C]) {
 
 template <int R, int C, End kEnd>
 void run_tile(const PanelTile& t, const TileEnd& e) {
-  __m512i sum[R][C];
-  multiply<R, C>(t, sum);
+  __m512i start[C], sum[R][C];
+  start_of<C>(t, start);
+  multiply<R, C>(t, start, sum);
   if constexpr (kEnd == End::floats) {
     if (e.residual != nullptr) {
       store_floats<R, C, true>(e, sum);
@@ -267,6 +270,110 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
       for (int c = 0; c < C; ++c) _mm512_storeu_si512(e.sums + (c * kTileRows + r) * 16, sum[r][c]);
     }
   }
+}
+
+// Small tiles, of eight sums, follow each other: the end of one is computed between the first four steps of the next,
+// as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
+// often.
+constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 80;
+template <int C>
+constexpr int kSmallRows = 8 / C;
+
+// Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one.
+template <int C>
+AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask, __m512i codes) {
+  if constexpr (C == 2) {
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
+    _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
+  } else {
+    const auto columns = static_cast<__mmask16>(mask);
+    _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
+    _mm_mask_storeu_epi8(out + pitch, columns, _mm512_extracti32x4_epi32(codes, 1));
+    _mm_mask_storeu_epi8(out + 2 * pitch, columns, _mm512_extracti32x4_epi32(codes, 2));
+    _mm_mask_storeu_epi8(out + 3 * pitch, columns, _mm512_extracti32x4_epi32(codes, 3));
+  }
+}
+
+// The end of a small tile, in four parts of two vectors of sums each.
+template <int C, bool kResidual>
+struct SmallEnd {
+  const TileEnd& e;
+  Codes to;
+  Scale scale[C];
+  std::int64_t pitch;
+  __mmask32 mask;
+  std::uint8_t* out;
+  const std::uint8_t* residual;
+  __m512i rounded_sums[4];
+
+  AOQ_INLINE explicit SmallEnd(const TileEnd& end)
+      : e(end), to(codes_of(end)), pitch(end.pitch), mask(end.mask), out(end.out), residual(end.residual) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) scale[c] = scale_of(end, c);
+  }
+
+  AOQ_INLINE void finish_part(int part, const __m512i (&sum)[kSmallRows<C>][C]) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const int vector = part % 2 * 2 + i, row = (2 * part + i) / C, c = i % C;
+      const std::int64_t at = vector / C * pitch;
+      rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
+    }
+    if (part % 2 == 0) return;
+    store_rows<C>(out, pitch, mask,
+                  packed_codes(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
+    out += 4 / C * pitch;
+    if constexpr (kResidual) residual += 4 / C * pitch;
+  }
+};
+
+// Needs kLeastSmallSteps.
+template <int C, bool kResidual>
+void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
+  constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
+  const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
+  const std::byte* const panels = t.panels + 64;
+  const TileEnd e = tile_end;
+  SmallEnd<C, kResidual> end(e);
+  __m512i start[C], last[kRows][C];
+  start_of<C>(t, start);
+  const std::uint8_t* tile_rows = t.rows;
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    const std::uint8_t* rows[kGroups];
+#pragma GCC unroll 3
+    for (int g = 0; g < kGroups; ++g) rows[g] = tile_rows + 3 * g * pitch;
+    __m512i sum[kRows][C];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) sum[r][c] = start[c];
+    }
+    if (tile == 0) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+    } else {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        end.finish_part(i, last);
+      }
+    }
+    const std::byte* weights = panels + 256;
+    for (std::int64_t step = 4; step < steps; ++step) {
+#pragma GCC unroll 3
+      for (int g = 0; g < kGroups; ++g) rows[g] += 4;
+      add_step<kRows, C>(rows, pitch, 12, weights, panel_bytes, sum);
+      weights += 64;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) last[r][c] = sum[r][c];
+    }
+    tile_rows += kRows * pitch;
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) end.finish_part(i, last);
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
@@ -532,8 +639,23 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
   const std::int64_t first = block.group * group_out + panel * 16;
   alignas(64) std::int32_t sums[2 * kTileRows * 16];
   end.sums = sums;
-  std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
-  for (std::int64_t row = block.row_begin; row < block.row_end; --tiles) {
+  std::int64_t row = block.row_begin;
+  const std::int64_t small_rows = 8 / panels, small = (block.row_end - row) / small_rows;
+  const bool has_codes = kind == End::codes || kind == End::codes_with_residual;
+  if (has_codes && steps >= kLeastSmallSteps && steps <= kMostSmallSteps && small > 0) {
+    const std::int64_t index = row * plan.dims.out_c + first;
+    end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index;
+    if (kind == End::codes) {
+      (panels == 2 ? run_small_tiles<2, false> : run_small_tiles<1, false>)(tile, end, small);
+    } else {
+      end.residual = static_cast<const std::uint8_t*>(args.epilogue.residual) + index;
+      (panels == 2 ? run_small_tiles<2, true> : run_small_tiles<1, true>)(tile, end, small);
+    }
+    tile.rows += small * small_rows * plan.pitch;
+    row += small * small_rows;
+  }
+  std::int64_t tiles = (block.row_end - row + kTileRows - 1) / kTileRows;
+  for (; row < block.row_end; --tiles) {
     const std::int64_t count = (block.row_end - row + tiles - 1) / tiles;
     const std::int64_t index = row * plan.dims.out_c + first;
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
