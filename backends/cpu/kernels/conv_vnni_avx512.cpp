@@ -275,7 +275,7 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
 // Small tiles, of eight sums, follow each other: the end of one is computed between the first four steps of the next,
 // as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
 // often.
-constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 80;
+constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 96;
 template <int C>
 constexpr int kSmallRows = 8 / C;
 
