@@ -468,56 +468,120 @@ std::uint8_t* gather_kernel_row(const ConvDims& d, const Gather& g, std::int64_t
   return out;
 }
 
-// All kernel rows of a pixel whose taps are inside the image and neighbours.
-AOQ_INLINE void gather_inner_pixel(const ConvDims& d, const Gather& g, std::int64_t at, std::uint8_t* out) {
-  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
-  const std::uint8_t* in = g.x + at;
-  if (run <= 32) {
-    const __mmask32 mask = ~std::uint32_t{0} >> (32 - run);
-    for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), _mm512_castsi512_si256(g.flip));
+// Pixels next to each other whose taps are inside the image, and neighbours in every kernel row.
+struct InnerPixels {
+  const std::uint8_t* in;              // the first tap of the first pixel
+  std::int64_t pixels, step;           // bytes from pixel to pixel
+  std::int64_t kernel_rows, row_step;  // bytes from one to the next
+  std::int64_t run;                    // bytes of a kernel row
+  bool has_tail;                       // of a last, partial step
+  std::uint8_t* out;
+  std::int64_t pitch;
+};
+
+// Short runs are one vector each, of which the next run overwrites what is too much, and the last one is the tail.
+void gather_runs_to_13(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const auto mask = static_cast<__mmask16>(0xffffu >> (16 - p.run));
+  const __m128i flip = _mm512_castsi512_si128(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      const __m128i v = _mm_xor_si128(_mm_maskz_loadu_epi8(mask, in), flip);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), v);
+    }
+  }
+}
+
+void gather_runs_to_29(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const __mmask32 mask = ~std::uint32_t{0} >> (32 - p.run);
+  const __m256i flip = _mm512_castsi512_si256(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), flip);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
     }
-    return;
   }
-  const std::int64_t whole = (run - 1) / 64 * 64;
-  const __mmask64 mask = ~std::uint64_t{0} >> (64 - (run - whole));
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-    for (std::int64_t i = 0; i < whole; i += 64) {
-      _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), g.flip));
+}
+
+void gather_long_runs(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const std::int64_t whole = (p.run - 1) / 64 * 64;
+  const __mmask64 mask = ~std::uint64_t{0} >> (64 - (p.run - whole));
+  const __m512i flip = g.flip;
+  for (std::int64_t pixel = 0; pixel < p.pixels; ++pixel) {
+    const std::uint8_t* in = p.in + pixel * p.step;
+    std::uint8_t* out = p.out + pixel * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      for (std::int64_t i = 0; i < whole; i += 64) {
+        _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), flip));
+      }
+      _mm512_storeu_si512(out + whole, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in + whole), flip));
     }
-    _mm512_storeu_si512(out + whole, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in + whole), g.flip));
+    if (p.has_tail) *reinterpret_cast<AnyInt32*>(out) = 0;
   }
+}
+
+void gather_inner_pixels(const InnerPixels& p, const Gather& g) {
+  if (p.run > 29) return gather_long_runs(p, g);
+  if (p.run > 13) return gather_runs_to_29(p, g);
+  gather_runs_to_13(p, g);
+}
+
+// The partners of a last, partial step meet zero weights, but must not be uninitialized.
+AOQ_INLINE void fill_last_step(const ConvVnniPlan& plan, std::uint8_t* row) {
+  if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(row + plan.k) = 0;
+}
+
+// One pixel, wherever its taps are.
+void gather_pixel(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t image, std::int64_t iy,
+                  std::int64_t ix, std::uint8_t* out) {
+  const ConvDims& d = plan.dims;
+  const std::int64_t group_in = d.in_c / d.groups;
+  std::uint8_t* to = out;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    if (iy < 0 || iy >= d.in_h) {
+      to = fill_run(g, to, d.kernel_w * group_in);
+    } else {
+      to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
+    }
+  }
+  fill_last_step(plan, out);
 }
 
 void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
                  std::int64_t row_end, std::uint8_t* out) {
   const ConvDims& d = plan.dims;
-  const std::int64_t group_in = d.in_c / d.groups;
   const bool has_runs = d.dilation_w == 1 && d.groups == 1;
   std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
-  for (std::int64_t row = row_begin; row < row_end; ++row, out += plan.pitch) {
-    std::uint8_t* to = out;
-    std::int64_t iy = oy * d.stride_h - d.pad_top;
-    const std::int64_t ix = ox * d.stride_w - d.pad_left;
-    const bool inside =
-        iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
-    const bool is_simple = has_runs && inside;
-    if (is_simple) {
-      gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, to);
-      to += plan.k;
+  for (std::int64_t row = row_begin; row < row_end;) {
+    const std::int64_t iy = oy * d.stride_h - d.pad_top, ix = ox * d.stride_w - d.pad_left;
+    const bool has_rows = iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h;
+    const std::int64_t last_ix = d.in_w - d.kernel_w;  // of the first tap, where all are inside
+    std::int64_t pixels = 1;
+    if (has_runs && has_rows && ix >= 0 && ix <= last_ix) {
+      pixels = min_of(min_of((last_ix - ix) / d.stride_w + 1, d.out_w - ox), row_end - row);
+      gather_inner_pixels({.in = g.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c,
+                           .pixels = pixels,
+                           .step = d.stride_w * d.in_c,
+                           .kernel_rows = d.kernel_h,
+                           .row_step = d.dilation_h * d.in_w * d.in_c,
+                           .run = d.kernel_w * d.in_c,
+                           .has_tail = plan.k % 4 != 0,
+                           .out = out,
+                           .pitch = plan.pitch},
+                          g);
+    } else {
+      gather_pixel(plan, g, group, image, iy, ix, out);
     }
-    for (std::int64_t kh = 0; !is_simple && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-      if (iy < 0 || iy >= d.in_h) {
-        to = fill_run(g, to, d.kernel_w * group_in);
-      } else {
-        const std::int64_t start = (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in;
-        to = gather_kernel_row(d, g, start, ix, to);
-      }
-    }
-    // The partners of a last, partial step meet zero weights, but must not be uninitialized.
-    if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(to) = 0;
-    if (++ox < d.out_w) continue;
+    row += pixels;
+    out += pixels * plan.pitch;
+    ox += pixels;
+    if (ox < d.out_w) continue;
     ox = 0;
     if (++oy < d.out_h) continue;
     oy = 0;

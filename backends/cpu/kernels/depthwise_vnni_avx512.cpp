@@ -35,8 +35,9 @@ struct Wide {
   static AOQ_INLINE Floats least(Floats v, float hi) { return Floats(_mm512_min_ps(v.v, _mm512_set1_ps(hi))); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm512_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm512_adds_epi16(_mm512_packs_epi32(a, b), add); }
-  static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, Ints most) {
-    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), least), most);
+  static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm512_packus_epi16(a, b); }
+  static AOQ_INLINE Ints clamped(Ints v, Ints least, Ints most) {
+    return _mm512_min_epu8(_mm512_max_epu8(v, least), most);
   }
 };
 
@@ -65,8 +66,9 @@ struct Narrow {
   static AOQ_INLINE Floats least(Floats v, float hi) { return Floats(_mm256_min_ps(v.v, _mm256_set1_ps(hi))); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm256_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm256_adds_epi16(_mm256_packs_epi32(a, b), add); }
-  static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, Ints most) {
-    return _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(a, b), least), most);
+  static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm256_packus_epi16(a, b); }
+  static AOQ_INLINE Ints clamped(Ints v, Ints least, Ints most) {
+    return _mm256_min_epu8(_mm256_max_epu8(v, least), most);
   }
 };
 
@@ -76,6 +78,7 @@ struct BlockEnd {
   const float* multiplier;
   float hi, inv_out;
   std::int32_t zero_point, least, most, flip;
+  bool are_all;  // codes are all of u8: saturation has clamped already
 };
 
 // Image rows that one or two output rows touch, at most.
@@ -191,6 +194,7 @@ struct HalfEnd {
   typename V::Floats bias[2], multiplier[2];
   typename V::Ints zero_point, least, most, flip;
   float hi, inv_out;
+  bool are_all;
 };
 
 template <typename V>
@@ -207,6 +211,7 @@ AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
   result.flip = V::bytes(end.flip);
   result.hi = end.hi;
   result.inv_out = end.inv_out;
+  result.are_all = end.are_all;
   return result;
 }
 
@@ -225,9 +230,9 @@ AOQ_INLINE void store_pixel(const RowJob& job, const HalfEnd<V>& end, int half, 
   if (half == 0) {
     V::store(other, shorts);
   } else {
-    const typename V::Ints codes = V::packed8(V::load(other), shorts, end.least, end.most);
-    V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask),
-             V::flipped(codes, end.flip));
+    typename V::Ints codes = V::packed8(V::load(other), shorts);
+    if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
+    V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
   }
 }
 
@@ -369,6 +374,7 @@ BlockEnd end_of(const EpilogueS8& e) {
   end.zero_point = e.bounds.zero_point + end.flip;
   end.least = static_cast<std::int32_t>(e.bounds.lo) + end.zero_point;
   end.most = static_cast<std::int32_t>(e.bounds.hi) + end.zero_point;
+  end.are_all = end.least == 0 && end.most == 255 && end.flip == 0;
   return end;
 }
 
