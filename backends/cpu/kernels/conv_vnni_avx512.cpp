@@ -2,6 +2,8 @@
 //
 // A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
 // several sums in turn, because one sum would wait for itself.
+#include <cmath>
+
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/conv_unit.h"
@@ -41,10 +43,11 @@ struct TileEnd {
   std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
   float x_scale;
+  float inv_out;       // after hardswish
   std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
 };
 
-enum class End : std::uint8_t { codes, codes_with_residual, floats, sums };
+enum class End : std::uint8_t { codes, codes_with_residual, codes_of_hardswish, floats, sums };
 
 #define AOQ_INLINE inline __attribute__((always_inline))
 
@@ -142,7 +145,7 @@ AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
 }
 
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding: nothing is clamped here, as fits_int32 has seen to.
+// of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small.
 template <bool kResidual>
 AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual) {
   __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
@@ -294,9 +297,15 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
   }
 }
 
+AOQ_INLINE __m512i rounded_hardswish(const Scale& scale, __m512i sum, __m512 inv_out) {
+  const __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
+  return _mm512_cvtps_epi32(_mm512_mul_ps(hardswish_of_normal(F32x16(v)).v, inv_out));
+}
+
 // The end of a small tile, in four parts of two vectors of sums each.
-template <int C, bool kResidual>
+template <int C, End kEnd>
 struct SmallEnd {
+  static constexpr bool kResidual = kEnd == End::codes_with_residual;
   const TileEnd& e;
   Codes to;
   Scale scale[C];
@@ -317,7 +326,11 @@ struct SmallEnd {
     for (int i = 0; i < 2; ++i) {
       const int vector = part % 2 * 2 + i, row = (2 * part + i) / C, c = i % C;
       const std::int64_t at = vector / C * pitch;
-      rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
+      if constexpr (kEnd == End::codes_of_hardswish) {
+        rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
+      } else {
+        rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
+      }
     }
     if (part % 2 == 0) return;
     store_rows<C>(out, pitch, mask,
@@ -328,13 +341,13 @@ struct SmallEnd {
 };
 
 // Needs kLeastSmallSteps.
-template <int C, bool kResidual>
+template <int C, End kEnd>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
   const std::byte* const panels = t.panels + 64;
   const TileEnd e = tile_end;
-  SmallEnd<C, kResidual> end(e);
+  SmallEnd<C, kEnd> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
   const std::uint8_t* tile_rows = t.rows;
@@ -376,6 +389,29 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
   for (int i = 0; i < 4; ++i) end.finish_part(i, last);
 }
 
+using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
+
+// Null for ends that small tiles do not have.
+template <int C>
+RunSmallTiles small_tiles_of(End end) {
+  switch (end) {
+    case End::codes:
+      return run_small_tiles<C, End::codes>;
+    case End::codes_with_residual:
+      return run_small_tiles<C, End::codes_with_residual>;
+    case End::codes_of_hardswish:
+      return run_small_tiles<C, End::codes_of_hardswish>;
+    case End::floats:
+    case End::sums:
+      break;
+  }
+  return nullptr;
+}
+
+RunSmallTiles small_tiles_of(End end, int panels) {
+  return panels == 2 ? small_tiles_of<2>(end) : small_tiles_of<1>(end);
+}
+
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
 
 template <int C, End kEnd>
@@ -396,32 +432,37 @@ RunTile tile_of(End end, std::int64_t rows) {
       return tile_of<C, End::codes_with_residual>(rows);
     case End::floats:
       return tile_of<C, End::floats>(rows);
+    case End::codes_of_hardswish:
     case End::sums:
       break;
   }
   return tile_of<C, End::sums>(rows);
 }
 
-// Whether no value of these panels leaves int32 before it is clamped, as (|sum| + |b|) * m + |residual| * r_m is small.
-bool fits_int32(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
-  const float most_sum = 255.0f * 128.0f * static_cast<float>(plan.k);
-  const float most_residual = plan.epilogue.has_residual ? 255.0f * plan.epilogue.residual_multiplier : 0.0f;
-  const __m512 least = _mm512_set1_ps(0x1p30f - std::abs(most_residual));
-  __mmask16 small = 0xffff;
+// stays_small of epilogue_s8.h, for these panels.
+bool panels_stay_small(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+  const EpilogueS8& e = plan.epilogue;
+  const __m512 most_sum = _mm512_set1_ps(255.0f * 128.0f * static_cast<float>(plan.k));
+  const __m512 residual = _mm512_set1_ps(e.has_residual ? 255.0f * std::fabs(e.residual_multiplier) : 0.0f);
+  const __m512 scale = _mm512_set1_ps(e.activation.kind == Activation::none ? 1.0f : e.inv_out);
+  const __m512 limit = _mm512_set1_ps(0x1p30f);
+  __mmask16 small = _mm512_cmp_ps_mask(scale, _mm512_set1_ps(0x1p60f), _CMP_LT_OQ);
   for (int c = 0; c < panels; ++c) {
-    const Scale scale = scale_of(end, c);
-    const __m512 most = _mm512_add_ps(_mm512_abs_ps(scale.bias), _mm512_set1_ps(most_sum));
-    small &= _mm512_cmp_ps_mask(_mm512_mul_ps(most, scale.multiplier), least, _CMP_LT_OQ);
+    const Scale panel = scale_of(end, c);
+    const __m512 sum = _mm512_add_ps(most_sum, _mm512_abs_ps(panel.bias));
+    const __m512 most = _mm512_add_ps(_mm512_mul_ps(sum, panel.multiplier), residual);
+    small &= _mm512_cmp_ps_mask(most, limit, _CMP_LT_OQ);
+    small &= _mm512_cmp_ps_mask(_mm512_mul_ps(most, scale), limit, _CMP_LT_OQ);
   }
   return small == 0xffff;
 }
 
 End end_of(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
   const EpilogueS8& e = plan.epilogue;
-  if (e.activation.kind != Activation::none) return End::sums;
-  if (e.out_type == DType::f32) return End::floats;
-  if (!fits_int32(plan, end, panels)) return End::sums;
-  return e.has_residual ? End::codes_with_residual : End::codes;
+  if (e.activation.kind == Activation::none && e.out_type == DType::f32) return End::floats;
+  if (e.out_type == DType::f32 || !panels_stay_small(plan, end, panels)) return End::sums;
+  if (e.activation.kind == Activation::none) return e.has_residual ? End::codes_with_residual : End::codes;
+  return e.activation.kind == Activation::hardswish && !e.has_residual ? End::codes_of_hardswish : End::sums;
 }
 
 // Codes of x as u8, gathered row by row.
@@ -604,6 +645,7 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   end.residual_zero_point = e.residual_zero_point + end.residual_flip;
   end.residual_multiplier = e.residual_multiplier;
   end.x_scale = args.epilogue.x_scale;
+  end.inv_out = e.inv_out;
   return end;
 }
 
@@ -672,9 +714,9 @@ void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int
   finish_codes<1>(end, rows, inv_out, activation);
 }
 
-void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels) {
-  if (e.activation.kind == Activation::hardswish) {
-    return finish_rows(e, end, rows, panels, [](F32x16 v) { return math::hardswish_fn(v); });
+void finish_sums(const EpilogueS8& e, const TileEnd& end, End kind, std::int64_t rows, int panels) {
+  if (kind == End::codes_of_hardswish) {
+    return finish_rows(e, end, rows, panels, [](F32x16 v) { return hardswish_of_normal(v); });
   }
   finish_rows(e, end, rows, panels, [&](F32x16 v) { return apply_activation_to(e.activation, v); });
 }
@@ -705,16 +747,12 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
   end.sums = sums;
   std::int64_t row = block.row_begin;
   const std::int64_t small_rows = 8 / panels, small = (block.row_end - row) / small_rows;
-  const bool has_codes = kind == End::codes || kind == End::codes_with_residual;
-  if (has_codes && steps >= kLeastSmallSteps && steps <= kMostSmallSteps && small > 0) {
+  const RunSmallTiles run_small = small_tiles_of(kind, panels);
+  if (run_small != nullptr && steps >= kLeastSmallSteps && steps <= kMostSmallSteps && small > 0) {
     const std::int64_t index = row * plan.dims.out_c + first;
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index;
-    if (kind == End::codes) {
-      (panels == 2 ? run_small_tiles<2, false> : run_small_tiles<1, false>)(tile, end, small);
-    } else {
-      end.residual = static_cast<const std::uint8_t*>(args.epilogue.residual) + index;
-      (panels == 2 ? run_small_tiles<2, true> : run_small_tiles<1, true>)(tile, end, small);
-    }
+    if (plan.epilogue.has_residual) end.residual = static_cast<const std::uint8_t*>(args.epilogue.residual) + index;
+    run_small(tile, end, small);
     tile.rows += small * small_rows * plan.pitch;
     row += small * small_rows;
   }
@@ -726,7 +764,7 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
     end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
     (panels == 2 ? tile_of<2>(kind, count) : tile_of<1>(kind, count))(tile, end);
-    if (kind == End::sums) finish_sums(plan.epilogue, end, count, panels);
+    if (kind == End::sums || kind == End::codes_of_hardswish) finish_sums(plan.epilogue, end, kind, count, panels);
     tile.rows += count * plan.pitch;
     tile.ahead = tile.ahead + steps / 4 * 128 < behind_end ? tile.ahead + steps / 4 * 128 : tile.panels;
     row += count;

@@ -1,9 +1,9 @@
 // The kernels of depthwise_vnni.h, 64 channels in four 512-bit vectors or up to 32 in four 256-bit ones.
+#include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "backends/cpu/kernels/simd_avx512.h"
-#include "ir/math_functions.h"
 
 namespace aoq::cpu {
 namespace {
@@ -32,7 +32,6 @@ struct Wide {
   using Floats = F32x16;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm512_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm512_loadu_ps(p)); }
-  static AOQ_INLINE Floats least(Floats v, float hi) { return Floats(_mm512_min_ps(v.v, _mm512_set1_ps(hi))); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm512_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm512_adds_epi16(_mm512_packs_epi32(a, b), add); }
   static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm512_packus_epi16(a, b); }
@@ -63,7 +62,6 @@ struct Narrow {
   using Floats = F32x8;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm256_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm256_loadu_ps(p)); }
-  static AOQ_INLINE Floats least(Floats v, float hi) { return Floats(_mm256_min_ps(v.v, _mm256_set1_ps(hi))); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm256_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm256_adds_epi16(_mm256_packs_epi32(a, b), add); }
   static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm256_packus_epi16(a, b); }
@@ -76,7 +74,7 @@ struct Narrow {
 struct BlockEnd {
   const float* bias;
   const float* multiplier;
-  float hi, inv_out;
+  float inv_out;
   std::int32_t zero_point, least, most, flip;
   bool are_all;  // codes are all of u8: saturation has clamped already
 };
@@ -193,7 +191,7 @@ template <typename V>
 struct HalfEnd {
   typename V::Floats bias[2], multiplier[2];
   typename V::Ints zero_point, least, most, flip;
-  float hi, inv_out;
+  float inv_out;
   bool are_all;
 };
 
@@ -209,7 +207,6 @@ AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
   result.least = V::bytes(end.least);
   result.most = V::bytes(end.most);
   result.flip = V::bytes(end.flip);
-  result.hi = end.hi;
   result.inv_out = end.inv_out;
   result.are_all = end.are_all;
   return result;
@@ -222,7 +219,7 @@ AOQ_INLINE void store_pixel(const RowJob& job, const HalfEnd<V>& end, int half, 
 #pragma GCC unroll 2
   for (int j = 0; j < 2; ++j) {
     typename V::Floats y = (V::floats(sums.v[j]) + end.bias[j]) * end.multiplier[j];
-    if constexpr (kHardswish) y = V::least(math::hardswish_fn(y) * typename V::Floats(end.inv_out), end.hi);
+    if constexpr (kHardswish) y = hardswish_of_normal(y) * typename V::Floats(end.inv_out);
     v[j] = V::rounded(y);
   }
   const typename V::Ints shorts = V::packed16(v[0], v[1], end.zero_point);
@@ -369,7 +366,6 @@ ConvolveRows rows_of(const DepthwiseVnniPlan& plan, bool is_wide, std::int64_t r
 BlockEnd end_of(const EpilogueS8& e) {
   BlockEnd end = {};
   end.flip = e.out_type == DType::i8 ? 128 : 0;
-  end.hi = e.bounds.hi;
   end.inv_out = e.inv_out;
   end.zero_point = e.bounds.zero_point + end.flip;
   end.least = static_cast<std::int32_t>(e.bounds.lo) + end.zero_point;
