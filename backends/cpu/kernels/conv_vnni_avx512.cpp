@@ -346,6 +346,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
   const std::byte* const panels = t.panels + 64;
+  const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
   const TileEnd e = tile_end;
   SmallEnd<C, kEnd> end(e);
   __m512i start[C], last[kRows][C];
@@ -375,9 +376,12 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     for (std::int64_t step = 4; step < steps; ++step) {
 #pragma GCC unroll 3
       for (int g = 0; g < kGroups; ++g) rows[g] += 4;
+      _mm_prefetch(ahead, _MM_HINT_T1);
+      ahead += 64;
       add_step<kRows, C>(rows, pitch, 12, weights, panel_bytes, sum);
       weights += 64;
     }
+    if (ahead >= ahead_end) ahead = t.panels;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
