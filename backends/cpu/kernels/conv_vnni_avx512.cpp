@@ -2,6 +2,8 @@
 //
 // A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
 // several sums in turn, because one sum would wait for itself.
+#include <cmath>
+
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/conv_unit.h"
@@ -40,23 +42,22 @@ struct TileEnd {
   std::int32_t residual_zero_point;  // of codes as u8
   std::int32_t residual_flip;        // turns signed codes into unsigned ones
   float residual_multiplier;
-  bool residual_is_whole;  // all columns there are, and u8
   float x_scale;
+  float inv_out;       // after hardswish
   std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
 };
 
-enum class End : std::uint8_t { codes, floats, sums };
+enum class End : std::uint8_t { codes, codes_with_residual, codes_of_hardswish, floats, sums };
 
 #define AOQ_INLINE inline __attribute__((always_inline))
 
-template <int R, int C>
-AOQ_INLINE void start_sums(const PanelTile& t, __m512i (&sum)[R][C]) {
+// What the sums of C panels start at.
+template <int C>
+AOQ_INLINE void start_of(const PanelTile& t, __m512i (&start)[C]) {
   const __m512i zero_point = _mm512_set1_epi32(-t.zero_point);
 #pragma GCC unroll 2
   for (int c = 0; c < C; ++c) {
-    const __m512i start = _mm512_mullo_epi32(_mm512_loadu_si512(t.panels + c * t.panel_bytes), zero_point);
-#pragma GCC unroll 14
-    for (int r = 0; r < R; ++r) sum[r][c] = start;
+    start[c] = _mm512_mullo_epi32(_mm512_loadu_si512(t.panels + c * t.panel_bytes), zero_point);
   }
 }
 
@@ -79,17 +80,16 @@ AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::in
 }
 
 template <int R, int C>
-AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
+AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i (&sum)[R][C]) {
   constexpr int kTurns = R == 1 ? 4 : R == 2 ? 2 : 1;
   constexpr int kGroups = (R + 2) / 3;
   __m512i turn[kTurns][R][C];
-  start_sums<R, C>(t, turn[0]);
 #pragma GCC unroll 4
-  for (int i = 1; i < kTurns; ++i) {
+  for (int i = 0; i < kTurns; ++i) {
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) turn[i][r][c] = _mm512_setzero_si512();
+      for (int c = 0; c < C; ++c) turn[i][r][c] = i == 0 ? start[c] : _mm512_setzero_si512();
     }
   }
   const std::uint8_t* rows[kGroups];
@@ -127,79 +127,108 @@ AOQ_INLINE void multiply(const PanelTile& t, __m512i (&sum)[R][C]) {
   }
 }
 
-// How a residual of codes is read: whole vectors of u8, or any.
-enum class Residual : std::uint8_t { none, whole, any };
-
 // float(r - zero point) * multiplier of 16 channels.
-template <Residual kResidual>
-AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, std::int64_t at) {
-  __m128i bytes;
-  if constexpr (kResidual == Residual::whole) {
-    bytes = load_bytes(e.residual + at);
-  } else {
-    bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), e.residual + at);
-    bytes = _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
-  }
+AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* residual) {
+  const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
+  const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
   const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
   return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
 }
 
+// Two panels' bias and multiplier.
+struct Scale {
+  __m512 bias, multiplier;
+};
+
+AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
+  return {_mm512_loadu_ps(e.bias + 16 * c), _mm512_loadu_ps(e.multiplier + 16 * c)};
+}
+
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding; only a value that is too large for int32 must be cut before.
-template <Residual kResidual>
-AOQ_INLINE __m512i rounded(const TileEnd& e, __m512i sum, int c, std::int64_t at) {
-  __m512 v = _mm512_add_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + 16 * c));
-  v = _mm512_mul_ps(v, _mm512_loadu_ps(e.multiplier + 16 * c));
-  if constexpr (kResidual != Residual::none) v = _mm512_add_ps(v, residual_of<kResidual>(e, c, at));
-  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(e.hi)));
+// of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small.
+template <bool kResidual>
+AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual) {
+  __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
+  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of(e, c, residual + 16 * c));
+  return _mm512_cvtps_epi32(v);
+}
+
+// How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
+struct Codes {
+  __m512i zero_point, least, most, flip;
+  bool are_all;  // of u8: saturation has clamped already
+};
+
+AOQ_INLINE Codes codes_of(const TileEnd& e) {
+  const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
+  const std::int32_t least = static_cast<int>(e.lo) + zero_point, most = static_cast<int>(e.hi) + zero_point;
+  return {.zero_point = _mm512_set1_epi16(static_cast<short>(zero_point)),
+          .least = _mm512_set1_epi8(static_cast<char>(least)),
+          .most = _mm512_set1_epi8(static_cast<char>(most)),
+          .flip = _mm512_set1_epi8(static_cast<char>(shift)),
+          .are_all = least == 0 && most == 255 && !e.is_signed};
 }
 
 // Four vectors of 16 values to 64 codes, the first vector's first.
-AOQ_INLINE __m512i packed_codes(const TileEnd& e, __m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(e.zero_point));
-  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
-  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero_point);
-  const __m512i least = _mm512_set1_epi8(static_cast<char>(static_cast<int>(e.lo) + e.zero_point));
-  const __m512i codes = e.is_signed ? _mm512_max_epi8(_mm512_packs_epi16(low, high), least)
-                                    : _mm512_max_epu8(_mm512_packus_epi16(low, high), least);
+AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), to.zero_point);
+  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), to.zero_point);
+  __m512i codes = _mm512_packus_epi16(low, high);
+  if (!to.are_all) codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, codes);
 }
 
-// Two rows of two panels at a time.
-template <int R, Residual kResidual>
+// Two rows of two panels at a time. What `e` says is read before anything is stored, as stores of bytes could change
+// it.
+template <int R, bool kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
+  const Codes to = codes_of(e);
+  const Scale first = scale_of(e, 0), last = scale_of(e, 1);
+  const std::int64_t pitch = e.pitch;
+  const __mmask32 mask = e.mask;
+  std::uint8_t* out = e.out;
+  const std::uint8_t* residual = e.residual;
 #pragma GCC unroll 7
   for (int r = 0; r < R; r += 2) {
     constexpr int kLast = R - 1;
     const int second = r < kLast ? r + 1 : r;
-    const std::int64_t at = r * e.pitch, next = second * e.pitch;
-    const __m512i codes = packed_codes(
-        e, rounded<kResidual>(e, sum[r][0], 0, at), rounded<kResidual>(e, sum[r][1], 1, at + 16),
-        rounded<kResidual>(e, sum[second][0], 0, next), rounded<kResidual>(e, sum[second][1], 1, next + 16));
-    _mm256_mask_storeu_epi8(e.out + at, e.mask, _mm512_castsi512_si256(codes));
-    _mm256_mask_storeu_epi8(e.out + next, e.mask, _mm512_extracti64x4_epi64(codes, 1));
+    const std::int64_t next = r < kLast ? pitch : 0;
+    const __m512i codes = packed_codes(to, rounded<kResidual>(e, first, sum[r][0], 0, residual),
+                                       rounded<kResidual>(e, last, sum[r][1], 1, residual),
+                                       rounded<kResidual>(e, first, sum[second][0], 0, residual + next),
+                                       rounded<kResidual>(e, last, sum[second][1], 1, residual + next));
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
+    if (r < kLast) _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
+    out += 2 * pitch;
+    if constexpr (kResidual) residual += 2 * pitch;
   }
 }
 
 // Four rows of one panel at a time.
-template <int R, Residual kResidual>
+template <int R, bool kResidual>
 AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
+  const Codes to = codes_of(e);
+  const Scale scale = scale_of(e, 0);
+  const std::int64_t pitch = e.pitch;
   const auto mask = static_cast<__mmask16>(e.mask);
+  std::uint8_t* out = e.out;
+  const std::uint8_t* residual = e.residual;
 #pragma GCC unroll 4
   for (int r = 0; r < R; r += 4) {
     __m512i v[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int row = r + i < R ? r + i : R - 1;
-      v[i] = rounded<kResidual>(e, sum[row][0], 0, row * e.pitch);
+      v[i] = rounded<kResidual>(e, scale, sum[row][0], 0, residual + (row - r) * pitch);
     }
-    const __m512i codes = packed_codes(e, v[0], v[1], v[2], v[3]);
-    std::uint8_t* out = e.out + r * e.pitch;
+    const __m512i codes = packed_codes(to, v[0], v[1], v[2], v[3]);
     _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(codes));
-    if (r + 1 < R) _mm_mask_storeu_epi8(out + e.pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
-    if (r + 2 < R) _mm_mask_storeu_epi8(out + 2 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
-    if (r + 3 < R) _mm_mask_storeu_epi8(out + 3 * e.pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
+    if (r + 1 < R) _mm_mask_storeu_epi8(out + pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
+    if (r + 2 < R) _mm_mask_storeu_epi8(out + 2 * pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
+    if (r + 3 < R) _mm_mask_storeu_epi8(out + 3 * pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
+    out += 4 * pitch;
+    if constexpr (kResidual) residual += 4 * pitch;
   }
 }
 
@@ -226,22 +255,17 @@ AOQ_INLINE void store_floats(const TileEnd& e, const __m512i (&sum)[R][C]) {
 
 template <int R, int C, End kEnd>
 void run_tile(const PanelTile& t, const TileEnd& e) {
-  __m512i sum[R][C];
-  multiply<R, C>(t, sum);
+  __m512i start[C], sum[R][C];
+  start_of<C>(t, start);
+  multiply<R, C>(t, start, sum);
   if constexpr (kEnd == End::floats) {
     if (e.residual != nullptr) {
       store_floats<R, C, true>(e, sum);
     } else {
       store_floats<R, C, false>(e, sum);
     }
-  } else if constexpr (kEnd == End::codes) {
-    if (e.residual == nullptr) {
-      store_codes<R, Residual::none>(e, sum);
-    } else if (e.residual_is_whole) {
-      store_codes<R, Residual::whole>(e, sum);
-    } else {
-      store_codes<R, Residual::any>(e, sum);
-    }
+  } else if constexpr (kEnd == End::codes || kEnd == End::codes_with_residual) {
+    store_codes<R, kEnd == End::codes_with_residual>(e, sum);
   } else {
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
@@ -249,6 +273,147 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
       for (int c = 0; c < C; ++c) _mm512_storeu_si512(e.sums + (c * kTileRows + r) * 16, sum[r][c]);
     }
   }
+}
+
+// Small tiles, of eight sums, follow each other: the end of one is computed between the first four steps of the next,
+// as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
+// often.
+constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 96;
+template <int C>
+constexpr int kSmallRows = 8 / C;
+
+// Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one.
+template <int C>
+AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask, __m512i codes) {
+  if constexpr (C == 2) {
+    _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
+    _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
+  } else {
+    const auto columns = static_cast<__mmask16>(mask);
+    _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
+    _mm_mask_storeu_epi8(out + pitch, columns, _mm512_extracti32x4_epi32(codes, 1));
+    _mm_mask_storeu_epi8(out + 2 * pitch, columns, _mm512_extracti32x4_epi32(codes, 2));
+    _mm_mask_storeu_epi8(out + 3 * pitch, columns, _mm512_extracti32x4_epi32(codes, 3));
+  }
+}
+
+AOQ_INLINE __m512i rounded_hardswish(const Scale& scale, __m512i sum, __m512 inv_out) {
+  const __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
+  return _mm512_cvtps_epi32(_mm512_mul_ps(hardswish_of_normal(F32x16(v)).v, inv_out));
+}
+
+// The end of a small tile, in four parts of two vectors of sums each.
+template <int C, End kEnd>
+struct SmallEnd {
+  static constexpr bool kResidual = kEnd == End::codes_with_residual;
+  const TileEnd& e;
+  Codes to;
+  Scale scale[C];
+  std::int64_t pitch;
+  __mmask32 mask;
+  std::uint8_t* out;
+  const std::uint8_t* residual;
+  __m512i rounded_sums[4];
+
+  AOQ_INLINE explicit SmallEnd(const TileEnd& end)
+      : e(end), to(codes_of(end)), pitch(end.pitch), mask(end.mask), out(end.out), residual(end.residual) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) scale[c] = scale_of(end, c);
+  }
+
+  AOQ_INLINE void finish_part(int part, const __m512i (&sum)[kSmallRows<C>][C]) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const int vector = part % 2 * 2 + i, row = (2 * part + i) / C, c = i % C;
+      const std::int64_t at = vector / C * pitch;
+      if constexpr (kEnd == End::codes_of_hardswish) {
+        rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
+      } else {
+        rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
+      }
+    }
+    if (part % 2 == 0) return;
+    store_rows<C>(out, pitch, mask,
+                  packed_codes(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
+    out += 4 / C * pitch;
+    if constexpr (kResidual) residual += 4 / C * pitch;
+  }
+};
+
+// Needs kLeastSmallSteps.
+template <int C, End kEnd>
+void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
+  constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
+  const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
+  const std::byte* const panels = t.panels + 64;
+  const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
+  const TileEnd e = tile_end;
+  SmallEnd<C, kEnd> end(e);
+  __m512i start[C], last[kRows][C];
+  start_of<C>(t, start);
+  const std::uint8_t* tile_rows = t.rows;
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    const std::uint8_t* rows[kGroups];
+#pragma GCC unroll 3
+    for (int g = 0; g < kGroups; ++g) rows[g] = tile_rows + 3 * g * pitch;
+    __m512i sum[kRows][C];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) sum[r][c] = start[c];
+    }
+    if (tile == 0) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+    } else {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        end.finish_part(i, last);
+      }
+    }
+    const std::byte* weights = panels + 256;
+    for (std::int64_t step = 4; step < steps; ++step) {
+#pragma GCC unroll 3
+      for (int g = 0; g < kGroups; ++g) rows[g] += 4;
+      _mm_prefetch(ahead, _MM_HINT_T1);
+      ahead += 64;
+      add_step<kRows, C>(rows, pitch, 12, weights, panel_bytes, sum);
+      weights += 64;
+    }
+    if (ahead >= ahead_end) ahead = t.panels;
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int c = 0; c < C; ++c) last[r][c] = sum[r][c];
+    }
+    tile_rows += kRows * pitch;
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) end.finish_part(i, last);
+}
+
+using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
+
+// Null for ends that small tiles do not have.
+template <int C>
+RunSmallTiles small_tiles_of(End end) {
+  switch (end) {
+    case End::codes:
+      return run_small_tiles<C, End::codes>;
+    case End::codes_with_residual:
+      return run_small_tiles<C, End::codes_with_residual>;
+    case End::codes_of_hardswish:
+      return run_small_tiles<C, End::codes_of_hardswish>;
+    case End::floats:
+    case End::sums:
+      break;
+  }
+  return nullptr;
+}
+
+RunSmallTiles small_tiles_of(End end, int panels) {
+  return panels == 2 ? small_tiles_of<2>(end) : small_tiles_of<1>(end);
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
@@ -262,20 +427,46 @@ RunTile tile_of(std::int64_t rows) {
   return kTiles[rows - 1];
 }
 
-RunTile tile_of(End end, std::int64_t panels, std::int64_t rows) {
-  if (panels == 2) {
-    return end == End::codes    ? tile_of<2, End::codes>(rows)
-           : end == End::floats ? tile_of<2, End::floats>(rows)
-                                : tile_of<2, End::sums>(rows);
+template <int C>
+RunTile tile_of(End end, std::int64_t rows) {
+  switch (end) {
+    case End::codes:
+      return tile_of<C, End::codes>(rows);
+    case End::codes_with_residual:
+      return tile_of<C, End::codes_with_residual>(rows);
+    case End::floats:
+      return tile_of<C, End::floats>(rows);
+    case End::codes_of_hardswish:
+    case End::sums:
+      break;
   }
-  return end == End::codes    ? tile_of<1, End::codes>(rows)
-         : end == End::floats ? tile_of<1, End::floats>(rows)
-                              : tile_of<1, End::sums>(rows);
+  return tile_of<C, End::sums>(rows);
 }
 
-End end_of(const EpilogueS8& e) {
-  if (e.activation.kind != Activation::none) return End::sums;
-  return e.out_type == DType::f32 ? End::floats : End::codes;
+// stays_small of epilogue_s8.h, for these panels.
+bool panels_stay_small(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+  const EpilogueS8& e = plan.epilogue;
+  const __m512 most_sum = _mm512_set1_ps(255.0f * 128.0f * static_cast<float>(plan.k));
+  const __m512 residual = _mm512_set1_ps(e.has_residual ? 255.0f * std::fabs(e.residual_multiplier) : 0.0f);
+  const __m512 scale = _mm512_set1_ps(e.activation.kind == Activation::none ? 1.0f : e.inv_out);
+  const __m512 limit = _mm512_set1_ps(0x1p30f);
+  __mmask16 small = _mm512_cmp_ps_mask(scale, _mm512_set1_ps(0x1p60f), _CMP_LT_OQ);
+  for (int c = 0; c < panels; ++c) {
+    const Scale panel = scale_of(end, c);
+    const __m512 sum = _mm512_add_ps(most_sum, _mm512_abs_ps(panel.bias));
+    const __m512 most = _mm512_add_ps(_mm512_mul_ps(sum, panel.multiplier), residual);
+    small &= _mm512_cmp_ps_mask(most, limit, _CMP_LT_OQ);
+    small &= _mm512_cmp_ps_mask(_mm512_mul_ps(most, scale), limit, _CMP_LT_OQ);
+  }
+  return small == 0xffff;
+}
+
+End end_of(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+  const EpilogueS8& e = plan.epilogue;
+  if (e.activation.kind == Activation::none && e.out_type == DType::f32) return End::floats;
+  if (e.out_type == DType::f32 || !panels_stay_small(plan, end, panels)) return End::sums;
+  if (e.activation.kind == Activation::none) return e.has_residual ? End::codes_with_residual : End::codes;
+  return e.activation.kind == Activation::hardswish && !e.has_residual ? End::codes_of_hardswish : End::sums;
 }
 
 // Codes of x as u8, gathered row by row.
@@ -322,56 +513,120 @@ std::uint8_t* gather_kernel_row(const ConvDims& d, const Gather& g, std::int64_t
   return out;
 }
 
-// All kernel rows of a pixel whose taps are inside the image and neighbours.
-AOQ_INLINE void gather_inner_pixel(const ConvDims& d, const Gather& g, std::int64_t at, std::uint8_t* out) {
-  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
-  const std::uint8_t* in = g.x + at;
-  if (run <= 32) {
-    const __mmask32 mask = ~std::uint32_t{0} >> (32 - run);
-    for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), _mm512_castsi512_si256(g.flip));
+// Pixels next to each other whose taps are inside the image, and neighbours in every kernel row.
+struct InnerPixels {
+  const std::uint8_t* in;              // the first tap of the first pixel
+  std::int64_t pixels, step;           // bytes from pixel to pixel
+  std::int64_t kernel_rows, row_step;  // bytes from one to the next
+  std::int64_t run;                    // bytes of a kernel row
+  bool has_tail;                       // of a last, partial step
+  std::uint8_t* out;
+  std::int64_t pitch;
+};
+
+// Short runs are one vector each, of which the next run overwrites what is too much, and the last one is the tail.
+void gather_runs_to_13(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const auto mask = static_cast<__mmask16>(0xffffu >> (16 - p.run));
+  const __m128i flip = _mm512_castsi512_si128(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      const __m128i v = _mm_xor_si128(_mm_maskz_loadu_epi8(mask, in), flip);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), v);
+    }
+  }
+}
+
+void gather_runs_to_29(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const __mmask32 mask = ~std::uint32_t{0} >> (32 - p.run);
+  const __m256i flip = _mm512_castsi512_si256(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), flip);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
     }
-    return;
   }
-  const std::int64_t whole = (run - 1) / 64 * 64;
-  const __mmask64 mask = ~std::uint64_t{0} >> (64 - (run - whole));
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-    for (std::int64_t i = 0; i < whole; i += 64) {
-      _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), g.flip));
+}
+
+void gather_long_runs(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const std::int64_t whole = (p.run - 1) / 64 * 64;
+  const __mmask64 mask = ~std::uint64_t{0} >> (64 - (p.run - whole));
+  const __m512i flip = g.flip;
+  for (std::int64_t pixel = 0; pixel < p.pixels; ++pixel) {
+    const std::uint8_t* in = p.in + pixel * p.step;
+    std::uint8_t* out = p.out + pixel * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      for (std::int64_t i = 0; i < whole; i += 64) {
+        _mm512_storeu_si512(out + i, _mm512_xor_si512(_mm512_loadu_si512(in + i), flip));
+      }
+      _mm512_storeu_si512(out + whole, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in + whole), flip));
     }
-    _mm512_storeu_si512(out + whole, _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, in + whole), g.flip));
+    if (p.has_tail) *reinterpret_cast<AnyInt32*>(out) = 0;
   }
+}
+
+void gather_inner_pixels(const InnerPixels& p, const Gather& g) {
+  if (p.run > 29) return gather_long_runs(p, g);
+  if (p.run > 13) return gather_runs_to_29(p, g);
+  gather_runs_to_13(p, g);
+}
+
+// The partners of a last, partial step meet zero weights, but must not be uninitialized.
+AOQ_INLINE void fill_last_step(const ConvVnniPlan& plan, std::uint8_t* row) {
+  if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(row + plan.k) = 0;
+}
+
+// One pixel, wherever its taps are.
+void gather_pixel(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t image, std::int64_t iy,
+                  std::int64_t ix, std::uint8_t* out) {
+  const ConvDims& d = plan.dims;
+  const std::int64_t group_in = d.in_c / d.groups;
+  std::uint8_t* to = out;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    if (iy < 0 || iy >= d.in_h) {
+      to = fill_run(g, to, d.kernel_w * group_in);
+    } else {
+      to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
+    }
+  }
+  fill_last_step(plan, out);
 }
 
 void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
                  std::int64_t row_end, std::uint8_t* out) {
   const ConvDims& d = plan.dims;
-  const std::int64_t group_in = d.in_c / d.groups;
   const bool has_runs = d.dilation_w == 1 && d.groups == 1;
   std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
-  for (std::int64_t row = row_begin; row < row_end; ++row, out += plan.pitch) {
-    std::uint8_t* to = out;
-    std::int64_t iy = oy * d.stride_h - d.pad_top;
-    const std::int64_t ix = ox * d.stride_w - d.pad_left;
-    const bool inside =
-        iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
-    const bool is_simple = has_runs && inside;
-    if (is_simple) {
-      gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, to);
-      to += plan.k;
+  for (std::int64_t row = row_begin; row < row_end;) {
+    const std::int64_t iy = oy * d.stride_h - d.pad_top, ix = ox * d.stride_w - d.pad_left;
+    const bool has_rows = iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h;
+    const std::int64_t last_ix = d.in_w - d.kernel_w;  // of the first tap, where all are inside
+    std::int64_t pixels = 1;
+    if (has_runs && has_rows && ix >= 0 && ix <= last_ix) {
+      pixels = min_of(min_of((last_ix - ix) / d.stride_w + 1, d.out_w - ox), row_end - row);
+      gather_inner_pixels({.in = g.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c,
+                           .pixels = pixels,
+                           .step = d.stride_w * d.in_c,
+                           .kernel_rows = d.kernel_h,
+                           .row_step = d.dilation_h * d.in_w * d.in_c,
+                           .run = d.kernel_w * d.in_c,
+                           .has_tail = plan.k % 4 != 0,
+                           .out = out,
+                           .pitch = plan.pitch},
+                          g);
+    } else {
+      gather_pixel(plan, g, group, image, iy, ix, out);
     }
-    for (std::int64_t kh = 0; !is_simple && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-      if (iy < 0 || iy >= d.in_h) {
-        to = fill_run(g, to, d.kernel_w * group_in);
-      } else {
-        const std::int64_t start = (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in;
-        to = gather_kernel_row(d, g, start, ix, to);
-      }
-    }
-    // The partners of a last, partial step meet zero weights, but must not be uninitialized.
-    if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(to) = 0;
-    if (++ox < d.out_w) continue;
+    row += pixels;
+    out += pixels * plan.pitch;
+    ox += pixels;
+    if (ox < d.out_w) continue;
     ox = 0;
     if (++oy < d.out_h) continue;
     oy = 0;
@@ -393,44 +648,79 @@ TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t 
   end.residual_flip = e.residual_type == DType::i8 ? 128 : 0;
   end.residual_zero_point = e.residual_zero_point + end.residual_flip;
   end.residual_multiplier = e.residual_multiplier;
-  end.residual_is_whole = end.residual_flip == 0 && (columns == 16 || columns == 32);
   end.x_scale = args.epilogue.x_scale;
+  end.inv_out = e.inv_out;
   return end;
 }
 
-// Residual, activation and rounding of sums in memory, [panels][kTileRows][16].
+// Sums in memory, [panels][kTileRows][16], to floats.
 template <typename Act>
-void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
-  const bool to_floats = e.out_type == DType::f32;
+void finish_floats(const TileEnd& end, std::int64_t rows, int panels, Act activation) {
   for (int c = 0; c < panels; ++c) {
     const auto mask = static_cast<__mmask16>(end.mask >> (16 * c));
-    const F32x16 bias(_mm512_loadu_ps(end.bias + 16 * c)), scale(_mm512_loadu_ps(end.multiplier + 16 * c));
-    const F32x16 multiplier = to_floats ? F32x16(end.x_scale) * scale : scale;
+    const F32x16 bias(_mm512_loadu_ps(end.bias + 16 * c));
+    const F32x16 multiplier = F32x16(end.x_scale) * F32x16(_mm512_loadu_ps(end.multiplier + 16 * c));
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t at = r * end.pitch + 16 * c;
       const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(end.sums + (c * kTileRows + r) * 16)));
-      F32x16 v = to_floats ? sum * multiplier + bias : (sum + bias) * multiplier;
-      if (end.residual != nullptr && to_floats) {
+      F32x16 v = sum * multiplier + bias;
+      if (end.residual != nullptr) {
         v = v + F32x16(_mm512_maskz_loadu_ps(mask, reinterpret_cast<const float*>(end.residual) + at));
-      } else if (end.residual != nullptr) {
-        v = v + F32x16(residual_of<Residual::any>(end, c, at));
       }
-      v = activation(v);
-      if (to_floats) {
-        _mm512_mask_storeu_ps(reinterpret_cast<float*>(end.out) + at, mask, v.v);
-        continue;
-      }
-      v = v * F32x16(e.inv_out);
-      const __m512 clamped = _mm512_min_ps(_mm512_max_ps(v.v, _mm512_set1_ps(end.lo)), _mm512_set1_ps(end.hi));
-      const __m512i codes = _mm512_add_epi32(_mm512_cvtps_epi32(clamped), _mm512_set1_epi32(end.zero_point));
-      _mm_mask_storeu_epi8(end.out + at, mask, _mm512_cvtepi32_epi8(codes));
+      _mm512_mask_storeu_ps(reinterpret_cast<float*>(end.out) + at, mask, activation(v).v);
     }
   }
 }
 
-void finish_sums(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels) {
-  if (e.activation.kind == Activation::hardswish) {
-    return finish_rows(e, end, rows, panels, [](F32x16 v) { return math::hardswish_fn(v); });
+// Sums in memory to codes, four vectors at a time: two rows of two panels or four of one. Values are clamped as floats
+// here, so that any multiplier is right.
+template <int C, typename Act>
+void finish_codes(const TileEnd& e, std::int64_t rows, float inv_out, Act activation) {
+  constexpr int kTogether = 4 / C;
+  const Codes to = codes_of(e);
+  const Scale scales[2] = {scale_of(e, 0), scale_of(e, C - 1)};
+  const __m512 lo = _mm512_set1_ps(e.lo), hi = _mm512_set1_ps(e.hi);
+  const auto mask = static_cast<__mmask32>(C == 2 ? e.mask : e.mask & 0xffffu);
+  const std::uint8_t* residual = e.residual;
+  const std::int32_t* sums = e.sums;
+  const std::int64_t pitch = e.pitch;
+  std::uint8_t* out = e.out;
+  alignas(64) std::uint8_t codes[64 + 32];  // rows are read 32 bytes at a time
+  for (std::int64_t r = 0; r < rows; r += kTogether) {
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const std::int64_t row = min_of(r + i / C, rows - 1);
+      const int c = i % C;
+      const F32x16 sum(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums + (c * kTileRows + row) * 16)));
+      F32x16 y = (sum + F32x16(scales[c].bias)) * F32x16(scales[c].multiplier);
+      if (residual != nullptr) y = y + F32x16(residual_of(e, c, residual + row * pitch + 16 * c));
+      y = activation(y) * F32x16(inv_out);
+      v[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y.v, lo), hi));
+    }
+    _mm512_store_si512(codes, packed_codes(to, v[0], v[1], v[2], v[3]));
+#pragma GCC unroll 4
+    for (int i = 0; i < kTogether; ++i) {
+      if (r + i == rows) break;
+      const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 16 * C * i));
+      _mm256_mask_storeu_epi8(out, mask, row);
+      out += pitch;
+    }
+  }
+}
+
+// Residual, activation and rounding of sums in memory.
+template <typename Act>
+void finish_rows(const EpilogueS8& e, const TileEnd& end, std::int64_t rows, int panels, Act activation) {
+  if (e.out_type == DType::f32) return finish_floats(end, rows, panels, activation);
+  const float inv_out = e.activation.kind == Activation::none ? 1.0f : e.inv_out;
+  if (panels == 2) return finish_codes<2>(end, rows, inv_out, activation);
+  finish_codes<1>(end, rows, inv_out, activation);
+}
+
+void finish_sums(const EpilogueS8& e, const TileEnd& end, End kind, std::int64_t rows, int panels) {
+  if (kind == End::codes_of_hardswish) {
+    return finish_rows(e, end, rows, panels, [](F32x16 v) { return hardswish_of_normal(v); });
   }
   finish_rows(e, end, rows, panels, [&](F32x16 v) { return apply_activation_to(e.activation, v); });
 }
@@ -453,20 +743,32 @@ void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const Con
   const std::byte* behind_end = behind + 2 * tile.panel_bytes;
   tile.ahead = behind;
   TileEnd end = tile_end(plan, args, panel_index * 16, columns);
-  const End kind = end_of(plan.epilogue);
+  const int panels = columns > 16 ? 2 : 1;
+  const End kind = end_of(plan, end, panels);
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   const std::int64_t first = block.group * group_out + panel * 16;
   alignas(64) std::int32_t sums[2 * kTileRows * 16];
   end.sums = sums;
-  std::int64_t tiles = (block.row_end - block.row_begin + kTileRows - 1) / kTileRows;
-  for (std::int64_t row = block.row_begin; row < block.row_end; --tiles) {
+  std::int64_t row = block.row_begin;
+  const std::int64_t small_rows = 8 / panels, small = (block.row_end - row) / small_rows;
+  const RunSmallTiles run_small = small_tiles_of(kind, panels);
+  if (run_small != nullptr && steps >= kLeastSmallSteps && steps <= kMostSmallSteps && small > 0) {
+    const std::int64_t index = row * plan.dims.out_c + first;
+    end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index;
+    if (plan.epilogue.has_residual) end.residual = static_cast<const std::uint8_t*>(args.epilogue.residual) + index;
+    run_small(tile, end, small);
+    tile.rows += small * small_rows * plan.pitch;
+    row += small * small_rows;
+  }
+  std::int64_t tiles = (block.row_end - row + kTileRows - 1) / kTileRows;
+  for (; row < block.row_end; --tiles) {
     const std::int64_t count = (block.row_end - row + tiles - 1) / tiles;
     const std::int64_t index = row * plan.dims.out_c + first;
     end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
     const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
     end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
-    tile_of(kind, columns > 16 ? 2 : 1, count)(tile, end);
-    if (kind == End::sums) finish_sums(plan.epilogue, end, count, columns > 16 ? 2 : 1);
+    (panels == 2 ? tile_of<2>(kind, count) : tile_of<1>(kind, count))(tile, end);
+    if (kind == End::sums || kind == End::codes_of_hardswish) finish_sums(plan.epilogue, end, kind, count, panels);
     tile.rows += count * plan.pitch;
     tile.ahead = tile.ahead + steps / 4 * 128 < behind_end ? tile.ahead + steps / 4 * 128 : tile.panels;
     row += count;

@@ -30,7 +30,7 @@ struct DepthwiseVnniPlan {
   std::int64_t scratch_bytes = 0;
 };
 
-// Whether the kernel takes this geometry and epilogue.
+// Whether the kernel takes this geometry and epilogue. Its arrays must besides be such that stays_small holds.
 bool takes_depthwise_vnni(const ConvDims& dims, const EpilogueS8& epilogue);
 DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
 

@@ -1,9 +1,9 @@
 // The kernels of depthwise_vnni.h, 64 channels in four 512-bit vectors or up to 32 in four 256-bit ones.
+#include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "backends/cpu/kernels/simd_avx512.h"
-#include "ir/math_functions.h"
 
 namespace aoq::cpu {
 namespace {
@@ -16,6 +16,7 @@ struct Wide {
   using Mask = __mmask64;
   static AOQ_INLINE Ints load(const void* p) { return _mm512_load_si512(p); }
   static AOQ_INLINE Ints load(Mask m, const std::uint8_t* p) { return _mm512_maskz_loadu_epi8(m, p); }
+  static AOQ_INLINE void store(void* p, Ints v) { _mm512_store_si512(p, v); }
   static AOQ_INLINE void store(std::uint8_t* p, Mask m, Ints v) { _mm512_mask_storeu_epi8(p, m, v); }
   static AOQ_INLINE Ints zero() { return _mm512_setzero_si512(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }
@@ -27,17 +28,15 @@ struct Wide {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm512_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm512_mullo_epi32(a, _mm512_set1_epi32(b)); }
+  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm512_slli_epi32(taps, 8); }
   using Floats = F32x16;
-  static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
-    return (Floats(_mm512_cvtepi32_ps(sum)) + Floats(_mm512_loadu_ps(bias))) * Floats(_mm512_loadu_ps(multiplier));
-  }
-  static AOQ_INLINE Ints rounded(Floats v, float hi) {
-    return _mm512_cvtps_epi32(_mm512_min_ps(v.v, _mm512_set1_ps(hi)));
-  }
+  static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm512_cvtepi32_ps(v)); }
+  static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm512_loadu_ps(p)); }
+  static AOQ_INLINE Ints rounded(Floats v) { return _mm512_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm512_adds_epi16(_mm512_packs_epi32(a, b), add); }
-  static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, bool is_signed) {
-    return is_signed ? _mm512_max_epi8(_mm512_packs_epi16(a, b), least)
-                     : _mm512_max_epu8(_mm512_packus_epi16(a, b), least);
+  static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm512_packus_epi16(a, b); }
+  static AOQ_INLINE Ints clamped(Ints v, Ints least, Ints most) {
+    return _mm512_min_epu8(_mm512_max_epu8(v, least), most);
   }
 };
 
@@ -47,6 +46,7 @@ struct Narrow {
   static constexpr int kChannels = 32;
   static AOQ_INLINE Ints load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
   static AOQ_INLINE Ints load(Mask m, const std::uint8_t* p) { return _mm256_maskz_loadu_epi8(m, p); }
+  static AOQ_INLINE void store(void* p, Ints v) { _mm256_store_si256(static_cast<__m256i*>(p), v); }
   static AOQ_INLINE void store(std::uint8_t* p, Mask m, Ints v) { _mm256_mask_storeu_epi8(p, m, v); }
   static AOQ_INLINE Ints zero() { return _mm256_setzero_si256(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
@@ -58,180 +58,331 @@ struct Narrow {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm256_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm256_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(b)); }
+  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm256_slli_epi32(taps, 8); }
   using Floats = F32x8;
-  static AOQ_INLINE Floats scaled(Ints sum, const float* bias, const float* multiplier) {
-    return (Floats(_mm256_cvtepi32_ps(sum)) + Floats(_mm256_loadu_ps(bias))) * Floats(_mm256_loadu_ps(multiplier));
-  }
-  static AOQ_INLINE Ints rounded(Floats v, float hi) {
-    return _mm256_cvtps_epi32(_mm256_min_ps(v.v, _mm256_set1_ps(hi)));
-  }
+  static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm256_cvtepi32_ps(v)); }
+  static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm256_loadu_ps(p)); }
+  static AOQ_INLINE Ints rounded(Floats v) { return _mm256_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b, Ints add) { return _mm256_adds_epi16(_mm256_packs_epi32(a, b), add); }
-  static AOQ_INLINE Ints packed8(Ints a, Ints b, Ints least, bool is_signed) {
-    return is_signed ? _mm256_max_epi8(_mm256_packs_epi16(a, b), least)
-                     : _mm256_max_epu8(_mm256_packus_epi16(a, b), least);
+  static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm256_packus_epi16(a, b); }
+  static AOQ_INLINE Ints clamped(Ints v, Ints least, Ints most) {
+    return _mm256_min_epu8(_mm256_max_epu8(v, least), most);
   }
 };
 
-// What one block of channels needs besides the image.
+// What one block of channels needs besides the image. Codes are made as u8, signed ones with a zero point 128 higher.
 struct BlockEnd {
   const float* bias;
   const float* multiplier;
-  float hi, inv_out;
-  std::int32_t zero_point, least;
-  bool is_signed;
+  float inv_out;
+  std::int32_t zero_point, least, most, flip;
+  bool are_all;  // codes are all of u8: saturation has clamped already
 };
 
+// Image rows that one or two output rows touch, at most.
+constexpr int kMostRows = 5;
+
+// One output row, or two below each other.
 struct RowJob {
-  const std::uint8_t* rows[5];  // of the image, at the block's first channel; the padding pixel outside
-  std::int64_t steps[5];        // from column to column; 0 outside
-  const std::uint8_t* padding;
-  std::int64_t first;  // image column of the first kernel column of output pixel 0, may be negative
-  std::int64_t width;
+  const std::uint8_t* padding;      // a pixel of the block's channels, all the code of zero
+  std::int64_t offsets[kMostRows];  // from there to the image rows, at the block's first channel; 0 outside the image
+  std::int64_t masks[kMostRows];    // of offsets in a row: 0 outside
+  std::int64_t first;               // image column of the first kernel column of output pixel 0, may be negative
+  std::int64_t width, step;         // pixels of an image row, bytes from one to the next
   const std::byte* weights;
   std::int32_t x_zero_point;  // of codes as u8
   std::int32_t flip;
   std::int64_t pixels;
-  std::uint64_t mask;
+  std::uint64_t mask, out_mask;  // of channels
   std::uint8_t* out;
-  std::int64_t pitch;
+  std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
+  std::byte* halves;              // [rows][pixels][64]: the first half of the channels as s16
 };
 
-// One image column, kernel rows in quads: [quad][vector].
-template <typename V, int K>
+// One image column, two of the four vectors of every quad of rows.
+template <typename V, int kRows>
 struct Column {
-  typename V::Ints quads[(K + 3) / 4][4];
+  typename V::Ints quads[(kRows + 3) / 4][2];
 };
 
-template <typename V, int K>
-AOQ_INLINE Column<V, K> load_column(const RowJob& job, std::int64_t index) {
-  const std::int64_t ix = job.first + index;
-  const bool inside = ix >= 0 && ix < job.width;
-  const auto mask = static_cast<typename V::Mask>(job.mask);
-  const typename V::Ints flip = V::bytes(job.flip);
-  typename V::Ints row[(K + 3) / 4 * 4];
+// The low, or high, half of each 16-byte lane of the rows, interleaved.
+template <typename V, int kRows, bool kHigh>
+AOQ_INLINE Column<V, kRows> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
+  typename V::Ints row[(kRows + 3) / 4 * 4];
 #pragma GCC unroll 8
-  for (int r = 0; r < (K + 3) / 4 * 4; ++r) {
-    if (r < K) {
-      const std::uint8_t* from = inside ? job.rows[r] + ix * job.steps[r] : job.padding;
-      row[r] = V::flipped(V::load(mask, from), flip);
-    } else {
-      row[r] = V::zero();
-    }
+  for (int r = 0; r < (kRows + 3) / 4 * 4; ++r) {
+    row[r] = r < kRows ? V::load(static_cast<typename V::Mask>(job.mask), from[r < kRows ? r : 0]) : V::zero();
   }
-  Column<V, K> column;
+  if (job.flip != 0) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) row[r] = V::flipped(row[r], V::bytes(job.flip));
+  }
+  Column<V, kRows> column;
 #pragma GCC unroll 2
-  for (int q = 0; q < (K + 3) / 4; ++q) {
-    const typename V::Ints a = V::low8(row[4 * q], row[4 * q + 1]), b = V::high8(row[4 * q], row[4 * q + 1]);
-    const typename V::Ints c = V::low8(row[4 * q + 2], row[4 * q + 3]), d = V::high8(row[4 * q + 2], row[4 * q + 3]);
-    column.quads[q][0] = V::low16(a, c);
-    column.quads[q][1] = V::high16(a, c);
-    column.quads[q][2] = V::low16(b, d);
-    column.quads[q][3] = V::high16(b, d);
+  for (int q = 0; q < (kRows + 3) / 4; ++q) {
+    const typename V::Ints* r = row + 4 * q;
+    const typename V::Ints a = kHigh ? V::high8(r[0], r[1]) : V::low8(r[0], r[1]);
+    const typename V::Ints b = kHigh ? V::high8(r[2], r[3]) : V::low8(r[2], r[3]);
+    column.quads[q][0] = V::low16(a, b);
+    column.quads[q][1] = V::high16(a, b);
   }
   return column;
 }
 
-template <typename V>
-struct Sums {
-  typename V::Ints v[4];
+AOQ_INLINE bool is_inside(const RowJob& job, std::int64_t column) {
+  const std::int64_t ix = job.first + column;
+  return ix >= 0 && ix < job.width;
+}
+
+// Any column, inside the image or not.
+template <typename V, int kRows, bool kHigh>
+AOQ_INLINE Column<V, kRows> load_column(const RowJob& job, std::int64_t column) {
+  const bool inside = is_inside(job, column);
+  const std::int64_t at = (job.first + column) * job.step;
+  const std::uint8_t* from[kRows];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) from[r] = job.padding + (inside ? job.offsets[r] + (at & job.masks[r]) : 0);
+  return column_of<V, kRows, kHigh>(job, from);
+}
+
+// Columns inside the image, one after the other.
+template <typename V, int kRows, bool kHigh>
+struct Reader {
+  const std::uint8_t* from[kRows];
+  std::int64_t steps[kRows];
+
+  AOQ_INLINE Reader(const RowJob& job, std::int64_t column) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      from[r] = job.padding + job.offsets[r] + ((job.first + column) * job.step & job.masks[r]);
+      steps[r] = job.step & job.masks[r];
+    }
+  }
+  AOQ_INLINE Column<V, kRows> next(const RowJob& job) {
+    const Column<V, kRows> column = column_of<V, kRows, kHigh>(job, from);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) from[r] += steps[r];
+    return column;
+  }
 };
 
-// Adds the column as kernel column `kw`.
+template <typename V>
+struct Sums {
+  typename V::Ints v[2];
+};
+
+// Taps of one kernel column, for two of the four vectors.
 template <typename V, int K>
-AOQ_INLINE void add_column(Sums<V>& sums, const Column<V, K>& column, const std::byte* weights, int kw) {
-  constexpr int kQuads = (K + 3) / 4;
+struct Taps {
+  typename V::Ints quads[(K + 3) / 4][2];
+};
+
+template <typename V, int K, int kRows>
+AOQ_INLINE void add_column(Sums<V>& sums, const Column<V, kRows>& column, const Taps<V, K>& taps) {
 #pragma GCC unroll 2
-  for (int q = 0; q < kQuads; ++q) {
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      const std::byte* w = weights + (4 * (1 + kw * kQuads + q) + j) * 64;
-      sums.v[j] = V::dot(sums.v[j], column.quads[q][j], V::load(w));
-    }
+  for (int q = 0; q < (K + 3) / 4; ++q) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) sums.v[j] = V::dot(sums.v[j], column.quads[q][j], taps.quads[q][j]);
   }
+}
+
+// What the sums of half a block of channels become.
+template <typename V>
+struct HalfEnd {
+  typename V::Floats bias[2], multiplier[2];
+  typename V::Ints zero_point, least, most, flip;
+  float inv_out;
+  bool are_all;
+};
+
+template <typename V>
+AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
+  HalfEnd<V> result;
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) {
+    result.bias[j] = V::floats(end.bias + 16 * (2 * half + j));
+    result.multiplier[j] = V::floats(end.multiplier + 16 * (2 * half + j));
+  }
+  result.zero_point = V::shorts(end.zero_point);
+  result.least = V::bytes(end.least);
+  result.most = V::bytes(end.most);
+  result.flip = V::bytes(end.flip);
+  result.inv_out = end.inv_out;
+  result.are_all = end.are_all;
+  return result;
 }
 
 template <typename V, bool kHardswish>
-AOQ_INLINE void store_pixel(const RowJob& job, const BlockEnd& end, std::int64_t pixel, const Sums<V>& sums) {
-  typename V::Ints v[4];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    typename V::Floats y = V::scaled(sums.v[j], end.bias + 16 * j, end.multiplier + 16 * j);
-    if constexpr (kHardswish) y = math::hardswish_fn(y) * typename V::Floats(end.inv_out);
-    v[j] = V::rounded(y, end.hi);
+AOQ_INLINE void store_pixel(const RowJob& job, const HalfEnd<V>& end, int half, std::int64_t row, std::int64_t pixel,
+                            const Sums<V>& sums) {
+  typename V::Ints v[2];
+#pragma GCC unroll 2
+  for (int j = 0; j < 2; ++j) {
+    typename V::Floats y = (V::floats(sums.v[j]) + end.bias[j]) * end.multiplier[j];
+    if constexpr (kHardswish) y = hardswish_of_normal(y) * typename V::Floats(end.inv_out);
+    v[j] = V::rounded(y);
   }
-  const typename V::Ints zero_point = V::shorts(end.zero_point);
-  const typename V::Ints low = V::packed16(v[0], v[1], zero_point), high = V::packed16(v[2], v[3], zero_point);
-  const typename V::Ints codes = V::packed8(low, high, V::bytes(end.least), end.is_signed);
-  V::store(job.out + pixel * job.pitch, static_cast<typename V::Mask>(job.mask), codes);
+  const typename V::Ints shorts = V::packed16(v[0], v[1], end.zero_point);
+  std::byte* other = job.halves + (row * job.pixels + pixel) * 64;
+  if (half == 0) {
+    V::store(other, shorts);
+  } else {
+    typename V::Ints codes = V::packed8(V::load(other), shorts);
+    if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
+    V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
+  }
 }
 
-// An output row. The sums of the pixels that an image column touches are kept together.
-template <typename V, int K, int S, bool kHardswish>
-void convolve_row(const RowJob& job, const BlockEnd& end) {
-  constexpr int kLive = (K - 1) / S + 1;
-  Sums<V> start, live[kLive];
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) start.v[j] = V::times(V::load(job.weights + 64 * j), -job.x_zero_point);
-#pragma GCC unroll 5
-  for (int k = 0; k < kLive; ++k) live[k] = start;
-#pragma GCC unroll 5
-  for (int c = 0; c < K - S; ++c) {
-    const Column<V, K> column = load_column<V, K>(job, c);
-#pragma GCC unroll 5
-    for (int k = 0; k < kLive; ++k) {
-      if (c - k * S >= 0) add_column<V, K>(live[k], column, job.weights, c - k * S);
-    }
-  }
-  for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel) {
+// What R output rows keep from pixel to pixel. Kernels of 3 keep the columns that they read, larger ones the sums of
+// all pixels that a column touches.
+template <typename V, int K, int S, int R>
+struct Window {
+  static constexpr bool kKeepsColumns = K == 3;
+  static constexpr int kRows = K + R - 1, kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
+  Sums<V> start, live[kLive][R];
+  Taps<V, K> taps[R][K];
+  Column<V, kRows> columns[K];
+
+  // Two rows share the quads of their four image rows: the taps of the second are one place further.
+  AOQ_INLINE Window(const RowJob& job, int half) {
+    static_assert(R == 1 || (K == 3 && S == 1));
+    constexpr int kQuads = (K + 3) / 4;
 #pragma GCC unroll 2
-    for (int s = 0; s < S; ++s) {
-      const Column<V, K> column = load_column<V, K>(job, pixel * S + K - S + s);
+    for (int j = 0; j < 2; ++j) {
+      const std::byte* sums = job.weights + 64 * (2 * half + j);
+      start.v[j] = V::times(V::load(sums), -job.x_zero_point);
 #pragma GCC unroll 5
-      for (int k = 0; k < kLive; ++k) {
-        const int kw = K - S + s - k * S;
-        if (kw >= 0) add_column<V, K>(live[k], column, job.weights, kw);
+      for (int kw = 0; kw < K; ++kw) {
+#pragma GCC unroll 2
+        for (int q = 0; q < kQuads; ++q) {
+          taps[0][kw].quads[q][j] = V::load(sums + 256 * (1 + kw * kQuads + q));
+          if constexpr (R == 2) taps[1][kw].quads[q][j] = V::next_tap(taps[0][kw].quads[q][j]);
+        }
       }
     }
-    store_pixel<V, kHardswish>(job, end, pixel, live[0]);
 #pragma GCC unroll 5
-    for (int k = 0; k + 1 < kLive; ++k) live[k] = live[k + 1];
-    live[kLive - 1] = start;
+    for (int k = 0; k < kLive; ++k) {
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) live[k][r] = start;
+    }
+  }
+
+  // Column `c` of the columns of the pixel that is next.
+  AOQ_INLINE void take(int c, const Column<V, kRows>& column) {
+    if constexpr (kKeepsColumns) {
+      columns[c] = column;
+    } else {
+#pragma GCC unroll 5
+      for (int k = 0; k < kLive; ++k) {
+        if (c - k * S >= 0) add_column<V, K, kRows>(live[k][0], column, taps[0][c - k * S]);
+      }
+    }
+  }
+
+  AOQ_INLINE Sums<V> sums(int row) const {
+    Sums<V> result = live[0][row];
+    if constexpr (kKeepsColumns) {
+#pragma GCC unroll 5
+      for (int c = 0; c < K; ++c) add_column<V, K, kRows>(result, columns[c], taps[row][c]);
+    }
+    return result;
+  }
+
+  AOQ_INLINE void advance() {
+    if constexpr (kKeepsColumns) {
+#pragma GCC unroll 5
+      for (int c = 0; c + S < K; ++c) columns[c] = columns[c + S];
+    } else {
+#pragma GCC unroll 5
+      for (int k = 0; k < kLive; ++k) live[k][0] = k + 1 < kLive ? live[k + 1][0] : start;
+    }
+  }
+};
+
+template <typename V, int K, int S, int R, bool kHigh, bool kHardswish>
+AOQ_INLINE void convolve_half(const RowJob& job, const HalfEnd<V>& end, int half) {
+  constexpr int kRows = K + R - 1;
+  Window<V, K, S, R> window(job, half);
+#pragma GCC unroll 5
+  for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kHigh>(job, c));
+  for (std::int64_t pixel = 0; pixel < job.pixels;) {
+    std::int64_t last = pixel;  // of the pixels whose columns are all inside
+    const std::int64_t next = pixel * S + K - S;
+    if (is_inside(job, next)) last = min_of(job.pixels, pixel + (job.width - job.first - next) / S);
+    Reader<V, kRows, kHigh> reader(job, next);
+    for (; pixel < last; ++pixel) {
+#pragma GCC unroll 2
+      for (int s = 0; s < S; ++s) window.take(K - S + s, reader.next(job));
+#pragma GCC unroll 2
+      for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+      window.advance();
+    }
+    if (pixel == job.pixels) return;
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) window.take(K - S + s, load_column<V, kRows, kHigh>(job, pixel * S + K - S + s));
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+    window.advance();
+    ++pixel;
   }
 }
 
-using ConvolveRow = void (*)(const RowJob&, const BlockEnd&);
+// R output rows, the halves of the channels one after the other: first those in the low halves of 16-byte lanes. Where
+// loads are few, the same code takes the other half from 8 bytes further, across cache lines.
+template <typename V, int K, int S, int R, bool kHardswish>
+void convolve_rows(const RowJob& rows, const BlockEnd& end) {
+  RowJob job = rows;  // as stores of bytes could change what it refers to
+  if constexpr (K == 5) {
+    convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, 0), 0);
+    convolve_half<V, K, S, R, true, kHardswish>(job, half_end<V>(end, 1), 1);
+  } else {
+    for (int half = 0; half < 2; ++half) {
+      convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, half), half);
+      job.padding += 8;
+      job.mask >>= 8;
+    }
+  }
+}
 
+using ConvolveRows = void (*)(const RowJob&, const BlockEnd&);
+
+// For one output row, or for `rows` at most.
 template <typename V, bool kHardswish>
-ConvolveRow row_of(const ConvDims& d) {
-  if (d.kernel_w == 3) {
-    return d.stride_w == 1 ? convolve_row<V, 3, 1, kHardswish> : convolve_row<V, 3, 2, kHardswish>;
+ConvolveRows rows_of(const ConvDims& d, std::int64_t rows) {
+  if (d.kernel_w == 5) {
+    return d.stride_w == 1 ? convolve_rows<V, 5, 1, 1, kHardswish> : convolve_rows<V, 5, 2, 1, kHardswish>;
   }
-  return d.stride_w == 1 ? convolve_row<V, 5, 1, kHardswish> : convolve_row<V, 5, 2, kHardswish>;
+  if (d.stride_w == 2) return convolve_rows<V, 3, 2, 1, kHardswish>;
+  return rows == 2 ? convolve_rows<V, 3, 1, 2, kHardswish> : convolve_rows<V, 3, 1, 1, kHardswish>;
 }
 
-ConvolveRow row_of(const DepthwiseVnniPlan& plan, bool is_wide) {
+ConvolveRows rows_of(const DepthwiseVnniPlan& plan, bool is_wide, std::int64_t rows) {
   if (plan.epilogue.activation.kind == Activation::hardswish) {
-    return is_wide ? row_of<Wide, true>(plan.dims) : row_of<Narrow, true>(plan.dims);
+    return is_wide ? rows_of<Wide, true>(plan.dims, rows) : rows_of<Narrow, true>(plan.dims, rows);
   }
-  return is_wide ? row_of<Wide, false>(plan.dims) : row_of<Narrow, false>(plan.dims);
+  return is_wide ? rows_of<Wide, false>(plan.dims, rows) : rows_of<Narrow, false>(plan.dims, rows);
 }
 
 BlockEnd end_of(const EpilogueS8& e) {
   BlockEnd end = {};
-  end.hi = e.bounds.hi;
+  end.flip = e.out_type == DType::i8 ? 128 : 0;
   end.inv_out = e.inv_out;
-  end.zero_point = e.bounds.zero_point;
-  end.least = static_cast<std::int32_t>(e.bounds.lo) + e.bounds.zero_point;
-  end.is_signed = e.out_type == DType::i8;
+  end.zero_point = e.bounds.zero_point + end.flip;
+  end.least = static_cast<std::int32_t>(e.bounds.lo) + end.zero_point;
+  end.most = static_cast<std::int32_t>(e.bounds.hi) + end.zero_point;
+  end.are_all = end.least == 0 && end.most == 255 && end.flip == 0;
   return end;
 }
 
-void find_rows(const ConvDims& d, const std::uint8_t* image, std::int64_t oy, RowJob& job) {
-  for (std::int64_t r = 0; r < d.kernel_h; ++r) {
+// Image rows of `rows` output rows from `oy`.
+void find_rows(const ConvDims& d, const std::uint8_t* image, std::int64_t oy, std::int64_t rows, RowJob& job) {
+  const auto from_padding = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(image) -
+                                                      reinterpret_cast<std::uintptr_t>(job.padding));
+  for (std::int64_t r = 0; r < d.kernel_h + rows - 1; ++r) {
     const std::int64_t iy = oy * d.stride_h - d.pad_top + r;
     const bool inside = iy >= 0 && iy < d.in_h;
-    job.rows[r] = inside ? image + iy * d.in_w * d.in_c : job.padding;
-    job.steps[r] = inside ? d.in_c : 0;
+    job.offsets[r] = inside ? from_padding + iy * d.in_w * d.in_c : 0;
+    job.masks[r] = inside ? -1 : 0;
   }
 }
 
@@ -242,29 +393,34 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   const ConvDims& d = plan.dims;
   RowJob job = {};
   job.padding = reinterpret_cast<const std::uint8_t*>(scratch);
+  job.halves = scratch + 128;
   job.first = -d.pad_left;
   job.width = d.in_w;
+  job.step = d.in_c;
   job.flip = plan.x_type == DType::i8 ? 128 : 0;
   job.x_zero_point = args.x_zero_point + job.flip;
   job.pixels = d.out_w;
   job.pitch = d.out_c;
-  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 64);
+  job.row_pitch = d.out_w * d.out_c;
+  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 128);
+  const std::int64_t together = d.kernel_w == 3 && d.stride_w == 1 && d.stride_h == 1 ? 2 : 1;
   BlockEnd end = end_of(plan.epilogue);
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const std::int64_t block = unit % plan.blocks, rows = unit / plan.blocks, channel = 64 * block;
     const std::int64_t image = rows / plan.row_blocks, row = rows % plan.row_blocks * plan.row_block;
-    const std::int64_t channels = min_of(d.in_c - channel, 64);
+    const std::int64_t channels = min_of(d.in_c - channel, 64), row_end = min_of(row + plan.row_block, d.out_h);
     end.bias = args.epilogue.bias + channel;
     end.multiplier = args.epilogue.multiplier + channel;
     job.weights = args.weights + block * plan.block_bytes;
-    job.mask = ~std::uint64_t{0} >> (64 - channels);
-    const ConvolveRow convolve = row_of(plan, channels > Narrow::kChannels);
+    job.mask = job.out_mask = ~std::uint64_t{0} >> (64 - channels);
+    const bool is_wide = channels > Narrow::kChannels;
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
-    for (std::int64_t oy = row; oy < min_of(row + plan.row_block, d.out_h); ++oy) {
-      find_rows(d, x, oy, job);
-      job.out = out + oy * d.out_w * d.out_c;
-      convolve(job, end);
+    for (std::int64_t oy = row; oy < row_end; oy += together) {
+      const std::int64_t count = min_of(together, row_end - oy);
+      find_rows(d, x, oy, count, job);
+      job.out = out + oy * job.row_pitch;
+      rows_of(plan, is_wide, count)(job, end);
     }
   }
 }

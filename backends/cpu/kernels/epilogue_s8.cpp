@@ -49,6 +49,19 @@ RequantBounds narrowed_bounds(const RequantBounds& bounds, float lo, float hi, f
   return narrowed;
 }
 
+bool stays_small(const EpilogueS8& epilogue, std::int64_t products, std::span<const float> bias,
+                 std::span<const float> multiplier) {
+  const float most_sum = 255.0f * 128.0f * static_cast<float>(products);
+  const float residual = epilogue.has_residual ? 255.0f * std::fabs(epilogue.residual_multiplier) : 0.0f;
+  const float scale = epilogue.activation.kind == Activation::none ? 1.0f : epilogue.inv_out;
+  if (!(scale < 0x1p60f)) return false;
+  for (std::size_t i = 0; i < bias.size(); ++i) {
+    const float most = (most_sum + std::fabs(bias[i])) * multiplier[i] + residual;
+    if (!(most < 0x1p30f && most * scale < 0x1p30f)) return false;
+  }
+  return true;
+}
+
 void store_epilogue_scalar(const EpilogueS8& epilogue, const EpilogueArgs& args, std::int64_t channel, std::int32_t acc,
                            std::int64_t index) {
   if (epilogue.out_type == DType::f32) {

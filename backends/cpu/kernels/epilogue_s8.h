@@ -52,6 +52,11 @@ RequantBounds full_bounds(DType type, std::int32_t zero_point);
 // Narrows them by clamp(lo, hi) of real values, which are quantized with the output's scale first.
 RequantBounds narrowed_bounds(const RequantBounds& bounds, float lo, float hi, float out_scale);
 
+// Whether no channel's value leaves int32 before it is clamped to codes, and hardswish stays far from the ends of f32's
+// range: (|sum| + |b|) * m + |residual| * r_m is small for sums of `products` products.
+bool stays_small(const EpilogueS8& epilogue, std::int64_t products, std::span<const float> bias,
+                 std::span<const float> multiplier);
+
 // The definition: writes element `index` of args.out (and reads that element of args.residual).
 void store_epilogue_scalar(const EpilogueS8& epilogue, const EpilogueArgs& args, std::int64_t channel, std::int32_t acc,
                            std::int64_t index);

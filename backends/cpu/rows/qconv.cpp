@@ -271,6 +271,10 @@ KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
   if (!takes_depthwise_vnni(p.dims, p.quantized.epilogue)) {
     return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual, clamps and hardswish");
   }
+  const std::int64_t products = p.dims.kernel_h * p.dims.kernel_w;
+  if (p.arrays.at_run || !stays_small(p.quantized.epilogue, products, p.arrays.bias, p.arrays.multiplier)) {
+    return refuse("the kernel needs scales that are known and keep what is rounded in int32");
+  }
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8DepthwiseQuads, packed_bytes_depthwise_vnni(p.dims)));
   DepthwiseVnniPlan plan = plan_depthwise_vnni(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_vnni);

@@ -20,6 +20,7 @@ struct Case {
   std::int32_t x_zero_point = 0;
   EpilogueS8 epilogue;
   bool extreme = false;
+  float gain = 1.0f;  // of the multipliers
 };
 
 EpilogueS8 random_epilogue(Random& random) {
@@ -118,7 +119,7 @@ void check_case(const Case& c, Random& random) {
   std::vector<std::uint8_t> x =
       random.bytes(d.batch * d.in_h * d.in_w * d.in_c, c.extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
   std::int64_t channels = padded_channels(d);
-  float typical = 1.0f / (is_signed ? 3000.0f : 6000.0f);
+  float typical = c.gain / (is_signed ? 3000.0f : 6000.0f);
   std::vector<float> bias(static_cast<std::size_t>(channels)), multiplier(bias.size());
   spread_channels(d, random.reals(d.out_c, -2000.0f, 2000.0f), bias);
   spread_channels(d, random.reals(d.out_c, typical * 0.5f, typical * 2.0f), multiplier);
@@ -162,6 +163,20 @@ TEST_CASE("int8 linear: every row count and tail equals the definition") {
     c.x_zero_point = random_zero_point(random, c.x_type);
     c.epilogue = random_epilogue(random);
     c.extreme = random.chance(30);
+    check_case(c, random);
+  }
+}
+
+TEST_CASE("int8 linear: values beyond int32 are clamped on their side") {
+  if (!has_avx2()) return;
+  Random random(9);
+  for (int i = 0; i < 40; ++i) {
+    Case c;
+    c.dims = dims_of_linear(i % 10 + 1, 48, random.between(1, 70));
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    c.epilogue = random_epilogue(random);
+    c.extreme = true;
+    c.gain = 1e8f;
     check_case(c, random);
   }
 }
