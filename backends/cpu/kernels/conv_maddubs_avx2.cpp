@@ -168,7 +168,7 @@ void panel_to_memory(PanelRows p, const EpilogueS8& e, const EpilogueArgs& args,
 void multiply_panel(const ConvMaddubsPlan& plan, const EpilogueArgs& args, const PanelRows& p,
                     const TileTarget& target) {
   const EpilogueS8& e = plan.epilogue;
-  if (!has_plain_epilogue(e, target.columns)) {
+  if (!has_plain_epilogue(e, args, plan.k, target.channel, target.columns)) {
     return target.columns > 8 ? panel_to_memory<2>(p, e, args, target) : panel_to_memory<1>(p, e, args, target);
   }
   const PlainEpilogue plain = plain_epilogue(e, args, target.channel);

@@ -107,7 +107,8 @@ void multiply_panel(const ConvS8Plan& plan, const ConvS8Args& args, const ConvUn
                        .channel = (block.group * plan.panels + panel) * 16};
   alignas(32) std::int32_t acc[kTileRows * 16] = {};
   PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, target.channel);
-  bool is_plain = has_plain_epilogue(plan.epilogue, columns) && !plan.epilogue.has_residual;
+  bool is_plain =
+      has_plain_epilogue(plan.epilogue, args.epilogue, plan.k, target.channel, columns) && !plan.epilogue.has_residual;
   auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
   for (std::int64_t left = block.row_end - block.row_begin; left > 0; left -= kTileRows) {
     target.rows = min_of(left, kTileRows);

@@ -143,8 +143,8 @@ void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
   const PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, panel * 16);
   TileTarget target = {
       .rows = 0, .columns = min_of(d.out_c - panel * 16, 16), .index = 0, .pitch = d.out_c, .channel = panel * 16};
-  const bool is_plain =
-      has_plain_epilogue(plan.epilogue, target.columns) && target.columns == 16 && !plan.epilogue.has_residual;
+  const bool is_plain = has_plain_epilogue(plan.epilogue, args.epilogue, 9 * d.in_c, panel * 16, target.columns) &&
+                        target.columns == 16 && !plan.epilogue.has_residual;
   const bool is_signed = plan.epilogue.out_type == DType::i8;
   auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
   for (std::int64_t tile = tile_begin; tile < tile_end; ++tile, sums += 16) {

@@ -78,7 +78,8 @@ void store_block(const DepthwiseS8Plan& plan, const RowTarget& target, std::int6
   const ConvDims& d = plan.dims;
   const EpilogueArgs& args = target.args->epilogue;
   std::int64_t index = target.index + start;
-  if (has_plain_epilogue(plan.epilogue, 16) && !plan.epilogue.has_residual && d.in_c >= 16) {
+  if (has_plain_epilogue(plan.epilogue, args, d.kernel_h * d.kernel_w, start, 16) && !plan.epilogue.has_residual &&
+      d.in_c >= 16) {
     PlainEpilogue plain = plain_epilogue(plan.epilogue, args, start);
     auto store = plan.epilogue.out_type == DType::i8 ? store_pixels<true> : store_pixels<false>;
     return store(plain, acc, target.pixels, static_cast<std::uint8_t*>(args.out) + index, d.out_c);

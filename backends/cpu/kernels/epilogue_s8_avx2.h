@@ -5,6 +5,8 @@
 // qmax].
 #pragma once
 
+#include <cmath>
+
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/epilogue_s8.h"
@@ -131,10 +133,26 @@ inline void store_tile(const EpilogueS8& e, const EpilogueArgs& args, const Tile
   }
 }
 
-// The common case, for kernels that finish their sums at once: codes without a curved activation, whole vectors of 8 or
-// 16 channels.
-inline bool has_plain_epilogue(const EpilogueS8& e, std::int64_t columns) {
-  return e.out_type != DType::f32 && e.activation.kind == Activation::none && columns % 8 == 0;
+// stays_small of epilogue_s8.h, for 16 channels.
+inline bool channels_stay_small(const EpilogueS8& e, std::int64_t products, const float* bias,
+                                const float* multiplier) {
+  const F32x8 most_sum(255.0f * 128.0f * static_cast<float>(products));
+  const F32x8 residual(e.has_residual ? 255.0f * std::fabs(e.residual_multiplier) : 0.0f);
+  int small = 0xff;
+  for (int half = 0; half < 2; ++half) {
+    const F32x8 b(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), load(bias + 8 * half).v));
+    const F32x8 most = (most_sum + b) * load(multiplier + 8 * half) + residual;
+    small &= _mm256_movemask_ps(_mm256_cmp_ps(most.v, _mm256_set1_ps(0x1p30f), _CMP_LT_OQ));
+  }
+  return small == 0xff;
+}
+
+// The common case, for kernels that finish their sums of so many products at once: codes without a curved activation
+// that stay in int32 before they are clamped, whole vectors of 8 or 16 channels.
+inline bool has_plain_epilogue(const EpilogueS8& e, const EpilogueArgs& args, std::int64_t products,
+                               std::int64_t channel, std::int64_t columns) {
+  return e.out_type != DType::f32 && e.activation.kind == Activation::none && columns % 8 == 0 &&
+         channels_stay_small(e, products, args.bias + channel, args.multiplier + channel);
 }
 
 // How the residual of a plain epilogue is read.
@@ -148,9 +166,8 @@ inline Addend addend_of(const EpilogueS8& e) {
 struct PlainEpilogue {
   const float* bias;  // of 16 channels
   const float* multiplier;
-  __m256 hi;
   __m256i zero_point;
-  __m256i least;
+  __m256i least, most;  // codes
   __m256i residual_zero_point;
   __m256 residual_multiplier;
 };
@@ -159,9 +176,9 @@ inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& arg
   PlainEpilogue plain;
   plain.bias = args.bias + channel;
   plain.multiplier = args.multiplier + channel;
-  plain.hi = _mm256_set1_ps(e.bounds.hi);
   plain.zero_point = _mm256_set1_epi16(static_cast<short>(e.bounds.zero_point));
   plain.least = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.lo) + e.bounds.zero_point));
+  plain.most = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.hi) + e.bounds.zero_point));
   plain.residual_zero_point = _mm256_set1_epi32(e.residual_zero_point);
   plain.residual_multiplier = _mm256_set1_ps(e.residual_multiplier);
   return plain;
@@ -176,13 +193,16 @@ inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half, cons
     const __m256i r = _mm256_sub_epi32(widen_to_s32(bytes, kAddend == Addend::i8), e.residual_zero_point);
     v = v + F32x8(_mm256_cvtepi32_ps(r)) * F32x8(e.residual_multiplier);
   }
-  return _mm256_cvtps_epi32(_mm256_min_ps(v.v, e.hi));
+  return _mm256_cvtps_epi32(v.v);
 }
 
+// Bounds are integers, so what saturating packs and the clamp of bytes do commutes with rounding.
 template <bool kSigned>
-inline __m256i saturate_to_bytes(__m256i first, __m256i second, __m256i least) {
-  return kSigned ? _mm256_max_epi8(_mm256_packs_epi16(first, second), least)
-                 : _mm256_max_epu8(_mm256_packus_epi16(first, second), least);
+inline __m256i saturate_to_bytes(const PlainEpilogue& e, __m256i first, __m256i second) {
+  if constexpr (kSigned) {
+    return _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(first, second), e.least), e.most);
+  }
+  return _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(first, second), e.least), e.most);
 }
 
 // Two rows of 16 sums, and of residuals, to 2 x 16 codes.
@@ -196,7 +216,7 @@ inline __m256i plain_rows(const PlainEpilogue& e, const __m256i (&first)[2], con
   a = _mm256_adds_epi16(a, e.zero_point);
   b = _mm256_adds_epi16(b, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned>(a, b, e.least), order);
+  return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned>(e, a, b), order);
 }
 
 // Two rows of 8 sums to 2 x 8 codes.
@@ -207,7 +227,7 @@ inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i se
                                     plain_rounded<kAddend>(e, second, 0, second_residual));
   both = _mm256_adds_epi16(both, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  __m256i bytes = saturate_to_bytes<kSigned>(both, both, e.least);
+  __m256i bytes = saturate_to_bytes<kSigned>(e, both, both);
   return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
 }
 
