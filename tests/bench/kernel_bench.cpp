@@ -110,8 +110,8 @@ void bench_s8(const std::string& name, const ConvDims& d) {
 
 void bench_maddubs(const std::string& name, const ConvDims& d) {
   if (best_isa() < Isa::avx2 || !is_wanted("maddubs " + name)) return;
-  bench_codes<ConvMaddubsPlan>("maddubs " + name, d, plan_conv_maddubs(d, DType::u8, {}),
-                               {packed_bytes_conv_maddubs, pack_conv_maddubs, run_conv_maddubs});
+  bench_codes<ConvPanelsPlan>("maddubs " + name, d, plan_conv_maddubs(d, DType::u8, {}),
+                              {packed_bytes_conv_maddubs, pack_conv_maddubs, run_conv_maddubs});
 }
 
 void bench_vnni(const std::string& name, const ConvDims& d) {

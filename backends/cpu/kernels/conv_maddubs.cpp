@@ -107,34 +107,8 @@ void pack_panel(const Words& words, std::int64_t steps, std::byte* panel) {
 
 }  // namespace
 
-ConvMaddubsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
-  ConvMaddubsPlan plan;
-  plan.dims = dims;
-  plan.epilogue = epilogue;
-  plan.x_type = x_type;
-  plan.k = products_per_output(dims);
-  AOQ_CHECK(plan.k <= kMaxExactProducts);
-  plan.steps = steps_of(dims);
-  plan.rows = dims.batch * dims.out_h * dims.out_w;
-  plan.panels = panels_per_group(dims);
-  plan.panel_bytes = panel_bytes_of(dims);
-  plan.reads_in_place = input_is_matrix(dims) && dims.groups == 1 && x_type == DType::u8 && plan.k % 4 == 0;
-  plan.pitch = plan.reads_in_place ? plan.k : 4 * plan.steps;
-  const ConvBlocks blocks = split_tiles({.rows = plan.rows,
-                                         .panels = plan.panels,
-                                         .groups = dims.groups,
-                                         .k = plan.k,
-                                         .pitch = plan.pitch,
-                                         .tile_rows = kMaddubsTileRows,
-                                         .tile_panels = 1});
-  plan.row_block = blocks.row_block;
-  plan.row_blocks = blocks.row_blocks;
-  plan.panel_block = blocks.panel_block;
-  plan.panel_blocks = blocks.panel_blocks;
-  plan.units = blocks.units;
-  // Gathering writes whole vectors, hence the slack behind the last row.
-  if (!plan.reads_in_place) plan.scratch_bytes = round_up(plan.row_block * plan.pitch + 32, 64);
-  return plan;
+ConvPanelsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
+  return plan_conv_panels(dims, x_type, epilogue, panel_bytes_of(dims), kMaddubsTileRows);
 }
 
 std::int64_t packed_bytes_conv_maddubs(const ConvDims& dims) {
@@ -197,7 +171,7 @@ bool is_well_formed_maddubs(const ConvDims& dims, const std::byte* packed) {
   return true;
 }
 
-void run_conv_maddubs(const ConvMaddubsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+void run_conv_maddubs(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                       std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
   run_conv_maddubs_avx2(plan, args, unit_begin, unit_end, scratch);

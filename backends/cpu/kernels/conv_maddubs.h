@@ -5,19 +5,15 @@
 // in every channel their positive weights sum to at most 128 and their negative ones to at least -128: the products sum
 // to at most 255 * 128 < 2^15. A word can be paired in three ways; the first with two safe pairs is taken, for two of
 // the ways at the price of a shuffle of the codes. Words without one are widened to 16 bits. Of the dense layers of
-// trained models some 15 to 50 of 100 words are not safe in the first way, and 5 to 20 in none. Sums start at -z * (sum
-// of w) as in conv_vnni.h: int32 wraps, and the end is exact for K <= 65792. Signed codes are x + 128 as u8 with the
-// zero point z + 128. Padding is the code z. Pixels of a 1x1 convolution are read where they are; other rows are
-// gathered, a block of pixels at a time.
+// trained models some 15 to 50 of 100 words are not safe in the first way, and 5 to 20 in none. All else is as
+// conv_panels.h says.
 //
 // Packed weights, layout S8_K4_N16_SAFE: for every group, for every 16 output channels
 //   16 int32         sums of w
-//   [3 + steps] u16  how many words are paired (0 1)(2 3), (0 2)(1 3) and (0 3)(1 2), then which word stands where,
-//   those
-//                    first and in this order; zeros to 64 bytes
-//   [steps][64]      a paired word: [16][4] weights in the order of its pairs; another: [16][2] of its elements 0 and
-//   2,
-//                    then [16][2] of 1 and 3
+//   [3 + steps] u16  how many words are paired (0 1)(2 3), (0 2)(1 3) and (0 3)(1 2), then which word stands where:
+//                    the paired ones first, in this order; zeros to 64 bytes
+//   [steps][64]      a paired word: [16][4] weights in the order of its pairs; another: [16][2] of its elements 0
+//                    and 2, then [16][2] of 1 and 3
 // where steps = ceil(K / 4), K = kernel_h * kernel_w * in_c / groups in that order; what is missing is 0.
 #pragma once
 
@@ -25,7 +21,7 @@
 #include <cstdint>
 #include <span>
 
-#include "backends/cpu/kernels/conv_s8.h"
+#include "backends/cpu/kernels/conv_panels.h"
 
 namespace aoq::cpu {
 
@@ -35,27 +31,8 @@ inline constexpr int kMaddubsTileRows = 4;
 // Ways to make two pairs of four elements.
 inline constexpr int kMaddubsPairings = 3;
 
-struct ConvMaddubsPlan {
-  ConvDims dims;
-  EpilogueS8 epilogue;
-  DType x_type = DType::u8;
-  std::int64_t k = 0;       // products of one output element
-  std::int64_t steps = 0;   // words of K
-  std::int64_t rows = 0;    // output pixels of the whole batch
-  std::int64_t panels = 0;  // 16-channel panels of one group
-  std::int64_t panel_bytes = 0;
-  std::int64_t row_block = 0;  // pixels of one unit
-  std::int64_t row_blocks = 0;
-  std::int64_t panel_block = 0;  // panels of one unit
-  std::int64_t panel_blocks = 0;
-  bool reads_in_place = false;     // rows are pixels of x
-  std::int64_t pitch = 0;          // bytes from row to row, of x or of the gathered block
-  std::int64_t units = 0;          // independent pieces of work: pass any [begin, end) of them to run
-  std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
-};
-
 // Needs K <= kMaxExactProducts.
-ConvMaddubsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
+ConvPanelsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
 
 std::int64_t packed_bytes_conv_maddubs(const ConvDims& dims);
 // Weights are [out_c, in_c / groups, kernel_h, kernel_w]; a linear's are [n, k].
@@ -67,7 +44,7 @@ bool is_well_formed_maddubs(const ConvDims& dims, const std::byte* packed);
 
 // Computes units [unit_begin, unit_end) as run_conv_s8 does, arguments alike (weights in S8_K4_N16_SAFE). Only where
 // the processor has AVX2.
-void run_conv_maddubs(const ConvMaddubsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+void run_conv_maddubs(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                       std::int64_t unit_end, std::byte* scratch);
 
 }  // namespace aoq::cpu

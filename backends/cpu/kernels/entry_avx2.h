@@ -15,8 +15,8 @@ struct ConvS8Args;
 void run_conv_s8_avx2(const ConvS8Plan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                       std::byte* scratch);
 
-struct ConvMaddubsPlan;
-void run_conv_maddubs_avx2(const ConvMaddubsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+struct ConvPanelsPlan;
+void run_conv_maddubs_avx2(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
 
 struct ConvWinogradPlan;

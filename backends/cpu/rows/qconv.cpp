@@ -299,7 +299,7 @@ KernelResult make_qconv_winograd(const PrepareContext& context) {
 KernelResult make_qconv_maddubs(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8SafeQuads, packed_bytes_conv_maddubs));
   if (!is_well_formed_maddubs(p.dims, p.weights)) return refuse("the packed weights' words are not numbered once each");
-  ConvMaddubsPlan plan = plan_conv_maddubs(p.dims, p.x_type, p.quantized.epilogue);
+  ConvPanelsPlan plan = plan_conv_maddubs(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_maddubs);
 }
 

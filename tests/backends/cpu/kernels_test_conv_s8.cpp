@@ -86,7 +86,7 @@ void check_maddubs(const Case& c, const std::vector<std::uint8_t>& weights, Conv
   unpack_conv_maddubs(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
   CHECK(back == weights);
   args.weights = packed.data();
-  ConvMaddubsPlan plan = plan_conv_maddubs(c.dims, c.x_type, c.epilogue);
+  ConvPanelsPlan plan = plan_conv_maddubs(c.dims, c.x_type, c.epilogue);
   CHECK(run_in_pieces(plan, args, 1, run_conv_maddubs) == expected);
   CHECK(run_in_pieces(plan, args, 4, run_conv_maddubs) == expected);
 }
