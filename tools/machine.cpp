@@ -2,16 +2,13 @@
 
 #include "backends/cpu/backend.h"
 #include "backends/cpu/cpu_features.h"
-#include "ir/error_id.h"
 #include "runtime/cpu_count.h"
 
 namespace aoq::tools {
 
 namespace {
 
-constexpr cpu::Isa kClasses[] = {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx512_vnni};
-// Classes of the design that have no kernels yet.
-constexpr const char* kFutureClasses[] = {"avx_vnni"};
+constexpr cpu::Isa kClasses[] = {cpu::Isa::reference, cpu::Isa::avx2, cpu::Isa::avx_vnni, cpu::Isa::avx512_vnni};
 
 }  // namespace
 
@@ -50,7 +47,6 @@ std::vector<std::string> kernel_rows_of(Op op) {
 std::vector<std::string> cpu_classes() {
   std::vector<std::string> names{"portable", "native"};
   for (cpu::Isa isa : kClasses) names.emplace_back(cpu::isa_name(isa));
-  for (const char* name : kFutureClasses) names.emplace_back(name);
   return names;
 }
 
@@ -64,7 +60,7 @@ Result<std::shared_ptr<const Backend>> make_backend(const std::string& cpu_class
     }
     return std::shared_ptr<const Backend>(std::make_shared<CpuBackend>(isa));
   }
-  return error(ErrorId::not_built, "packing for {} is not built yet", cpu_class);
+  return error(Code::invalid_argument, "no class of processors is called {}", cpu_class);
 }
 
 std::unique_ptr<TargetInfo> make_target() {

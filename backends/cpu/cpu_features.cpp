@@ -59,10 +59,11 @@ CpuFeatures detect() {
 Isa detect_isa() {
   const CpuFeatures& f = cpu_features();
   Isa best = f.avx2 && f.fma && f.f16c ? Isa::avx2 : Isa::reference;
-  if (best == Isa::avx2 && f.avx512f && f.avx512bw && f.avx512vl && f.avx512_vnni) best = Isa::avx512_vnni;
+  if (best == Isa::avx2 && f.avx_vnni) best = Isa::avx_vnni;
+  if (best >= Isa::avx2 && f.avx512f && f.avx512bw && f.avx512vl && f.avx512_vnni) best = Isa::avx512_vnni;
   const char* wanted = std::getenv("AOQ_CPU_CLASS");
   if (wanted == nullptr) return best;
-  for (Isa isa : {Isa::reference, Isa::avx2}) {
+  for (Isa isa : {Isa::reference, Isa::avx2, Isa::avx_vnni}) {
     if (isa < best && isa_name(isa) == wanted) return isa;
   }
   return best;
@@ -76,7 +77,7 @@ const CpuFeatures& cpu_features() {
 }
 
 std::string_view isa_name(Isa isa) {
-  constexpr std::string_view kNames[] = {"reference", "avx2", "avx512_vnni"};
+  constexpr std::string_view kNames[] = {"reference", "avx2", "avx_vnni", "avx512_vnni"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 

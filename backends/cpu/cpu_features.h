@@ -20,14 +20,15 @@ struct CpuFeatures {
 };
 
 // Instruction sets that have kernels of their own, weakest first; each has all of those before it. `avx2` means AVX2 +
-// FMA + F16C, `avx512_vnni` AVX-512 F, BW, VL and VNNI on top of it.
-enum class Isa : std::uint8_t { reference, avx2, avx512_vnni };
+// FMA + F16C, `avx_vnni` has the 256-bit `vpdpbusd` on top of it, in the encoding of AVX-VNNI or of AVX512-VNNI, and
+// `avx512_vnni` is AVX-512 F, BW, VL and VNNI.
+enum class Isa : std::uint8_t { reference, avx2, avx_vnni, avx512_vnni };
 
 const CpuFeatures& cpu_features();
 std::string_view isa_name(Isa isa);
 
-// The best class of this machine and build; the environment variable AOQ_CPU_CLASS=reference|avx2|avx512_vnni may lower
-// it.
+// The best class of this machine and build; the environment variable AOQ_CPU_CLASS=reference|avx2|avx_vnni|avx512_vnni
+// may lower it.
 Isa best_isa();
 
 }  // namespace aoq::cpu

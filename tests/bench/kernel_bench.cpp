@@ -12,6 +12,7 @@
 #include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_vnni256.h"
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
@@ -114,6 +115,12 @@ void bench_maddubs(const std::string& name, const ConvDims& d) {
                               {packed_bytes_conv_maddubs, pack_conv_maddubs, run_conv_maddubs});
 }
 
+void bench_vnni256(const std::string& name, const ConvDims& d) {
+  if (best_isa() < Isa::avx_vnni || !is_wanted("vnni256 " + name)) return;
+  bench_codes<ConvPanelsPlan>("vnni256 " + name, d, plan_conv_vnni256(d, DType::u8, {}),
+                              {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_vnni256});
+}
+
 void bench_vnni(const std::string& name, const ConvDims& d) {
   if (best_isa() < Isa::avx512_vnni || !is_wanted("vnni " + name)) return;
   bench_codes<ConvVnniPlan>("vnni " + name, d, plan_conv_vnni(d, DType::u8, {}),
@@ -141,6 +148,7 @@ void bench_f32(const std::string& name, const ConvDims& d) {
 void bench_conv(const std::string& name, const ConvDims& d) {
   bench_s8(name, d);
   bench_maddubs(name, d);
+  bench_vnni256(name, d);
   bench_vnni(name, d);
   bench_winograd(name, d);
   bench_f32(name, d);

@@ -19,6 +19,10 @@ struct ConvPanelsPlan;
 void run_conv_maddubs_avx2(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
 
+// Only where the processor has AVX-VNNI.
+void run_conv_vnni256_avxvnni(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+                              std::int64_t unit_end, std::byte* scratch);
+
 struct ConvWinogradPlan;
 void run_conv_winograd_avx2(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                             std::int64_t unit_end, std::byte* scratch);

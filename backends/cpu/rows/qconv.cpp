@@ -4,6 +4,7 @@
 #include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_vnni256.h"
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
@@ -294,6 +295,12 @@ KernelResult make_qconv_winograd(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS16Winograd, packed_bytes_winograd));
   ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
+}
+
+KernelResult make_qconv_vnni256(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
+  ConvPanelsPlan plan = plan_conv_vnni256(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_vnni256);
 }
 
 KernelResult make_qconv_maddubs(const PrepareContext& context) {

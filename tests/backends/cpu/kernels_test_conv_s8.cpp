@@ -8,6 +8,7 @@
 #include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
+#include "backends/cpu/kernels/conv_vnni256.h"
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "tests/backends/cpu/kernels_test_support.h"
 
@@ -73,6 +74,9 @@ void check_vnni(const Case& c, const std::int8_t* weights, ConvS8Args args, cons
   ConvVnniPlan plan = plan_conv_vnni(c.dims, c.x_type, c.epilogue);
   CHECK(run_in_pieces(plan, args, 1, run_conv_vnni) == expected);
   CHECK(run_in_pieces(plan, args, 4, run_conv_vnni) == expected);
+  ConvPanelsPlan narrow = plan_conv_vnni256(c.dims, c.x_type, c.epilogue);
+  CHECK(run_in_pieces(narrow, args, 1, run_conv_vnni256) == expected);
+  CHECK(run_in_pieces(narrow, args, 4, run_conv_vnni256) == expected);
 }
 
 void check_maddubs(const Case& c, const std::vector<std::uint8_t>& weights, ConvS8Args args,
