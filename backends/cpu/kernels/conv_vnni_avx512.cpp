@@ -62,20 +62,32 @@ AOQ_INLINE void start_of(const PanelTile& t, __m512i (&start)[C]) {
   }
 }
 
-// Rows in groups of three, which addressing reaches from one pointer.
-template <int R, int C>
+// Adds four products to each sum; to those of the first eight columns only where the panel has no more.
+template <bool kIsHalf>
+AOQ_INLINE __m512i added(__m512i sum, __m512i x, const std::byte* weights) {
+  if constexpr (kIsHalf) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+    return _mm512_castsi256_si512(_mm256_dpbusd_epi32(_mm512_castsi512_si256(sum), _mm512_castsi512_si256(x), w));
+  } else {
+    return _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(weights));
+  }
+}
+
+// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel.
+template <int R, int C, bool kIsHalf = false>
 AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::int64_t pitch, std::int64_t at,
                          const std::byte* weights, std::int64_t panel_bytes, __m512i (&sum)[R][C]) {
-  __m512i w[C];
-#pragma GCC unroll 2
-  for (int c = 0; c < C; ++c) w[c] = _mm512_loadu_si512(weights + c * panel_bytes);
 #pragma GCC unroll 14
   for (int r = 0; r < R; ++r) {
     const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
-#pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) {
-      sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
-      asm volatile("" : "+v"(sum[r][c]));
+    if constexpr (C == 2) {
+      sum[r][0] = added<false>(sum[r][0], x, weights);
+      asm volatile("" : "+v"(sum[r][0]));
+      sum[r][1] = added<kIsHalf>(sum[r][1], x, weights + panel_bytes);
+      asm volatile("" : "+v"(sum[r][1]));
+    } else {
+      sum[r][0] = added<kIsHalf>(sum[r][0], x, weights);
+      asm volatile("" : "+v"(sum[r][0]));
     }
   }
 }
@@ -343,7 +355,7 @@ struct SmallEnd {
 };
 
 // Needs kLeastSmallSteps.
-template <int C, End kEnd>
+template <int C, End kEnd, bool kIsHalf>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
@@ -366,11 +378,11 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     }
     if (tile == 0) {
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+      for (int i = 0; i < 4; ++i) add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
     } else {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
         end.finish_part(i, last);
       }
     }
@@ -380,7 +392,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
       for (int g = 0; g < kGroups; ++g) rows[g] += 4;
       _mm_prefetch(ahead, _MM_HINT_T1);
       ahead += 64;
-      add_step<kRows, C>(rows, pitch, 12, weights, panel_bytes, sum);
+      add_step<kRows, C, kIsHalf>(rows, pitch, 12, weights, panel_bytes, sum);
       weights += 64;
     }
     if (ahead >= ahead_end) ahead = t.panels;
@@ -398,15 +410,15 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
 using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
 
 // Null for ends that small tiles do not have.
-template <int C>
+template <int C, bool kIsHalf>
 RunSmallTiles small_tiles_of(End end) {
   switch (end) {
     case End::codes:
-      return run_small_tiles<C, End::codes>;
+      return run_small_tiles<C, End::codes, kIsHalf>;
     case End::codes_with_residual:
-      return run_small_tiles<C, End::codes_with_residual>;
+      return run_small_tiles<C, End::codes_with_residual, kIsHalf>;
     case End::codes_of_hardswish:
-      return run_small_tiles<C, End::codes_of_hardswish>;
+      return run_small_tiles<C, End::codes_of_hardswish, false>;
     case End::floats:
     case End::sums:
       break;
@@ -414,8 +426,10 @@ RunSmallTiles small_tiles_of(End end) {
   return nullptr;
 }
 
-RunSmallTiles small_tiles_of(End end, int panels) {
-  return panels == 2 ? small_tiles_of<2>(end) : small_tiles_of<1>(end);
+RunSmallTiles small_tiles_of(End end, std::int64_t columns) {
+  const bool is_half = (columns - 1) % 16 < 8;
+  if (columns > 16) return is_half ? small_tiles_of<2, true>(end) : small_tiles_of<2, false>(end);
+  return is_half ? small_tiles_of<1, true>(end) : small_tiles_of<1, false>(end);
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
@@ -741,6 +755,7 @@ struct PanelRun {
   TileEnd end;
   End kind;
   int panels;
+  std::int64_t columns;
   std::int64_t first;  // column of the output
   std::int64_t row, row_end;
 };
@@ -761,6 +776,7 @@ PanelRun panel_run(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvU
               .ahead = panels + 2 * plan.panel_bytes};
   run.end = tile_end(plan, args, panel_index * 16, columns);
   run.panels = columns > 16 ? 2 : 1;
+  run.columns = columns;
   run.kind = end_of(plan, run.end, run.panels);
   run.first = block.group * group_out + panel * 16;
   run.row = block.row_begin;
@@ -778,7 +794,7 @@ void set_output(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run)
 }
 
 void multiply_small_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
-  const RunSmallTiles run_small = small_tiles_of(run.kind, run.panels);
+  const RunSmallTiles run_small = small_tiles_of(run.kind, run.columns);
   const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
   if (run_small == nullptr || run.tile.steps < kLeastSmallSteps || run.tile.steps > kMostSmallSteps || tiles == 0) {
     return;
