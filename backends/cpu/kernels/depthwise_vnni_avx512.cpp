@@ -99,15 +99,23 @@ struct RowJob {
   std::byte* halves;              // [rows][pixels][64]: the first half of the channels as s16
 };
 
-// One image column, two of the four vectors of every quad of rows.
-template <typename V, int kRows>
+// Which of the four vectors of every quad of rows are computed together: two, of the channels in the low or the high
+// halves of 16-byte lanes, or all.
+enum class Part : std::uint8_t { low, high, all };
+
+constexpr int vectors_of(Part part) {
+  return part == Part::all ? 4 : 2;
+}
+
+// One image column.
+template <typename V, int kRows, int N>
 struct Column {
-  typename V::Ints quads[(kRows + 3) / 4][2];
+  typename V::Ints quads[(kRows + 3) / 4][N];
 };
 
-// The low, or high, half of each 16-byte lane of the rows, interleaved.
-template <typename V, int kRows, bool kHigh>
-AOQ_INLINE Column<V, kRows> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
+// The rows interleaved.
+template <typename V, int kRows, Part kPart>
+AOQ_INLINE Column<V, kRows, vectors_of(kPart)> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
   typename V::Ints row[(kRows + 3) / 4 * 4];
 #pragma GCC unroll 8
   for (int r = 0; r < (kRows + 3) / 4 * 4; ++r) {
@@ -117,14 +125,22 @@ AOQ_INLINE Column<V, kRows> column_of(const RowJob& job, const std::uint8_t* con
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) row[r] = V::flipped(row[r], V::bytes(job.flip));
   }
-  Column<V, kRows> column;
+  Column<V, kRows, vectors_of(kPart)> column;
 #pragma GCC unroll 2
   for (int q = 0; q < (kRows + 3) / 4; ++q) {
     const typename V::Ints* r = row + 4 * q;
-    const typename V::Ints a = kHigh ? V::high8(r[0], r[1]) : V::low8(r[0], r[1]);
-    const typename V::Ints b = kHigh ? V::high8(r[2], r[3]) : V::low8(r[2], r[3]);
-    column.quads[q][0] = V::low16(a, b);
-    column.quads[q][1] = V::high16(a, b);
+    typename V::Ints* to = column.quads[q];
+    if constexpr (kPart != Part::high) {
+      const typename V::Ints a = V::low8(r[0], r[1]), b = V::low8(r[2], r[3]);
+      to[0] = V::low16(a, b);
+      to[1] = V::high16(a, b);
+      to += kPart == Part::all ? 2 : 0;
+    }
+    if constexpr (kPart != Part::low) {
+      const typename V::Ints a = V::high8(r[0], r[1]), b = V::high8(r[2], r[3]);
+      to[0] = V::low16(a, b);
+      to[1] = V::high16(a, b);
+    }
   }
   return column;
 }
@@ -135,18 +151,18 @@ AOQ_INLINE bool is_inside(const RowJob& job, std::int64_t column) {
 }
 
 // Any column, inside the image or not.
-template <typename V, int kRows, bool kHigh>
-AOQ_INLINE Column<V, kRows> load_column(const RowJob& job, std::int64_t column) {
+template <typename V, int kRows, Part kPart>
+AOQ_INLINE Column<V, kRows, vectors_of(kPart)> load_column(const RowJob& job, std::int64_t column) {
   const bool inside = is_inside(job, column);
   const std::int64_t at = (job.first + column) * job.step;
   const std::uint8_t* from[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) from[r] = job.padding + (inside ? job.offsets[r] + (at & job.masks[r]) : 0);
-  return column_of<V, kRows, kHigh>(job, from);
+  return column_of<V, kRows, kPart>(job, from);
 }
 
 // Columns inside the image, one after the other.
-template <typename V, int kRows, bool kHigh>
+template <typename V, int kRows, Part kPart>
 struct Reader {
   const std::uint8_t* from[kRows];
   std::int64_t steps[kRows];
@@ -158,50 +174,51 @@ struct Reader {
       steps[r] = job.step & job.masks[r];
     }
   }
-  AOQ_INLINE Column<V, kRows> next(const RowJob& job) {
-    const Column<V, kRows> column = column_of<V, kRows, kHigh>(job, from);
+  AOQ_INLINE Column<V, kRows, vectors_of(kPart)> next(const RowJob& job) {
+    const auto column = column_of<V, kRows, kPart>(job, from);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) from[r] += steps[r];
     return column;
   }
 };
 
-template <typename V>
+template <typename V, int N>
 struct Sums {
-  typename V::Ints v[2];
+  typename V::Ints v[N];
 };
 
-// Taps of one kernel column, for two of the four vectors.
-template <typename V, int K>
+// Taps of one kernel column.
+template <typename V, int K, int N>
 struct Taps {
-  typename V::Ints quads[(K + 3) / 4][2];
+  typename V::Ints quads[(K + 3) / 4][N];
 };
 
-template <typename V, int K, int kRows>
-AOQ_INLINE void add_column(Sums<V>& sums, const Column<V, kRows>& column, const Taps<V, K>& taps) {
+template <typename V, int K, int kRows, int N>
+AOQ_INLINE void add_column(Sums<V, N>& sums, const Column<V, kRows, N>& column, const Taps<V, K, N>& taps) {
 #pragma GCC unroll 2
   for (int q = 0; q < (K + 3) / 4; ++q) {
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) sums.v[j] = V::dot(sums.v[j], column.quads[q][j], taps.quads[q][j]);
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sums.v[j] = V::dot(sums.v[j], column.quads[q][j], taps.quads[q][j]);
   }
 }
 
-// What the sums of half a block of channels become.
-template <typename V>
-struct HalfEnd {
-  typename V::Floats bias[2], multiplier[2];
+// What the sums of a part of a block of channels become.
+template <typename V, int N>
+struct PartEnd {
+  typename V::Floats bias[N], multiplier[N];
   typename V::Ints zero_point, least, most, flip;
   float inv_out;
   bool are_all;
 };
 
-template <typename V>
-AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
-  HalfEnd<V> result;
-#pragma GCC unroll 2
-  for (int j = 0; j < 2; ++j) {
-    result.bias[j] = V::floats(end.bias + 16 * (2 * half + j));
-    result.multiplier[j] = V::floats(end.multiplier + 16 * (2 * half + j));
+// From vector `first` of the four.
+template <typename V, int N>
+AOQ_INLINE PartEnd<V, N> part_end(const BlockEnd& end, int first) {
+  PartEnd<V, N> result;
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) {
+    result.bias[j] = V::floats(end.bias + 16 * (first + j));
+    result.multiplier[j] = V::floats(end.multiplier + 16 * (first + j));
   }
   result.zero_point = V::shorts(end.zero_point);
   result.least = V::bytes(end.least);
@@ -212,44 +229,51 @@ AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
   return result;
 }
 
-template <typename V, bool kHardswish>
-AOQ_INLINE void store_pixel(const RowJob& job, const HalfEnd<V>& end, int half, std::int64_t row, std::int64_t pixel,
-                            const Sums<V>& sums) {
-  typename V::Ints v[2];
-#pragma GCC unroll 2
-  for (int j = 0; j < 2; ++j) {
+template <typename V, int N>
+AOQ_INLINE void store_codes(const RowJob& job, const PartEnd<V, N>& end, std::int64_t row, std::int64_t pixel,
+                            typename V::Ints low, typename V::Ints high) {
+  typename V::Ints codes = V::packed8(low, high);
+  if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
+  V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
+}
+
+template <typename V, int N, bool kHardswish>
+AOQ_INLINE void store_pixel(const RowJob& job, const PartEnd<V, N>& end, int first, std::int64_t row,
+                            std::int64_t pixel, const Sums<V, N>& sums) {
+  typename V::Ints v[N];
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) {
     typename V::Floats y = (V::floats(sums.v[j]) + end.bias[j]) * end.multiplier[j];
     if constexpr (kHardswish) y = hardswish_of_normal(y) * typename V::Floats(end.inv_out);
     v[j] = V::rounded(y);
   }
   const typename V::Ints shorts = V::packed16(v[0], v[1], end.zero_point);
-  std::byte* other = job.halves + (row * job.pixels + pixel) * 64;
-  if (half == 0) {
-    V::store(other, shorts);
+  if constexpr (N == 4) {
+    store_codes<V, N>(job, end, row, pixel, shorts, V::packed16(v[2], v[3], end.zero_point));
   } else {
-    typename V::Ints codes = V::packed8(V::load(other), shorts);
-    if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
-    V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
+    std::byte* other = job.halves + (row * job.pixels + pixel) * 64;
+    if (first == 0) return V::store(other, shorts);
+    store_codes<V, N>(job, end, row, pixel, V::load(other), shorts);
   }
 }
 
 // What R output rows keep from pixel to pixel. Kernels of 3 keep the columns that they read, larger ones the sums of
 // all pixels that a column touches.
-template <typename V, int K, int S, int R>
+template <typename V, int K, int S, int R, int N>
 struct Window {
   static constexpr bool kKeepsColumns = K == 3;
   static constexpr int kRows = K + R - 1, kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
-  Sums<V> start, live[kLive][R];
-  Taps<V, K> taps[R][K];
-  Column<V, kRows> columns[K];
+  Sums<V, N> start, live[kLive][R];
+  Taps<V, K, N> taps[R][K];
+  Column<V, kRows, N> columns[K];
 
   // Two rows share the quads of their four image rows: the taps of the second are one place further.
-  AOQ_INLINE Window(const RowJob& job, int half) {
+  AOQ_INLINE Window(const RowJob& job, int first) {
     static_assert(R == 1 || (K == 3 && S == 1));
     constexpr int kQuads = (K + 3) / 4;
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) {
-      const std::byte* sums = job.weights + 64 * (2 * half + j);
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      const std::byte* sums = job.weights + 64 * (first + j);
       start.v[j] = V::times(V::load(sums), -job.x_zero_point);
 #pragma GCC unroll 5
       for (int kw = 0; kw < K; ++kw) {
@@ -268,22 +292,22 @@ struct Window {
   }
 
   // Column `c` of the columns of the pixel that is next.
-  AOQ_INLINE void take(int c, const Column<V, kRows>& column) {
+  AOQ_INLINE void take(int c, const Column<V, kRows, N>& column) {
     if constexpr (kKeepsColumns) {
       columns[c] = column;
     } else {
 #pragma GCC unroll 5
       for (int k = 0; k < kLive; ++k) {
-        if (c - k * S >= 0) add_column<V, K, kRows>(live[k][0], column, taps[0][c - k * S]);
+        if (c - k * S >= 0) add_column<V, K, kRows, N>(live[k][0], column, taps[0][c - k * S]);
       }
     }
   }
 
-  AOQ_INLINE Sums<V> sums(int row) const {
-    Sums<V> result = live[0][row];
+  AOQ_INLINE Sums<V, N> sums(int row) const {
+    Sums<V, N> result = live[0][row];
     if constexpr (kKeepsColumns) {
 #pragma GCC unroll 5
-      for (int c = 0; c < K; ++c) add_column<V, K, kRows>(result, columns[c], taps[row][c]);
+      for (int c = 0; c < K; ++c) add_column<V, K, kRows, N>(result, columns[c], taps[row][c]);
     }
     return result;
   }
@@ -299,45 +323,49 @@ struct Window {
   }
 };
 
-template <typename V, int K, int S, int R, bool kHigh, bool kHardswish>
-AOQ_INLINE void convolve_half(const RowJob& job, const HalfEnd<V>& end, int half) {
-  constexpr int kRows = K + R - 1;
-  Window<V, K, S, R> window(job, half);
+template <typename V, int K, int S, int R, Part kPart, bool kHardswish>
+AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end, int first) {
+  constexpr int kRows = K + R - 1, N = vectors_of(kPart);
+  const PartEnd<V, N> end = part_end<V, N>(block_end, first);
+  Window<V, K, S, R, N> window(job, first);
 #pragma GCC unroll 5
-  for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kHigh>(job, c));
+  for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kPart>(job, c));
   for (std::int64_t pixel = 0; pixel < job.pixels;) {
     std::int64_t last = pixel;  // of the pixels whose columns are all inside
     const std::int64_t next = pixel * S + K - S;
     if (is_inside(job, next)) last = min_of(job.pixels, pixel + (job.width - job.first - next) / S);
-    Reader<V, kRows, kHigh> reader(job, next);
+    Reader<V, kRows, kPart> reader(job, next);
     for (; pixel < last; ++pixel) {
 #pragma GCC unroll 2
       for (int s = 0; s < S; ++s) window.take(K - S + s, reader.next(job));
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+      for (int r = 0; r < R; ++r) store_pixel<V, N, kHardswish>(job, end, first, r, pixel, window.sums(r));
       window.advance();
     }
     if (pixel == job.pixels) return;
 #pragma GCC unroll 2
-    for (int s = 0; s < S; ++s) window.take(K - S + s, load_column<V, kRows, kHigh>(job, pixel * S + K - S + s));
+    for (int s = 0; s < S; ++s) window.take(K - S + s, load_column<V, kRows, kPart>(job, pixel * S + K - S + s));
 #pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+    for (int r = 0; r < R; ++r) store_pixel<V, N, kHardswish>(job, end, first, r, pixel, window.sums(r));
     window.advance();
     ++pixel;
   }
 }
 
-// R output rows, the halves of the channels one after the other: first those in the low halves of 16-byte lanes. Where
-// loads are few, the same code takes the other half from 8 bytes further, across cache lines.
+// R output rows. Where an image column is read for one pixel more than it is skipped, all channels are computed at
+// once; elsewhere half of them, whose taps stay in registers, and then the other half: those in the high halves of
+// 16-byte lanes. Where loads are few, the same code takes these from 8 bytes further, across cache lines.
 template <typename V, int K, int S, int R, bool kHardswish>
 void convolve_rows(const RowJob& rows, const BlockEnd& end) {
   RowJob job = rows;  // as stores of bytes could change what it refers to
-  if constexpr (K == 5) {
-    convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, 0), 0);
-    convolve_half<V, K, S, R, true, kHardswish>(job, half_end<V>(end, 1), 1);
+  if constexpr (K == 3 && S == 2) {
+    convolve_part<V, K, S, R, Part::all, kHardswish>(job, end, 0);
+  } else if constexpr (K == 5) {
+    convolve_part<V, K, S, R, Part::low, kHardswish>(job, end, 0);
+    convolve_part<V, K, S, R, Part::high, kHardswish>(job, end, 2);
   } else {
-    for (int half = 0; half < 2; ++half) {
-      convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, half), half);
+    for (int first : {0, 2}) {
+      convolve_part<V, K, S, R, Part::low, kHardswish>(job, end, first);
       job.padding += 8;
       job.mask >>= 8;
     }
