@@ -93,7 +93,7 @@ struct RowJob {
   std::int32_t x_zero_point;  // of codes as u8
   std::int32_t flip;
   std::int64_t pixels;
-  std::uint64_t mask, out_mask;  // of channels
+  std::uint64_t mask;  // of channels
   std::uint8_t* out;
   std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
   std::byte* halves;              // [rows][pixels][64]: the first half of the channels as s16
@@ -234,7 +234,7 @@ AOQ_INLINE void store_codes(const RowJob& job, const PartEnd<V, N>& end, std::in
                             typename V::Ints low, typename V::Ints high) {
   typename V::Ints codes = V::packed8(low, high);
   if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
-  V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
+  V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.mask), codes);
 }
 
 template <typename V, int N, bool kHardswish>
@@ -352,23 +352,16 @@ AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end, int 
   }
 }
 
-// R output rows. Where an image column is read for one pixel more than it is skipped, all channels are computed at
-// once; elsewhere half of them, whose taps stay in registers, and then the other half: those in the high halves of
-// 16-byte lanes. Where loads are few, the same code takes these from 8 bytes further, across cache lines.
+// R output rows. Where few sums are kept, all channels are computed at once. Elsewhere it is one half of them, whose
+// taps then stay in registers, and then the other: those in the low and those in the high halves of 16-byte lanes.
 template <typename V, int K, int S, int R, bool kHardswish>
 void convolve_rows(const RowJob& rows, const BlockEnd& end) {
-  RowJob job = rows;  // as stores of bytes could change what it refers to
+  const RowJob job = rows;  // as stores of bytes could change what it refers to
   if constexpr (K == 3 && S == 2) {
     convolve_part<V, K, S, R, Part::all, kHardswish>(job, end, 0);
-  } else if constexpr (K == 5) {
+  } else {
     convolve_part<V, K, S, R, Part::low, kHardswish>(job, end, 0);
     convolve_part<V, K, S, R, Part::high, kHardswish>(job, end, 2);
-  } else {
-    for (int first : {0, 2}) {
-      convolve_part<V, K, S, R, Part::low, kHardswish>(job, end, first);
-      job.padding += 8;
-      job.mask >>= 8;
-    }
   }
 }
 
@@ -421,7 +414,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   const ConvDims& d = plan.dims;
   RowJob job = {};
   job.padding = reinterpret_cast<const std::uint8_t*>(scratch);
-  job.halves = scratch + 128;
+  job.halves = scratch + 64;
   job.first = -d.pad_left;
   job.width = d.in_w;
   job.step = d.in_c;
@@ -430,7 +423,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   job.pixels = d.out_w;
   job.pitch = d.out_c;
   job.row_pitch = d.out_w * d.out_c;
-  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 128);
+  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 64);
   const std::int64_t together = d.kernel_w == 3 && d.stride_w == 1 && d.stride_h == 1 ? 2 : 1;
   BlockEnd end = end_of(plan.epilogue);
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
@@ -440,7 +433,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
     end.bias = args.epilogue.bias + channel;
     end.multiplier = args.epilogue.multiplier + channel;
     job.weights = args.weights + block * plan.block_bytes;
-    job.mask = job.out_mask = ~std::uint64_t{0} >> (64 - channels);
+    job.mask = ~std::uint64_t{0} >> (64 - channels);
     const bool is_wide = channels > Narrow::kChannels;
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
