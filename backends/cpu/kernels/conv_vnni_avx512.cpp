@@ -1,7 +1,9 @@
-// The tile of conv_vnni.h: up to 14 pixels times 32 output channels, 28 of the 32 registers hold sums.
+// The tiles of conv_vnni.h. A row's four codes are broadcast, a vector of weights holds four codes of 16 channels.
 //
-// A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
-// several sums in turn, because one sum would wait for itself.
+// Codes are the end of small tiles, eight sums each: the last tile's sums are rounded and stored between the first
+// steps of the next. Floats, curved activations and very deep panels take large ones, up to 14 pixels times 32 output
+// channels, where 28 of the 32 registers hold sums. Few rows add their steps to several sums in turn, because one sum
+// would wait for itself.
 #include <cmath>
 #include <utility>
 
