@@ -1,4 +1,6 @@
 // The kernels of depthwise_vnni.h, 64 channels in four 512-bit vectors or up to 32 in four 256-bit ones.
+#include <type_traits>
+
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -28,7 +30,12 @@ struct Wide {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm512_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm512_mullo_epi32(a, _mm512_set1_epi32(b)); }
-  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm512_slli_epi32(taps, 8); }
+  static AOQ_INLINE Ints either(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+  // Moves the first taps of quads to a place.
+  template <int kPlace>
+  static AOQ_INLINE Ints tap_at(Ints taps) {
+    return _mm512_slli_epi32(taps, 8 * kPlace);
+  }
   using Floats = F32x16;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm512_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm512_loadu_ps(p)); }
@@ -58,7 +65,12 @@ struct Narrow {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm256_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm256_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(b)); }
-  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm256_slli_epi32(taps, 8); }
+  static AOQ_INLINE Ints either(Ints a, Ints b) { return _mm256_or_si256(a, b); }
+  // Moves the first taps of quads to a place.
+  template <int kPlace>
+  static AOQ_INLINE Ints tap_at(Ints taps) {
+    return _mm256_slli_epi32(taps, 8 * kPlace);
+  }
   using Floats = F32x8;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm256_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm256_loadu_ps(p)); }
@@ -107,41 +119,40 @@ constexpr int vectors_of(Part part) {
   return part == Part::all ? 4 : 2;
 }
 
-// One image column.
-template <typename V, int kRows, int N>
+// Interleaves the bytes of two rows, or columns, of the part.
+template <typename V, Part kPart>
+AOQ_INLINE typename V::Ints pair_of(typename V::Ints a, typename V::Ints b) {
+  return kPart == Part::high ? V::high8(a, b) : V::low8(a, b);
+}
+
+// One image column: up to four rows interleaved, and a fifth as it is.
+template <typename V, int N>
 struct Column {
-  typename V::Ints quads[(kRows + 3) / 4][N];
+  typename V::Ints quad[N];
+  typename V::Ints fifth;
 };
 
-// The rows interleaved.
 template <typename V, int kRows, Part kPart>
-AOQ_INLINE Column<V, kRows, vectors_of(kPart)> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
-  typename V::Ints row[(kRows + 3) / 4 * 4];
-#pragma GCC unroll 8
-  for (int r = 0; r < (kRows + 3) / 4 * 4; ++r) {
+AOQ_INLINE Column<V, vectors_of(kPart)> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
+  typename V::Ints row[5];
+#pragma GCC unroll 5
+  for (int r = 0; r < 5; ++r) {
     row[r] = r < kRows ? V::load(static_cast<typename V::Mask>(job.mask), from[r < kRows ? r : 0]) : V::zero();
   }
   if (job.flip != 0) {
-#pragma GCC unroll 8
+#pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r) row[r] = V::flipped(row[r], V::bytes(job.flip));
   }
-  Column<V, kRows, vectors_of(kPart)> column;
-#pragma GCC unroll 2
-  for (int q = 0; q < (kRows + 3) / 4; ++q) {
-    const typename V::Ints* r = row + 4 * q;
-    typename V::Ints* to = column.quads[q];
-    if constexpr (kPart != Part::high) {
-      const typename V::Ints a = V::low8(r[0], r[1]), b = V::low8(r[2], r[3]);
-      to[0] = V::low16(a, b);
-      to[1] = V::high16(a, b);
-      to += kPart == Part::all ? 2 : 0;
-    }
-    if constexpr (kPart != Part::low) {
-      const typename V::Ints a = V::high8(r[0], r[1]), b = V::high8(r[2], r[3]);
-      to[0] = V::low16(a, b);
-      to[1] = V::high16(a, b);
-    }
+  Column<V, vectors_of(kPart)> column;
+  const typename V::Ints a = pair_of<V, kPart>(row[0], row[1]), b = pair_of<V, kPart>(row[2], row[3]);
+  column.quad[0] = V::low16(a, b);
+  column.quad[1] = V::high16(a, b);
+  if constexpr (kPart == Part::all) {
+    const typename V::Ints c = V::high8(row[0], row[1]), d = V::high8(row[2], row[3]);
+    column.quad[2] = V::low16(c, d);
+    column.quad[3] = V::high16(c, d);
   }
+  column.fifth = row[4];
   return column;
 }
 
@@ -152,7 +163,7 @@ AOQ_INLINE bool is_inside(const RowJob& job, std::int64_t column) {
 
 // Any column, inside the image or not.
 template <typename V, int kRows, Part kPart>
-AOQ_INLINE Column<V, kRows, vectors_of(kPart)> load_column(const RowJob& job, std::int64_t column) {
+AOQ_INLINE Column<V, vectors_of(kPart)> load_column(const RowJob& job, std::int64_t column) {
   const bool inside = is_inside(job, column);
   const std::int64_t at = (job.first + column) * job.step;
   const std::uint8_t* from[kRows];
@@ -174,7 +185,7 @@ struct Reader {
       steps[r] = job.step & job.masks[r];
     }
   }
-  AOQ_INLINE Column<V, kRows, vectors_of(kPart)> next(const RowJob& job) {
+  AOQ_INLINE Column<V, vectors_of(kPart)> next(const RowJob& job) {
     const auto column = column_of<V, kRows, kPart>(job, from);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) from[r] += steps[r];
@@ -187,20 +198,65 @@ struct Sums {
   typename V::Ints v[N];
 };
 
-// Taps of one kernel column.
-template <typename V, int K, int N>
+// Taps of one kernel column, of the first four rows.
+template <typename V, int N>
 struct Taps {
-  typename V::Ints quads[(K + 3) / 4][N];
+  typename V::Ints quad[N];
 };
 
-template <typename V, int K, int kRows, int N>
-AOQ_INLINE void add_column(Sums<V, N>& sums, const Column<V, kRows, N>& column, const Taps<V, K, N>& taps) {
-#pragma GCC unroll 2
-  for (int q = 0; q < (K + 3) / 4; ++q) {
+template <typename V, int N>
+AOQ_INLINE void add(Sums<V, N>& sums, const typename V::Ints (&quad)[N], const typename V::Ints (&taps)[N]) {
 #pragma GCC unroll 4
-    for (int j = 0; j < N; ++j) sums.v[j] = V::dot(sums.v[j], column.quads[q][j], taps.quads[q][j]);
-  }
+  for (int j = 0; j < N; ++j) sums.v[j] = V::dot(sums.v[j], quad[j], taps[j]);
 }
+
+// The fifth row of a 5x5 kernel: there quads are four columns next to each other. The last four columns of a pixel make
+// one, whose taps are 1 to 4; tap 0 meets its column in the quad of the pixel before.
+template <typename V, int S, Part kPart>
+struct FifthRow {
+  static constexpr int N = vectors_of(kPart), kPairs = S == 1 ? 3 : 2;
+  typename V::Ints taps[N], first_taps[N], quad[N], before[N];
+  typename V::Ints column, pairs[kPairs];  // the last column, and pairs up to two columns ago
+
+  // `packed` are the taps of the first of the vectors, [kernel_w][2 quads][4 vectors].
+  AOQ_INLINE explicit FifthRow(const std::byte* packed) : column(V::zero()) {
+#pragma GCC unroll 3
+    for (int i = 0; i < kPairs; ++i) pairs[i] = V::zero();
+#pragma GCC unroll 2
+    for (int j = 0; j < N; ++j) {
+      const std::byte* w = packed + 256 + 64 * j;
+      quad[j] = V::zero();
+      first_taps[j] = V::template tap_at<S - 1>(V::load(w));
+      taps[j] =
+          V::either(V::either(V::template tap_at<0>(V::load(w + 512)), V::template tap_at<1>(V::load(w + 1024))),
+                    V::either(V::template tap_at<2>(V::load(w + 1536)), V::template tap_at<3>(V::load(w + 2048))));
+    }
+  }
+
+  // Column `c` of those of the pixel that is next; the last one, and the one before the pixel's own, end a quad.
+  AOQ_INLINE void take(int c, typename V::Ints next) {
+    if (S == 1 || c % 2 == 0) {
+#pragma GCC unroll 3
+      for (int i = 0; i + 1 < kPairs; ++i) pairs[i] = pairs[i + 1];
+      pairs[kPairs - 1] = pair_of<V, kPart>(column, next);
+    }
+    column = next;
+    if (c != 4 && c != 4 - S) return;
+#pragma GCC unroll 2
+    for (int j = 0; j < N; ++j) before[j] = quad[j];
+    quad[0] = V::low16(pairs[0], pairs[kPairs - 1]);
+    quad[1] = V::high16(pairs[0], pairs[kPairs - 1]);
+  }
+
+  AOQ_INLINE void add_to(Sums<V, N>& sums) const {
+    add<V, N>(sums, quad, taps);
+    add<V, N>(sums, before, first_taps);
+  }
+};
+
+struct NoFifthRow {
+  explicit NoFifthRow(const std::byte*) {}
+};
 
 // What the sums of a part of a block of channels become.
 template <typename V, int N>
@@ -259,16 +315,17 @@ AOQ_INLINE void store_pixel(const RowJob& job, const PartEnd<V, N>& end, int fir
 
 // What R output rows keep from pixel to pixel. Kernels of 3 keep the columns that they read, larger ones the sums of
 // all pixels that a column touches.
-template <typename V, int K, int S, int R, int N>
+template <typename V, int K, int S, int R, Part kPart>
 struct Window {
   static constexpr bool kKeepsColumns = K == 3;
-  static constexpr int kRows = K + R - 1, kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
+  static constexpr int N = vectors_of(kPart), kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
   Sums<V, N> start, live[kLive][R];
-  Taps<V, K, N> taps[R][K];
-  Column<V, kRows, N> columns[K];
+  Taps<V, N> taps[R][K];
+  Column<V, N> columns[K];
+  std::conditional_t<K == 5, FifthRow<V, S, kPart>, NoFifthRow> fifth;
 
   // Two rows share the quads of their four image rows: the taps of the second are one place further.
-  AOQ_INLINE Window(const RowJob& job, int first) {
+  AOQ_INLINE Window(const RowJob& job, int first) : fifth(job.weights + 256 + 64 * first) {
     static_assert(R == 1 || (K == 3 && S == 1));
     constexpr int kQuads = (K + 3) / 4;
 #pragma GCC unroll 4
@@ -277,11 +334,8 @@ struct Window {
       start.v[j] = V::times(V::load(sums), -job.x_zero_point);
 #pragma GCC unroll 5
       for (int kw = 0; kw < K; ++kw) {
-#pragma GCC unroll 2
-        for (int q = 0; q < kQuads; ++q) {
-          taps[0][kw].quads[q][j] = V::load(sums + 256 * (1 + kw * kQuads + q));
-          if constexpr (R == 2) taps[1][kw].quads[q][j] = V::next_tap(taps[0][kw].quads[q][j]);
-        }
+        taps[0][kw].quad[j] = V::load(sums + 256 * (1 + kw * kQuads));
+        if constexpr (R == 2) taps[1][kw].quad[j] = V::template tap_at<1>(taps[0][kw].quad[j]);
       }
     }
 #pragma GCC unroll 5
@@ -292,23 +346,25 @@ struct Window {
   }
 
   // Column `c` of the columns of the pixel that is next.
-  AOQ_INLINE void take(int c, const Column<V, kRows, N>& column) {
+  AOQ_INLINE void take(int c, const Column<V, N>& column) {
     if constexpr (kKeepsColumns) {
       columns[c] = column;
     } else {
 #pragma GCC unroll 5
       for (int k = 0; k < kLive; ++k) {
-        if (c - k * S >= 0) add_column<V, K, kRows, N>(live[k][0], column, taps[0][c - k * S]);
+        if (c - k * S >= 0) add<V, N>(live[k][0], column.quad, taps[0][c - k * S].quad);
       }
     }
+    if constexpr (K == 5) fifth.take(c, column.fifth);
   }
 
   AOQ_INLINE Sums<V, N> sums(int row) const {
     Sums<V, N> result = live[0][row];
     if constexpr (kKeepsColumns) {
 #pragma GCC unroll 5
-      for (int c = 0; c < K; ++c) add_column<V, K, kRows, N>(result, columns[c], taps[row][c]);
+      for (int c = 0; c < K; ++c) add<V, N>(result, columns[c].quad, taps[row][c].quad);
     }
+    if constexpr (K == 5) fifth.add_to(result);
     return result;
   }
 
@@ -327,7 +383,7 @@ template <typename V, int K, int S, int R, Part kPart, bool kHardswish>
 AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end, int first) {
   constexpr int kRows = K + R - 1, N = vectors_of(kPart);
   const PartEnd<V, N> end = part_end<V, N>(block_end, first);
-  Window<V, K, S, R, N> window(job, first);
+  Window<V, K, S, R, kPart> window(job, first);
 #pragma GCC unroll 5
   for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kPart>(job, c));
   for (std::int64_t pixel = 0; pixel < job.pixels;) {
