@@ -38,8 +38,13 @@ SPILLS = [
     Spill("linear_dynamic_avx2", r"multiply_tile<true, false, 4>", r"vpmadd", 7, 7, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 2>", r"vpmadd", 2, 3, SHORT_SUMS),
     Spill("linear_dynamic_avx512", r"multiply_tile<(true|false), false, 8, 2>", r"vf", 4, 4, GROUP_END),
-    Spill("depthwise_vnni_avx512", r"convolve_row<(Wide|Narrow), 5, 1\b", r"vpdp", 3, 7,
-          "25 taps: some weights come from memory, and with hardswish the pixels that the next column reads go there"),
+    Spill("conv_vnni_avx512", r"run_conv_avx512_vnni", r"vf", 5, 5, CONSTANTS),  # curved activations
+    Spill("conv_vnni_avx512", r"run_small_tiles<", r"vp?dp|vf", 1, 10, CONSTANTS),
+    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 5\b", r"vp?dp|vf", 1, 24,
+          "25 taps: most are operands in memory"),
+    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 3, 2\b", r"vp?dp|vf", 5, 25,
+          "all channels at once: most constants are operands in memory"),
+    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 3, 1\b", r"vp?dp|vf", 1, 14, CONSTANTS),
 ]
 
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.

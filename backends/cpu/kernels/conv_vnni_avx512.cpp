@@ -1,8 +1,11 @@
-// The tile of conv_vnni.h: up to 14 pixels times 32 output channels, 28 of the 32 registers hold sums.
+// The tiles of conv_vnni.h. A row's four codes are broadcast, a vector of weights holds four codes of 16 channels.
 //
-// A row's four codes are broadcast, a vector of weights holds four codes of 16 channels. Few rows add their steps to
-// several sums in turn, because one sum would wait for itself.
+// Codes are the end of small tiles, eight sums each: the last tile's sums are rounded and stored between the first
+// steps of the next. Floats, curved activations and very deep panels take large ones, up to 14 pixels times 32 output
+// channels, where 28 of the 32 registers hold sums. Few rows add their steps to several sums in turn, because one sum
+// would wait for itself.
 #include <cmath>
+#include <utility>
 
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
@@ -61,20 +64,32 @@ AOQ_INLINE void start_of(const PanelTile& t, __m512i (&start)[C]) {
   }
 }
 
-// Rows in groups of three, which addressing reaches from one pointer.
-template <int R, int C>
+// Adds four products to each sum; to those of the first eight columns only where the panel has no more.
+template <bool kIsHalf>
+AOQ_INLINE __m512i added(__m512i sum, __m512i x, const std::byte* weights) {
+  if constexpr (kIsHalf) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights));
+    return _mm512_castsi256_si512(_mm256_dpbusd_epi32(_mm512_castsi512_si256(sum), _mm512_castsi512_si256(x), w));
+  } else {
+    return _mm512_dpbusd_epi32(sum, x, _mm512_loadu_si512(weights));
+  }
+}
+
+// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel.
+template <int R, int C, bool kIsHalf = false>
 AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::int64_t pitch, std::int64_t at,
                          const std::byte* weights, std::int64_t panel_bytes, __m512i (&sum)[R][C]) {
-  __m512i w[C];
-#pragma GCC unroll 2
-  for (int c = 0; c < C; ++c) w[c] = _mm512_loadu_si512(weights + c * panel_bytes);
 #pragma GCC unroll 14
   for (int r = 0; r < R; ++r) {
     const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
-#pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) {
-      sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
-      asm volatile("" : "+v"(sum[r][c]));
+    if constexpr (C == 2) {
+      sum[r][0] = added<false>(sum[r][0], x, weights);
+      asm volatile("" : "+v"(sum[r][0]));
+      sum[r][1] = added<kIsHalf>(sum[r][1], x, weights + panel_bytes);
+      asm volatile("" : "+v"(sum[r][1]));
+    } else {
+      sum[r][0] = added<kIsHalf>(sum[r][0], x, weights);
+      asm volatile("" : "+v"(sum[r][0]));
     }
   }
 }
@@ -110,6 +125,7 @@ AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i 
 #pragma GCC unroll 5
     for (int g = 0; g < kGroups; ++g) rows[g] += 16;
   }
+#pragma GCC unroll 1
   for (; left > 0; --left) {
     add_step<R, C>(rows, t.pitch, 0, weights, t.panel_bytes, turn[0]);
     weights += 64;
@@ -278,7 +294,7 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
 // Small tiles, of eight sums, follow each other: the end of one is computed between the first four steps of the next,
 // as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
 // often.
-constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 96;
+constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 512;
 template <int C>
 constexpr int kSmallRows = 8 / C;
 
@@ -341,7 +357,7 @@ struct SmallEnd {
 };
 
 // Needs kLeastSmallSteps.
-template <int C, End kEnd>
+template <int C, End kEnd, bool kIsHalf>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
@@ -364,11 +380,11 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     }
     if (tile == 0) {
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+      for (int i = 0; i < 4; ++i) add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
     } else {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        add_step<kRows, C>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
         end.finish_part(i, last);
       }
     }
@@ -378,7 +394,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
       for (int g = 0; g < kGroups; ++g) rows[g] += 4;
       _mm_prefetch(ahead, _MM_HINT_T1);
       ahead += 64;
-      add_step<kRows, C>(rows, pitch, 12, weights, panel_bytes, sum);
+      add_step<kRows, C, kIsHalf>(rows, pitch, 12, weights, panel_bytes, sum);
       weights += 64;
     }
     if (ahead >= ahead_end) ahead = t.panels;
@@ -396,15 +412,15 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
 using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
 
 // Null for ends that small tiles do not have.
-template <int C>
+template <int C, bool kIsHalf>
 RunSmallTiles small_tiles_of(End end) {
   switch (end) {
     case End::codes:
-      return run_small_tiles<C, End::codes>;
+      return run_small_tiles<C, End::codes, kIsHalf>;
     case End::codes_with_residual:
-      return run_small_tiles<C, End::codes_with_residual>;
+      return run_small_tiles<C, End::codes_with_residual, kIsHalf>;
     case End::codes_of_hardswish:
-      return run_small_tiles<C, End::codes_of_hardswish>;
+      return run_small_tiles<C, End::codes_of_hardswish, false>;
     case End::floats:
     case End::sums:
       break;
@@ -412,19 +428,29 @@ RunSmallTiles small_tiles_of(End end) {
   return nullptr;
 }
 
-RunSmallTiles small_tiles_of(End end, int panels) {
-  return panels == 2 ? small_tiles_of<2>(end) : small_tiles_of<1>(end);
+RunSmallTiles small_tiles_of(End end, std::int64_t columns) {
+  const bool is_half = (columns - 1) % 16 < 8;
+  if (columns > 16) return is_half ? small_tiles_of<2, true>(end) : small_tiles_of<2, false>(end);
+  return is_half ? small_tiles_of<1, true>(end) : small_tiles_of<1, false>(end);
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
 
+// Codes are mostly stored by small tiles; tiles of their own have the rows that those leave.
+template <int C>
+constexpr int most_rows(End end) {
+  return end == End::floats || end == End::sums ? kTileRows : kSmallRows<C> - 1;
+}
+
+template <int C, End kEnd, int... kIndex>
+RunTile tile_among(std::int64_t rows, std::integer_sequence<int, kIndex...>) {
+  constexpr RunTile kTiles[] = {run_tile<kIndex + 1, C, kEnd>...};
+  return kTiles[rows - 1];
+}
+
 template <int C, End kEnd>
 RunTile tile_of(std::int64_t rows) {
-  constexpr RunTile kTiles[kTileRows] = {
-      run_tile<1, C, kEnd>,  run_tile<2, C, kEnd>,  run_tile<3, C, kEnd>,  run_tile<4, C, kEnd>, run_tile<5, C, kEnd>,
-      run_tile<6, C, kEnd>,  run_tile<7, C, kEnd>,  run_tile<8, C, kEnd>,  run_tile<9, C, kEnd>, run_tile<10, C, kEnd>,
-      run_tile<11, C, kEnd>, run_tile<12, C, kEnd>, run_tile<13, C, kEnd>, run_tile<14, C, kEnd>};
-  return kTiles[rows - 1];
+  return tile_among<C, kEnd>(rows, std::make_integer_sequence<int, most_rows<C>(kEnd)>{});
 }
 
 template <int C>
@@ -725,53 +751,81 @@ void finish_sums(const EpilogueS8& e, const TileEnd& end, End kind, std::int64_t
   finish_rows(e, end, rows, panels, [&](F32x16 v) { return apply_activation_to(e.activation, v); });
 }
 
-// One or two panels of a block of rows, in tiles of nearly the same height.
-void multiply_panels(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
-                     std::int64_t panel) {
+// One or two panels, and the place in a block of rows where their tiles have come to.
+struct PanelRun {
+  PanelTile tile;
+  TileEnd end;
+  End kind;
+  int panels;
+  std::int64_t columns;
+  std::int64_t first;  // column of the output
+  std::int64_t row, row_end;
+};
+
+PanelRun panel_run(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
+                   std::int64_t panel) {
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   const std::int64_t columns = min_of(group_out - panel * 16, 32);
   const std::int64_t panel_index = block.group * plan.panels + panel;
-  const std::int64_t steps = plan.panel_bytes / 64 - 1;
-  PanelTile tile = {.rows = rows,
-                    .pitch = plan.pitch,
-                    .panels = args.weights + panel_index * plan.panel_bytes,
-                    .panel_bytes = plan.panel_bytes,
-                    .steps = steps,
-                    .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
-                    .ahead = nullptr};
-  const std::byte* behind = tile.panels + 2 * tile.panel_bytes;
-  const std::byte* behind_end = behind + 2 * tile.panel_bytes;
-  tile.ahead = behind;
-  TileEnd end = tile_end(plan, args, panel_index * 16, columns);
-  const int panels = columns > 16 ? 2 : 1;
-  const End kind = end_of(plan, end, panels);
+  const std::byte* panels = args.weights + panel_index * plan.panel_bytes;
+  PanelRun run;
+  run.tile = {.rows = rows,
+              .pitch = plan.pitch,
+              .panels = panels,
+              .panel_bytes = plan.panel_bytes,
+              .steps = plan.panel_bytes / 64 - 1,
+              .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
+              .ahead = panels + 2 * plan.panel_bytes};
+  run.end = tile_end(plan, args, panel_index * 16, columns);
+  run.panels = columns > 16 ? 2 : 1;
+  run.columns = columns;
+  run.kind = end_of(plan, run.end, run.panels);
+  run.first = block.group * group_out + panel * 16;
+  run.row = block.row_begin;
+  run.row_end = block.row_end;
+  return run;
+}
+
+// Points the end of a tile at the row that is next.
+void set_output(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
-  const std::int64_t first = block.group * group_out + panel * 16;
-  alignas(64) std::int32_t sums[2 * kTileRows * 16];
-  end.sums = sums;
-  std::int64_t row = block.row_begin;
-  const std::int64_t small_rows = 8 / panels, small = (block.row_end - row) / small_rows;
-  const RunSmallTiles run_small = small_tiles_of(kind, panels);
-  if (run_small != nullptr && steps >= kLeastSmallSteps && steps <= kMostSmallSteps && small > 0) {
-    const std::int64_t index = row * plan.dims.out_c + first;
-    end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index;
-    if (plan.epilogue.has_residual) end.residual = static_cast<const std::uint8_t*>(args.epilogue.residual) + index;
-    run_small(tile, end, small);
-    tile.rows += small * small_rows * plan.pitch;
-    row += small * small_rows;
+  const std::int64_t at = (run.row * plan.dims.out_c + run.first) * element;
+  run.end.out = static_cast<std::uint8_t*>(args.epilogue.out) + at;
+  const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
+  run.end.residual = plan.epilogue.has_residual ? residual + at : nullptr;
+}
+
+void multiply_small_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
+  const RunSmallTiles run_small = small_tiles_of(run.kind, run.columns);
+  const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
+  if (run_small == nullptr || run.tile.steps < kLeastSmallSteps || run.tile.steps > kMostSmallSteps || tiles == 0) {
+    return;
   }
-  std::int64_t tiles = (block.row_end - row + kTileRows - 1) / kTileRows;
-  for (; row < block.row_end; --tiles) {
-    const std::int64_t count = (block.row_end - row + tiles - 1) / tiles;
-    const std::int64_t index = row * plan.dims.out_c + first;
-    end.out = static_cast<std::uint8_t*>(args.epilogue.out) + index * element;
-    const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
-    end.residual = plan.epilogue.has_residual ? residual + index * element : nullptr;
-    (panels == 2 ? tile_of<2>(kind, count) : tile_of<1>(kind, count))(tile, end);
-    if (kind == End::sums || kind == End::codes_of_hardswish) finish_sums(plan.epilogue, end, kind, count, panels);
-    tile.rows += count * plan.pitch;
-    tile.ahead = tile.ahead + steps / 4 * 128 < behind_end ? tile.ahead + steps / 4 * 128 : tile.panels;
-    row += count;
+  set_output(plan, args, run);
+  run_small(run.tile, run.end, tiles);
+  run.tile.rows += tiles * rows * plan.pitch;
+  run.row += tiles * rows;
+}
+
+// Tiles of nearly the same height.
+void multiply_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
+  alignas(64) std::int32_t sums[2 * kTileRows * 16];
+  run.end.sums = sums;
+  const std::int64_t left = run.row_end - run.row;
+  const bool is_few = left < 8 / run.panels;
+  const bool is_here = run.kind == End::floats || (is_few && run.kind != End::codes_of_hardswish);
+  const End kind = is_here ? run.kind : End::sums;
+  const std::byte* ahead_end = run.tile.ahead + 2 * plan.panel_bytes;
+  std::int64_t tiles = (left + kTileRows - 1) / kTileRows;
+  for (; run.row < run.row_end; --tiles) {
+    const std::int64_t count = (run.row_end - run.row + tiles - 1) / tiles;
+    set_output(plan, args, run);
+    (run.panels == 2 ? tile_of<2>(kind, count) : tile_of<1>(kind, count))(run.tile, run.end);
+    if (kind == End::sums) finish_sums(plan.epilogue, run.end, run.kind, count, run.panels);
+    run.tile.rows += count * plan.pitch;
+    const std::byte* ahead = run.tile.ahead + run.tile.steps / 4 * 128;
+    run.tile.ahead = ahead < ahead_end ? ahead : run.tile.panels;
+    run.row += count;
   }
 }
 
@@ -794,7 +848,9 @@ void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std:
       held = block.row_unit;
     }
     for (std::int64_t panel = block.panel_begin; panel < block.panel_end; panel += 2) {
-      multiply_panels(plan, args, block, rows, panel);
+      PanelRun run = panel_run(plan, args, block, rows, panel);
+      multiply_small_tiles(plan, args, run);
+      multiply_tiles(plan, args, run);
     }
   }
 }

@@ -44,7 +44,7 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
   plan.units = dims.batch * plan.row_blocks * plan.blocks;
-  plan.scratch_bytes = 2 * kBlock * (1 + dims.out_w);  // a pixel of padding; half the channels of two rows as s16
+  plan.scratch_bytes = kBlock + 2 * kBlock * dims.out_w;  // a pixel of padding; half the channels of two rows as s16
   return plan;
 }
 

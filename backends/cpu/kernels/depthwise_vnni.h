@@ -2,8 +2,9 @@
 // results are codes without residual, with activations of kind clamp and hardswish only.
 //
 // How: `vpdpbusd` adds four taps of a channel at once. The kernel rows of an image column are interleaved by unpacking
-// bytes within 16-byte lanes, once for all output pixels that the column touches; packing the results undoes that
-// order. Sums start at -z * (sum of w), padding is the code z, signed codes are taken as x + 128.
+// bytes within 16-byte lanes, once for all output pixels that the column touches, in 3x3 ones of stride 1 also those of
+// two output rows: four image rows fill a quad, and the taps of the second row are one place further. Packing the
+// results undoes that order. Sums start at -z * (sum of w), padding is the code z, signed codes are taken as x + 128.
 //
 // Packed weights, layout S8_DW_K4: for every 64 channels, vectors of 16 in the unpacked order, vector j of four holding
 // channels 16 * i + 4 * j + q at lane i, place q: 4 vectors of int32 sums, then [kernel_w][ceil(kernel_h / 4)][4

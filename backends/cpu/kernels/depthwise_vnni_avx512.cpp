@@ -1,4 +1,6 @@
 // The kernels of depthwise_vnni.h, 64 channels in four 512-bit vectors or up to 32 in four 256-bit ones.
+#include <type_traits>
+
 #include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -28,7 +30,12 @@ struct Wide {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm512_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm512_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm512_mullo_epi32(a, _mm512_set1_epi32(b)); }
-  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm512_slli_epi32(taps, 8); }
+  static AOQ_INLINE Ints either(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+  // Moves the first taps of quads to a place.
+  template <int kPlace>
+  static AOQ_INLINE Ints tap_at(Ints taps) {
+    return _mm512_slli_epi32(taps, 8 * kPlace);
+  }
   using Floats = F32x16;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm512_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm512_loadu_ps(p)); }
@@ -58,7 +65,12 @@ struct Narrow {
   static AOQ_INLINE Ints high16(Ints a, Ints b) { return _mm256_unpackhi_epi16(a, b); }
   static AOQ_INLINE Ints dot(Ints sum, Ints x, Ints w) { return _mm256_dpbusd_epi32(sum, x, w); }
   static AOQ_INLINE Ints times(Ints a, std::int32_t b) { return _mm256_mullo_epi32(a, _mm256_set1_epi32(b)); }
-  static AOQ_INLINE Ints next_tap(Ints taps) { return _mm256_slli_epi32(taps, 8); }
+  static AOQ_INLINE Ints either(Ints a, Ints b) { return _mm256_or_si256(a, b); }
+  // Moves the first taps of quads to a place.
+  template <int kPlace>
+  static AOQ_INLINE Ints tap_at(Ints taps) {
+    return _mm256_slli_epi32(taps, 8 * kPlace);
+  }
   using Floats = F32x8;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm256_cvtepi32_ps(v)); }
   static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm256_loadu_ps(p)); }
@@ -93,39 +105,54 @@ struct RowJob {
   std::int32_t x_zero_point;  // of codes as u8
   std::int32_t flip;
   std::int64_t pixels;
-  std::uint64_t mask, out_mask;  // of channels
+  std::uint64_t mask;  // of channels
   std::uint8_t* out;
   std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
   std::byte* halves;              // [rows][pixels][64]: the first half of the channels as s16
 };
 
-// One image column, two of the four vectors of every quad of rows.
-template <typename V, int kRows>
+// Which of the four vectors of every quad of rows are computed together: two, of the channels in the low or the high
+// halves of 16-byte lanes, or all.
+enum class Part : std::uint8_t { low, high, all };
+
+constexpr int vectors_of(Part part) {
+  return part == Part::all ? 4 : 2;
+}
+
+// Interleaves the bytes of two rows, or columns, of the part.
+template <typename V, Part kPart>
+AOQ_INLINE typename V::Ints pair_of(typename V::Ints a, typename V::Ints b) {
+  return kPart == Part::high ? V::high8(a, b) : V::low8(a, b);
+}
+
+// One image column: up to four rows interleaved, and a fifth as it is.
+template <typename V, int N>
 struct Column {
-  typename V::Ints quads[(kRows + 3) / 4][2];
+  typename V::Ints quad[N];
+  typename V::Ints fifth;
 };
 
-// The low, or high, half of each 16-byte lane of the rows, interleaved.
-template <typename V, int kRows, bool kHigh>
-AOQ_INLINE Column<V, kRows> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
-  typename V::Ints row[(kRows + 3) / 4 * 4];
-#pragma GCC unroll 8
-  for (int r = 0; r < (kRows + 3) / 4 * 4; ++r) {
+template <typename V, int kRows, Part kPart>
+AOQ_INLINE Column<V, vectors_of(kPart)> column_of(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
+  typename V::Ints row[5];
+#pragma GCC unroll 5
+  for (int r = 0; r < 5; ++r) {
     row[r] = r < kRows ? V::load(static_cast<typename V::Mask>(job.mask), from[r < kRows ? r : 0]) : V::zero();
   }
   if (job.flip != 0) {
-#pragma GCC unroll 8
+#pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r) row[r] = V::flipped(row[r], V::bytes(job.flip));
   }
-  Column<V, kRows> column;
-#pragma GCC unroll 2
-  for (int q = 0; q < (kRows + 3) / 4; ++q) {
-    const typename V::Ints* r = row + 4 * q;
-    const typename V::Ints a = kHigh ? V::high8(r[0], r[1]) : V::low8(r[0], r[1]);
-    const typename V::Ints b = kHigh ? V::high8(r[2], r[3]) : V::low8(r[2], r[3]);
-    column.quads[q][0] = V::low16(a, b);
-    column.quads[q][1] = V::high16(a, b);
+  Column<V, vectors_of(kPart)> column;
+  const typename V::Ints a = pair_of<V, kPart>(row[0], row[1]), b = pair_of<V, kPart>(row[2], row[3]);
+  column.quad[0] = V::low16(a, b);
+  column.quad[1] = V::high16(a, b);
+  if constexpr (kPart == Part::all) {
+    const typename V::Ints c = V::high8(row[0], row[1]), d = V::high8(row[2], row[3]);
+    column.quad[2] = V::low16(c, d);
+    column.quad[3] = V::high16(c, d);
   }
+  column.fifth = row[4];
   return column;
 }
 
@@ -135,18 +162,18 @@ AOQ_INLINE bool is_inside(const RowJob& job, std::int64_t column) {
 }
 
 // Any column, inside the image or not.
-template <typename V, int kRows, bool kHigh>
-AOQ_INLINE Column<V, kRows> load_column(const RowJob& job, std::int64_t column) {
+template <typename V, int kRows, Part kPart>
+AOQ_INLINE Column<V, vectors_of(kPart)> load_column(const RowJob& job, std::int64_t column) {
   const bool inside = is_inside(job, column);
   const std::int64_t at = (job.first + column) * job.step;
   const std::uint8_t* from[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) from[r] = job.padding + (inside ? job.offsets[r] + (at & job.masks[r]) : 0);
-  return column_of<V, kRows, kHigh>(job, from);
+  return column_of<V, kRows, kPart>(job, from);
 }
 
 // Columns inside the image, one after the other.
-template <typename V, int kRows, bool kHigh>
+template <typename V, int kRows, Part kPart>
 struct Reader {
   const std::uint8_t* from[kRows];
   std::int64_t steps[kRows];
@@ -158,50 +185,96 @@ struct Reader {
       steps[r] = job.step & job.masks[r];
     }
   }
-  AOQ_INLINE Column<V, kRows> next(const RowJob& job) {
-    const Column<V, kRows> column = column_of<V, kRows, kHigh>(job, from);
+  AOQ_INLINE Column<V, vectors_of(kPart)> next(const RowJob& job) {
+    const auto column = column_of<V, kRows, kPart>(job, from);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) from[r] += steps[r];
     return column;
   }
 };
 
-template <typename V>
+template <typename V, int N>
 struct Sums {
-  typename V::Ints v[2];
+  typename V::Ints v[N];
 };
 
-// Taps of one kernel column, for two of the four vectors.
-template <typename V, int K>
+// Taps of one kernel column, of the first four rows.
+template <typename V, int N>
 struct Taps {
-  typename V::Ints quads[(K + 3) / 4][2];
+  typename V::Ints quad[N];
 };
 
-template <typename V, int K, int kRows>
-AOQ_INLINE void add_column(Sums<V>& sums, const Column<V, kRows>& column, const Taps<V, K>& taps) {
-#pragma GCC unroll 2
-  for (int q = 0; q < (K + 3) / 4; ++q) {
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) sums.v[j] = V::dot(sums.v[j], column.quads[q][j], taps.quads[q][j]);
-  }
+template <typename V, int N>
+AOQ_INLINE void add(Sums<V, N>& sums, const typename V::Ints (&quad)[N], const typename V::Ints (&taps)[N]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) sums.v[j] = V::dot(sums.v[j], quad[j], taps[j]);
 }
 
-// What the sums of half a block of channels become.
-template <typename V>
-struct HalfEnd {
-  typename V::Floats bias[2], multiplier[2];
+// The fifth row of a 5x5 kernel: there quads are four columns next to each other. The last four columns of a pixel make
+// one, whose taps are 1 to 4; tap 0 meets its column in the quad of the pixel before.
+template <typename V, int S, Part kPart>
+struct FifthRow {
+  static constexpr int N = vectors_of(kPart), kPairs = S == 1 ? 3 : 2;
+  typename V::Ints taps[N], first_taps[N], quad[N], before[N];
+  typename V::Ints column, pairs[kPairs];  // the last column, and pairs up to two columns ago
+
+  // `packed` are the taps of the first of the vectors, [kernel_w][2 quads][4 vectors].
+  AOQ_INLINE explicit FifthRow(const std::byte* packed) : column(V::zero()) {
+#pragma GCC unroll 3
+    for (int i = 0; i < kPairs; ++i) pairs[i] = V::zero();
+#pragma GCC unroll 2
+    for (int j = 0; j < N; ++j) {
+      const std::byte* w = packed + 256 + 64 * j;
+      quad[j] = V::zero();
+      first_taps[j] = V::template tap_at<S - 1>(V::load(w));
+      taps[j] =
+          V::either(V::either(V::template tap_at<0>(V::load(w + 512)), V::template tap_at<1>(V::load(w + 1024))),
+                    V::either(V::template tap_at<2>(V::load(w + 1536)), V::template tap_at<3>(V::load(w + 2048))));
+    }
+  }
+
+  // Column `c` of those of the pixel that is next; the last one, and the one before the pixel's own, end a quad.
+  AOQ_INLINE void take(int c, typename V::Ints next) {
+    if (S == 1 || c % 2 == 0) {
+#pragma GCC unroll 3
+      for (int i = 0; i + 1 < kPairs; ++i) pairs[i] = pairs[i + 1];
+      pairs[kPairs - 1] = pair_of<V, kPart>(column, next);
+    }
+    column = next;
+    if (c != 4 && c != 4 - S) return;
+#pragma GCC unroll 2
+    for (int j = 0; j < N; ++j) before[j] = quad[j];
+    quad[0] = V::low16(pairs[0], pairs[kPairs - 1]);
+    quad[1] = V::high16(pairs[0], pairs[kPairs - 1]);
+  }
+
+  AOQ_INLINE void add_to(Sums<V, N>& sums) const {
+    add<V, N>(sums, quad, taps);
+    add<V, N>(sums, before, first_taps);
+  }
+};
+
+struct NoFifthRow {
+  explicit NoFifthRow(const std::byte*) {}
+};
+
+// What the sums of a part of a block of channels become.
+template <typename V, int N>
+struct PartEnd {
+  typename V::Floats bias[N], multiplier[N];
   typename V::Ints zero_point, least, most, flip;
   float inv_out;
   bool are_all;
 };
 
-template <typename V>
-AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
-  HalfEnd<V> result;
-#pragma GCC unroll 2
-  for (int j = 0; j < 2; ++j) {
-    result.bias[j] = V::floats(end.bias + 16 * (2 * half + j));
-    result.multiplier[j] = V::floats(end.multiplier + 16 * (2 * half + j));
+// From vector `first` of the four.
+template <typename V, int N>
+AOQ_INLINE PartEnd<V, N> part_end(const BlockEnd& end, int first) {
+  PartEnd<V, N> result;
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) {
+    result.bias[j] = V::floats(end.bias + 16 * (first + j));
+    result.multiplier[j] = V::floats(end.multiplier + 16 * (first + j));
   }
   result.zero_point = V::shorts(end.zero_point);
   result.least = V::bytes(end.least);
@@ -212,52 +285,57 @@ AOQ_INLINE HalfEnd<V> half_end(const BlockEnd& end, int half) {
   return result;
 }
 
-template <typename V, bool kHardswish>
-AOQ_INLINE void store_pixel(const RowJob& job, const HalfEnd<V>& end, int half, std::int64_t row, std::int64_t pixel,
-                            const Sums<V>& sums) {
-  typename V::Ints v[2];
-#pragma GCC unroll 2
-  for (int j = 0; j < 2; ++j) {
+template <typename V, int N>
+AOQ_INLINE void store_codes(const RowJob& job, const PartEnd<V, N>& end, std::int64_t row, std::int64_t pixel,
+                            typename V::Ints low, typename V::Ints high) {
+  typename V::Ints codes = V::packed8(low, high);
+  if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
+  V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.mask), codes);
+}
+
+template <typename V, int N, bool kHardswish>
+AOQ_INLINE void store_pixel(const RowJob& job, const PartEnd<V, N>& end, int first, std::int64_t row,
+                            std::int64_t pixel, const Sums<V, N>& sums) {
+  typename V::Ints v[N];
+#pragma GCC unroll 4
+  for (int j = 0; j < N; ++j) {
     typename V::Floats y = (V::floats(sums.v[j]) + end.bias[j]) * end.multiplier[j];
     if constexpr (kHardswish) y = hardswish_of_normal(y) * typename V::Floats(end.inv_out);
     v[j] = V::rounded(y);
   }
   const typename V::Ints shorts = V::packed16(v[0], v[1], end.zero_point);
-  std::byte* other = job.halves + (row * job.pixels + pixel) * 64;
-  if (half == 0) {
-    V::store(other, shorts);
+  if constexpr (N == 4) {
+    store_codes<V, N>(job, end, row, pixel, shorts, V::packed16(v[2], v[3], end.zero_point));
   } else {
-    typename V::Ints codes = V::packed8(V::load(other), shorts);
-    if (!end.are_all) codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
-    V::store(job.out + row * job.row_pitch + pixel * job.pitch, static_cast<typename V::Mask>(job.out_mask), codes);
+    std::byte* other = job.halves + (row * job.pixels + pixel) * 64;
+    if (first == 0) return V::store(other, shorts);
+    store_codes<V, N>(job, end, row, pixel, V::load(other), shorts);
   }
 }
 
 // What R output rows keep from pixel to pixel. Kernels of 3 keep the columns that they read, larger ones the sums of
 // all pixels that a column touches.
-template <typename V, int K, int S, int R>
+template <typename V, int K, int S, int R, Part kPart>
 struct Window {
   static constexpr bool kKeepsColumns = K == 3;
-  static constexpr int kRows = K + R - 1, kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
-  Sums<V> start, live[kLive][R];
-  Taps<V, K> taps[R][K];
-  Column<V, kRows> columns[K];
+  static constexpr int N = vectors_of(kPart), kLive = kKeepsColumns ? 1 : (K - 1) / S + 1;
+  Sums<V, N> start, live[kLive][R];
+  Taps<V, N> taps[R][K];
+  Column<V, N> columns[K];
+  std::conditional_t<K == 5, FifthRow<V, S, kPart>, NoFifthRow> fifth;
 
   // Two rows share the quads of their four image rows: the taps of the second are one place further.
-  AOQ_INLINE Window(const RowJob& job, int half) {
+  AOQ_INLINE Window(const RowJob& job, int first) : fifth(job.weights + 256 + 64 * first) {
     static_assert(R == 1 || (K == 3 && S == 1));
     constexpr int kQuads = (K + 3) / 4;
-#pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) {
-      const std::byte* sums = job.weights + 64 * (2 * half + j);
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) {
+      const std::byte* sums = job.weights + 64 * (first + j);
       start.v[j] = V::times(V::load(sums), -job.x_zero_point);
 #pragma GCC unroll 5
       for (int kw = 0; kw < K; ++kw) {
-#pragma GCC unroll 2
-        for (int q = 0; q < kQuads; ++q) {
-          taps[0][kw].quads[q][j] = V::load(sums + 256 * (1 + kw * kQuads + q));
-          if constexpr (R == 2) taps[1][kw].quads[q][j] = V::next_tap(taps[0][kw].quads[q][j]);
-        }
+        taps[0][kw].quad[j] = V::load(sums + 256 * (1 + kw * kQuads));
+        if constexpr (R == 2) taps[1][kw].quad[j] = V::template tap_at<1>(taps[0][kw].quad[j]);
       }
     }
 #pragma GCC unroll 5
@@ -268,23 +346,25 @@ struct Window {
   }
 
   // Column `c` of the columns of the pixel that is next.
-  AOQ_INLINE void take(int c, const Column<V, kRows>& column) {
+  AOQ_INLINE void take(int c, const Column<V, N>& column) {
     if constexpr (kKeepsColumns) {
       columns[c] = column;
     } else {
 #pragma GCC unroll 5
       for (int k = 0; k < kLive; ++k) {
-        if (c - k * S >= 0) add_column<V, K, kRows>(live[k][0], column, taps[0][c - k * S]);
+        if (c - k * S >= 0) add<V, N>(live[k][0], column.quad, taps[0][c - k * S].quad);
       }
     }
+    if constexpr (K == 5) fifth.take(c, column.fifth);
   }
 
-  AOQ_INLINE Sums<V> sums(int row) const {
-    Sums<V> result = live[0][row];
+  AOQ_INLINE Sums<V, N> sums(int row) const {
+    Sums<V, N> result = live[0][row];
     if constexpr (kKeepsColumns) {
 #pragma GCC unroll 5
-      for (int c = 0; c < K; ++c) add_column<V, K, kRows>(result, columns[c], taps[row][c]);
+      for (int c = 0; c < K; ++c) add<V, N>(result, columns[c].quad, taps[row][c].quad);
     }
+    if constexpr (K == 5) fifth.add_to(result);
     return result;
   }
 
@@ -299,48 +379,45 @@ struct Window {
   }
 };
 
-template <typename V, int K, int S, int R, bool kHigh, bool kHardswish>
-AOQ_INLINE void convolve_half(const RowJob& job, const HalfEnd<V>& end, int half) {
-  constexpr int kRows = K + R - 1;
-  Window<V, K, S, R> window(job, half);
+template <typename V, int K, int S, int R, Part kPart, bool kHardswish>
+AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end, int first) {
+  constexpr int kRows = K + R - 1, N = vectors_of(kPart);
+  const PartEnd<V, N> end = part_end<V, N>(block_end, first);
+  Window<V, K, S, R, kPart> window(job, first);
 #pragma GCC unroll 5
-  for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kHigh>(job, c));
+  for (int c = 0; c < K - S; ++c) window.take(c, load_column<V, kRows, kPart>(job, c));
   for (std::int64_t pixel = 0; pixel < job.pixels;) {
     std::int64_t last = pixel;  // of the pixels whose columns are all inside
     const std::int64_t next = pixel * S + K - S;
     if (is_inside(job, next)) last = min_of(job.pixels, pixel + (job.width - job.first - next) / S);
-    Reader<V, kRows, kHigh> reader(job, next);
+    Reader<V, kRows, kPart> reader(job, next);
     for (; pixel < last; ++pixel) {
 #pragma GCC unroll 2
       for (int s = 0; s < S; ++s) window.take(K - S + s, reader.next(job));
 #pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+      for (int r = 0; r < R; ++r) store_pixel<V, N, kHardswish>(job, end, first, r, pixel, window.sums(r));
       window.advance();
     }
     if (pixel == job.pixels) return;
 #pragma GCC unroll 2
-    for (int s = 0; s < S; ++s) window.take(K - S + s, load_column<V, kRows, kHigh>(job, pixel * S + K - S + s));
+    for (int s = 0; s < S; ++s) window.take(K - S + s, load_column<V, kRows, kPart>(job, pixel * S + K - S + s));
 #pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) store_pixel<V, kHardswish>(job, end, half, r, pixel, window.sums(r));
+    for (int r = 0; r < R; ++r) store_pixel<V, N, kHardswish>(job, end, first, r, pixel, window.sums(r));
     window.advance();
     ++pixel;
   }
 }
 
-// R output rows, the halves of the channels one after the other: first those in the low halves of 16-byte lanes. Where
-// loads are few, the same code takes the other half from 8 bytes further, across cache lines.
+// R output rows. Where few sums are kept, all channels are computed at once. Elsewhere it is one half of them, whose
+// taps then stay in registers, and then the other: those in the low and those in the high halves of 16-byte lanes.
 template <typename V, int K, int S, int R, bool kHardswish>
 void convolve_rows(const RowJob& rows, const BlockEnd& end) {
-  RowJob job = rows;  // as stores of bytes could change what it refers to
-  if constexpr (K == 5) {
-    convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, 0), 0);
-    convolve_half<V, K, S, R, true, kHardswish>(job, half_end<V>(end, 1), 1);
+  const RowJob job = rows;  // as stores of bytes could change what it refers to
+  if constexpr (K == 3 && S == 2) {
+    convolve_part<V, K, S, R, Part::all, kHardswish>(job, end, 0);
   } else {
-    for (int half = 0; half < 2; ++half) {
-      convolve_half<V, K, S, R, false, kHardswish>(job, half_end<V>(end, half), half);
-      job.padding += 8;
-      job.mask >>= 8;
-    }
+    convolve_part<V, K, S, R, Part::low, kHardswish>(job, end, 0);
+    convolve_part<V, K, S, R, Part::high, kHardswish>(job, end, 2);
   }
 }
 
@@ -393,7 +470,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   const ConvDims& d = plan.dims;
   RowJob job = {};
   job.padding = reinterpret_cast<const std::uint8_t*>(scratch);
-  job.halves = scratch + 128;
+  job.halves = scratch + 64;
   job.first = -d.pad_left;
   job.width = d.in_w;
   job.step = d.in_c;
@@ -402,7 +479,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
   job.pixels = d.out_w;
   job.pitch = d.out_c;
   job.row_pitch = d.out_w * d.out_c;
-  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 128);
+  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point), 64);
   const std::int64_t together = d.kernel_w == 3 && d.stride_w == 1 && d.stride_h == 1 ? 2 : 1;
   BlockEnd end = end_of(plan.epilogue);
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
@@ -412,7 +489,7 @@ void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8A
     end.bias = args.epilogue.bias + channel;
     end.multiplier = args.epilogue.multiplier + channel;
     job.weights = args.weights + block * plan.block_bytes;
-    job.mask = job.out_mask = ~std::uint64_t{0} >> (64 - channels);
+    job.mask = ~std::uint64_t{0} >> (64 - channels);
     const bool is_wide = channels > Narrow::kChannels;
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
