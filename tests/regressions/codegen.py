@@ -39,6 +39,7 @@ SPILLS = [
     Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 2>", r"vpmadd", 2, 3, SHORT_SUMS),
     Spill("linear_dynamic_avx512", r"multiply_tile<(true|false), false, 8, 2>", r"vf", 4, 4, GROUP_END),
     Spill("conv_vnni_avx512", r"run_conv_avx512_vnni", r"vf", 5, 5, CONSTANTS),  # curved activations
+    Spill("conv_vnni256_avx512", r"run_panels", r"vf", 0, 4, CONSTANTS),         # the same
     Spill("conv_vnni_avx512", r"run_small_tiles<", r"vp?dp|vf", 1, 10, CONSTANTS),
     Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 5\b", r"vp?dp|vf", 1, 24,
           "25 taps: most are operands in memory"),
@@ -49,7 +50,8 @@ SPILLS = [
 
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
 FLOORS = {
-    "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_winograd_avx2": 3, "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7,
+    "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_winograd_avx2": 3, "depthwise_f32_avx2": 18,
+    "depthwise_s8_avx2": 7, "conv_vnni256_avxvnni": 30,
     "linear_dynamic_avx2": 6, "linear_weight_only_avx2": 10, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
     "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_vnni_avx512": 12,
     "linear_dynamic_avx512": 20, "linear_weight_only_avx512": 25, "matmul_f32_avx512": 18,
