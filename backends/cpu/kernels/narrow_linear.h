@@ -1,17 +1,16 @@
-// Linear layers with weights of 1 to 8 bits that are decoded while they are multiplied: linear_weight_only (x f32) and
-// linear_dynamic (x of i8 codes). The arithmetic is that of ir/narrow_linear.h, bit for bit. Vector classes only.
+// Linear layers with weights of 1 to 8 bits that are decoded while they are multiplied: linear_weight_only (x f32, or
+// digits of block fixed point) and linear_dynamic (x of i8 codes). The arithmetic is that of ir/narrow_linear.h, bit
+// for bit. Vector classes only.
 //
 // Packed weights, for every 16 columns of [N, K]; missing columns are 0 bits:
 //
 //   N4_K8_N16   codes of at most 4 bits: [ceil(K / 8)][16] words of 32 bits. Byte i of a word has element k + i in its
-//   low
-//               half and k + 4 + i in its high half: c + 8 of integers (c of ir/narrow_linear.h), else the bits of the
-//               float.
+//               low half and k + 4 + i in its high half: c + 8 of integers (c of ir/narrow_linear.h), else the bits of
+//               the float.
 //   B8_K4_N16   wider codes: [ceil(K / 4)][16][4] bytes, the two's complement of c; of floats the sign in bit 7 and the
 //               magnitude below.
 //
-// Elements behind K are 0 bits. Scales and zero
-// points are [panels][groups][16].
+// Elements behind K are 0 bits. Scales and zero points are [panels][groups][16].
 #pragma once
 
 #include <cstddef>
@@ -76,6 +75,31 @@ struct LinearWeightOnlyArgs {
   float* out = nullptr;         // [rows, columns]
 };
 
+// What a row's block of fixed point numbers has for one group.
+struct FixedPointGroup {
+  std::int32_t starts[3];  // of S_i, as packed codes are c + 8: -8 * sums
+  std::int32_t sums[3];    // of the digits d_i
+  float unit;
+};
+
+struct LinearFixedPointArgs {
+  NarrowWeight weight;
+  const std::int8_t* digits = nullptr;  // d_0, d_1 and d_2 of each row, [rows][3][pitch], zeros from depth on
+  std::int64_t pitch = 0;
+  const FixedPointGroup* groups = nullptr;  // [rows, groups]
+  const float* sums = nullptr;              // t, [rows, groups]: with float zero points
+  float* out = nullptr;                     // [rows, columns]
+};
+
+// Turns one row of x into fixed point: digits [3][pitch], a multiple of 8, and [groups]. `plan` has integer nibbles.
+struct FixedPointRow {
+  const float* x;
+  std::int8_t* digits;
+  std::int64_t pitch;
+  FixedPointGroup* groups;
+};
+void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row);
+
 struct LinearDynamicArgs {
   NarrowWeight weight;
   // Codes of x, [rows][pitch], zeros from depth on; `x` on avx512_vnni and with nibbles, else x - zero point as `x16`.
@@ -95,8 +119,14 @@ bool reads_wide_codes(const NarrowLinearPlan& plan);
 // What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
 std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
 
+// The most codes in a group of nibbles: the kernels' sums of high halves, 16 times too large, fit 32 bits.
+inline constexpr std::int64_t kMostNibblesOfGroup = 131072;
+
 // Compute units [begin, end); results do not depend on how units are split over calls.
+// run_linear_weight_only is for all codes but integer nibbles, which run_linear_fixed_point multiplies.
 void run_linear_weight_only(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
+                            std::int64_t end);
+void run_linear_fixed_point(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                             std::int64_t end);
 void run_linear_dynamic(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                         std::int64_t end);
