@@ -56,25 +56,28 @@ inline void add_digits(const Digits& d, __m256i (&sums)[3]) {
   sums[2] = _mm256_add_epi32(sums[2], _mm256_cvtepi8_epi32(d.top));
 }
 
-inline void store_digits(const Digits& d, std::int8_t* out, std::int64_t pitch) {
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out), d.low_two);
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out + pitch), _mm_unpackhi_epi64(d.low_two, d.low_two));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 2 * pitch), d.top);
+inline void store_digits(const Digits& d, std::int8_t* out) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), d.low_two);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 16), d.top);
+}
+
+inline std::int32_t join(const std::int32_t (&parts)[3]) {
+  return static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(parts[1]) + static_cast<std::uint32_t>(parts[0]));
 }
 
 // The n numbers of a group, and zeros behind them up to a multiple of eight.
-FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits, std::int64_t pitch) {
+FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits) {
   const std::int32_t largest = largest_bits(x, n);
   const bool is_finite = largest < 0x7f800000;
   const std::int64_t exponent = max_of((largest + 0x010101) >> 23, 23) - 22;  // fixed_point_unit
   const auto unit = static_cast<std::int32_t>(is_finite ? exponent << 23 : 0x7fc00000);
   const F32x8 inverse(float_of(static_cast<std::int32_t>((254 - exponent) << 23)));
   __m256i sums[3] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-  for (std::int64_t k = 0; k < n; k += 8) {
+  for (std::int64_t k = 0; k < n; k += 8, digits += kFixedPointStep) {
     __m256i fixed = _mm256_setzero_si256();
     if (is_finite) fixed = _mm256_cvtps_epi32((load_first(x + k, n - k) * inverse).v);
     const Digits d = digits_of(fixed);
-    store_digits(d, digits + k, pitch);
+    store_digits(d, digits);
     add_digits(d, sums);
   }
   FixedPointGroup out;
@@ -82,6 +85,8 @@ FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits, s
     out.sums[i] = sum_of(sums[i]);
     out.starts[i] = -8 * out.sums[i];
   }
+  out.joined_sum = join(out.sums);
+  out.joined_start = join(out.starts);
   out.unit = float_of(unit);
   return out;
 }
@@ -91,7 +96,7 @@ FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits, s
 void fix_row_avx2(const NarrowLinearPlan& plan, const FixedPointRow& row) {
   for (std::int64_t g = 0; g < plan.groups; ++g) {
     const std::int64_t begin = g * plan.group, n = min_of(plan.group, plan.depth - begin);
-    row.groups[g] = fix_group(row.x + begin, n, row.digits + begin, row.pitch);
+    row.groups[g] = fix_group(row.x + begin, n, row.digits + begin / 8 * kFixedPointStep);
   }
 }
 

@@ -28,34 +28,48 @@ struct Tile {
 template <int R, int P>
 struct Sums {
   static constexpr bool kTwoChains = R * P <= 2;
-  __m512i low[3 * R][P];
-  __m512i high[3 * R][P];
+  __m512i low[R][3][P];
+  __m512i high[R][3][P];
 };
 
-template <int D, int P>
-inline __attribute__((always_inline)) void multiply(const std::int8_t* digits, std::int64_t pitch,
-                                                    const __m512i (&u)[P], __m512i (&sums)[D][P]) {
-#pragma GCC unroll 16
-  for (int d = 0; d < D; ++d) {
-    __m512i four = _mm512_set1_epi32(reinterpret_cast<const AnyInt32*>(digits + d * pitch)->value);
+// Where a tile's operands lie; the next panel's and row's are `panel_bytes` and `row_digits` on.
+struct Source {
+  const std::byte* codes;
+  std::int64_t panel_bytes;
+  const std::int8_t* digits;
+  std::int64_t row_digits;
+};
+
+// sum += the products of four bytes. Written as one instruction because g++ 12, given the intrinsic, copies sums.
+inline void add_products_in_place(__m512i& sum, __m512i u, __m512i four) {
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(four));
+}
+
+template <int R, int P>
+inline __attribute__((always_inline)) void multiply(const std::int8_t* digits, std::int64_t row_digits,
+                                                    const __m512i (&u)[P], __m512i (&sums)[R][3][P]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      const std::int8_t* from = digits + r * row_digits + 8 * i;
+      __m512i four = _mm512_set1_epi32(reinterpret_cast<const AnyInt32*>(from)->value);
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
-      sums[d][p] = _mm512_dpbusd_epi32(sums[d][p], u[p], four);
-      asm volatile("" : "+v"(sums[d][p]));
+      for (int p = 0; p < P; ++p) add_products_in_place(sums[r][i][p], u[p], four);
     }
   }
 }
 
-// 64 bytes of codes of each panel: 8 elements.
+// 64 bytes of codes of each panel: 8 elements, the step-th ones of the source.
 template <int R, int P>
-inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes, std::int64_t panel_bytes,
-                                                          const std::int8_t* digits, std::int64_t pitch,
-                                                          Sums<R, P>& sums) {
+inline __attribute__((always_inline)) void multiply_step(const Source& from, int step, Sums<R, P>& sums) {
   const __m512i mask = _mm512_set1_epi8(15);
   __m512i low[P], high[P];
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    __m512i v = _mm512_loadu_si512(codes + p * panel_bytes);
+    const std::byte* codes = from.codes + p * from.panel_bytes + 64 * step;
+    if constexpr (R <= 2) __builtin_prefetch(codes + kPrefetchBytes, 0, 3);
+    __m512i v = _mm512_loadu_si512(codes);
     low[p] = _mm512_and_si512(v, mask);
     if constexpr (Sums<R, P>::kTwoChains) {
       high[p] = _mm512_andnot_si512(mask, v);
@@ -63,77 +77,102 @@ inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes
       high[p] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
     }
   }
-  multiply(digits, pitch, low, sums.low);
-  multiply(digits + 4, pitch, high, Sums<R, P>::kTwoChains ? sums.high : sums.low);
+  const std::int8_t* digits = from.digits + kFixedPointStep * step;
+  multiply<R, P>(digits, from.row_digits, low, sums.low);
+  multiply<R, P>(digits + 4, from.row_digits, high, Sums<R, P>::kTwoChains ? sums.high : sums.low);
 }
 
-// Asks for codes that are read later: behind the end of these panels the next ones begin.
-template <int R, int P>
-inline __attribute__((always_inline)) void prefetch(const std::byte* codes, const std::byte* end,
-                                                    std::int64_t panel_bytes) {
-  if constexpr (R <= 2) {
-    const std::int64_t skip = end - codes > kPrefetchBytes ? 0 : (P - 1) * panel_bytes;
+template <int kSteps, int R, int P>
+inline __attribute__((always_inline)) void multiply_steps(Source& from, Sums<R, P>& sums) {
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) __builtin_prefetch(codes + kPrefetchBytes + skip + p * panel_bytes, 0, 3);
-  }
+  for (int step = 0; step < kSteps; ++step) multiply_step<R, P>(from, step, sums);
+  from.codes += 64 * kSteps;
+  from.digits += kFixedPointStep * kSteps;
 }
 
+// What a group of a tile begins and ends with; the next row's `group` is `groups` on, the next panel's constants 16
+// times as many.
+struct Ends {
+  const FixedPointGroup* group;
+  const float* sums;  // or null, as are the two below
+  const float* scales;
+  const std::int16_t* zero_points;
+  const float* zeros;
+  std::int64_t groups;
+
+  explicit Ends(const Tile& tile) : groups(tile.plan->groups) {
+    const LinearFixedPointArgs& args = *tile.args;
+    group = args.groups + tile.row * groups;
+    sums = args.sums == nullptr ? nullptr : args.sums + tile.row * groups;
+    const std::int64_t at = tile.panel * groups * 16;
+    scales = args.weight.scales + at;
+    zero_points = args.weight.zero_points == nullptr ? nullptr : args.weight.zero_points + at;
+    zeros = args.weight.zeros == nullptr ? nullptr : args.weight.zeros + at;
+  }
+};
+
 template <int R, int P>
-inline __attribute__((always_inline)) void begin_group(const Tile& tile, std::int64_t g, Sums<R, P>& sums) {
+inline __attribute__((always_inline)) void begin_group(const Ends& ends, std::int64_t g, Sums<R, P>& sums) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    const FixedPointGroup& group = tile.args->groups[(tile.row + r) * tile.plan->groups + g];
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i) {
-      __m512i start = _mm512_set1_epi32(group.starts[i]);
+      __m512i start = _mm512_set1_epi32(ends.group[r * ends.groups + g].starts[i]);
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
-        sums.low[3 * r + i][p] = start;
-        if constexpr (Sums<R, P>::kTwoChains) sums.high[3 * r + i][p] = _mm512_setzero_si512();
+        sums.low[r][i][p] = start;
+        if constexpr (Sums<R, P>::kTwoChains) sums.high[r][i][p] = _mm512_setzero_si512();
       }
     }
   }
 }
 
-// S_i of row r and panel p; z of its columns where there are zero points.
+// The products with zero points are taken from the sums.
 template <int R, int P>
-inline __attribute__((always_inline)) __m512 digit_sum(const Sums<R, P>& sums, int r, int p, int i) {
-  __m512i sum = sums.low[3 * r + i][p];
-  if constexpr (Sums<R, P>::kTwoChains) sum = _mm512_add_epi32(sum, _mm512_srai_epi32(sums.high[3 * r + i][p], 4));
+inline __attribute__((always_inline)) void subtract_zero_points(const Ends& ends, std::int64_t g, Sums<R, P>& sums) {
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+    const std::int16_t* from = ends.zero_points + (p * ends.groups + g) * 16;
+    __m512i z = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+      for (int i = 0; i < 3; ++i) {
+        __m512i part = _mm512_mullo_epi32(z, _mm512_set1_epi32(ends.group[r * ends.groups + g].sums[i]));
+        sums.low[r][i][p] = _mm512_sub_epi32(sums.low[r][i][p], part);
+      }
+    }
+  }
+}
+
+// float(S_i) of row r and panel p.
+template <int R, int P>
+inline __attribute__((always_inline)) __m512 digit_sum(const Sums<R, P>& sums, int r, int i, int p) {
+  __m512i sum = sums.low[r][i][p];
+  if constexpr (Sums<R, P>::kTwoChains) sum = _mm512_add_epi32(sum, _mm512_srai_epi32(sums.high[r][i][p], 4));
   return _mm512_cvtepi32_ps(sum);
 }
 
 // y is [R][P * 16] of the tile.
 template <int R, int P>
-inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int64_t g, Sums<R, P>& sums, float* y) {
-  const std::int64_t groups = tile.plan->groups;
-  const std::int16_t* zero_points = tile.args->weight.zero_points;
-  const float* zeros = tile.args->weight.zeros;
+inline __attribute__((always_inline)) void end_group(const Ends& ends, std::int64_t g, Sums<R, P>& sums, float* y) {
   // Else g++ keeps y in registers through the groups, which it does not have.
   if constexpr (R * P >= 8) asm volatile("" : "+r"(y));
+  if (ends.zero_points != nullptr) subtract_zero_points(ends, g, sums);
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    const std::int64_t at = ((tile.panel + p) * groups + g) * 16;
-    __m512 scale = _mm512_loadu_ps(tile.args->weight.scales + at);
+    const std::int64_t at = (p * ends.groups + g) * 16;
+    __m512 scale = _mm512_loadu_ps(ends.scales + at);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const FixedPointGroup& group = tile.args->groups[(tile.row + r) * groups + g];
-      if (zero_points != nullptr) {
-        __m512i z = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(zero_points + at)));
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) {
-          __m512i part = _mm512_mullo_epi32(z, _mm512_set1_epi32(group.sums[i]));
-          sums.low[3 * r + i][p] = _mm512_sub_epi32(sums.low[3 * r + i][p], part);
-        }
-      }
-      __m512 s = _mm512_fmadd_ps(digit_sum(sums, r, p, 1), _mm512_set1_ps(256.0f), digit_sum(sums, r, p, 0));
-      s = _mm512_fmadd_ps(digit_sum(sums, r, p, 2), _mm512_set1_ps(65536.0f), s);
-      s = _mm512_mul_ps(s, _mm512_set1_ps(group.unit));
+      __m512 s = _mm512_fmadd_ps(digit_sum(sums, r, 1, p), _mm512_set1_ps(256.0f), digit_sum(sums, r, 0, p));
+      s = _mm512_fmadd_ps(digit_sum(sums, r, 2, p), _mm512_set1_ps(65536.0f), s);
+      s = _mm512_mul_ps(s, _mm512_set1_ps(ends.group[r * ends.groups + g].unit));
       float* to = y + (r * P + p) * 16;
       __m512 sum = _mm512_fmadd_ps(s, scale, _mm512_load_ps(to));
-      if (zeros != nullptr) {
-        __m512 t = _mm512_set1_ps(tile.args->sums[(tile.row + r) * groups + g]);
-        sum = _mm512_fmadd_ps(t, _mm512_loadu_ps(zeros + at), sum);
+      if (ends.zeros != nullptr) {
+        __m512 t = _mm512_set1_ps(ends.sums[r * ends.groups + g]);
+        sum = _mm512_fmadd_ps(t, _mm512_loadu_ps(ends.zeros + at), sum);
       }
       _mm512_store_ps(to, sum);
     }
@@ -144,20 +183,20 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
 template <int R, int P>
 __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
-  const std::byte* codes = tile.args->weight.codes + tile.panel * plan.panel_bytes;
-  const std::byte* codes_end = codes + plan.panel_bytes;
-  const std::int8_t* digits = tile.args->digits + tile.row * 3 * tile.args->pitch;
-  std::int64_t k = 0;
-  for (std::int64_t g = 0; g < plan.groups; ++g) {
-    const std::int64_t end = plan.depth - k < plan.group ? plan.depth : k + plan.group;
-    Sums<R, P> sums;
-    begin_group(tile, g, sums);
+  const std::int64_t row_digits = tile.args->row_digits, groups = plan.groups, group_steps = plan.group / 8;
+  Source from = {tile.args->weight.codes + tile.panel * plan.panel_bytes, plan.panel_bytes,
+                 tile.args->digits + tile.row * row_digits, row_digits};
+  const Ends ends(tile);
+  std::int64_t left = plan.panel_bytes / 64;
+  for (std::int64_t g = 0; g < groups; ++g) {
     // Codes and digits are zeros behind the end.
-    for (; k < end; k += 8, codes += 64) {
-      prefetch<R, P>(codes, codes_end, plan.panel_bytes);
-      multiply_codes(codes, plan.panel_bytes, digits + k, tile.args->pitch, sums);
-    }
-    end_group(tile, g, sums, y);
+    std::int64_t steps = g + 1 == groups ? left : group_steps;
+    left -= steps;
+    Sums<R, P> sums;
+    begin_group(ends, g, sums);
+    for (; steps >= 4; steps -= 4) multiply_steps<4>(from, sums);
+    for (; steps > 0; --steps) multiply_steps<1>(from, sums);
+    end_group(ends, g, sums, y);
   }
 }
 

@@ -77,25 +77,28 @@ struct LinearWeightOnlyArgs {
 
 // What a row's block of fixed point numbers has for one group.
 struct FixedPointGroup {
-  std::int32_t starts[3];  // of S_i, as packed codes are c + 8: -8 * sums
-  std::int32_t sums[3];    // of the digits d_i
+  std::int32_t starts[3];                 // of S_i, as packed codes are c + 8: -8 * sums
+  std::int32_t sums[3];                   // of the digits d_i
+  std::int32_t joined_start, joined_sum;  // of 256 * S_1 + S_0 and 256 * d_1 + d_0, modulo 2^32
   float unit;
 };
 
+// Digits of a row are [ceil(K / 8)][3][8], d_0, d_1 and d_2 of 8 elements, zeros behind K.
+inline constexpr std::int64_t kFixedPointStep = 24;
+
 struct LinearFixedPointArgs {
   NarrowWeight weight;
-  const std::int8_t* digits = nullptr;  // d_0, d_1 and d_2 of each row, [rows][3][pitch], zeros from depth on
-  std::int64_t pitch = 0;
+  const std::int8_t* digits = nullptr;  // [rows][row_digits]
+  std::int64_t row_digits = 0;
   const FixedPointGroup* groups = nullptr;  // [rows, groups]
   const float* sums = nullptr;              // t, [rows, groups]: with float zero points
   float* out = nullptr;                     // [rows, columns]
 };
 
-// Turns one row of x into fixed point: digits [3][pitch], a multiple of 8, and [groups]. `plan` has integer nibbles.
+// Turns one row of x into fixed point: its digits and groups. `plan` has integer nibbles.
 struct FixedPointRow {
   const float* x;
   std::int8_t* digits;
-  std::int64_t pitch;
   FixedPointGroup* groups;
 };
 void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row);

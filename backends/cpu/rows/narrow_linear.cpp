@@ -149,6 +149,11 @@ class Carver {
   std::int64_t used_ = 0;
 };
 
+// Of the digits of a row of x.
+std::int64_t digit_pitch(const NarrowLinearPlan& plan) {
+  return (plan.depth + 7) / 8 * kFixedPointStep;
+}
+
 std::int64_t code_pitch(const NarrowLinearPlan& plan) {
   return (plan.depth + 7) / 8 * 8;
 }
@@ -165,7 +170,7 @@ RowBuffers carve_rows(const Prepared& p, Carver* carver) {
   RowBuffers b;
   if (p.needs_sums()) b.sums = carver->take<float>(plan.rows * plan.groups);
   if (!p.is_fixed_point()) return b;
-  b.digits = carver->take<std::int8_t>(plan.rows * 3 * code_pitch(plan));
+  b.digits = carver->take<std::int8_t>(plan.rows * digit_pitch(plan));
   b.groups = carver->take<FixedPointGroup>(plan.rows * plan.groups);
   return b;
 }
@@ -173,12 +178,12 @@ RowBuffers carve_rows(const Prepared& p, Carver* carver) {
 void prepare_rows(const RunContext& c, const Prepared& p, const RowBuffers& b) {
   const NarrowLinearPlan& plan = p.plan;
   const auto* x = input_of<float>(c, kX);
-  const std::int64_t pitch = code_pitch(plan);
+  const std::int64_t pitch = digit_pitch(plan);
   run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float* row = x + r * plan.depth;
       if (b.sums != nullptr) sum_groups(plan, row, b.sums + r * plan.groups);
-      if (b.digits != nullptr) fix_row(plan, {row, b.digits + r * 3 * pitch, pitch, b.groups + r * plan.groups});
+      if (b.digits != nullptr) fix_row(plan, {row, b.digits + r * pitch, b.groups + r * plan.groups});
     }
   });
 }
@@ -187,7 +192,7 @@ void multiply_fixed_point(const RunContext& c, const Prepared& p, const RowBuffe
   LinearFixedPointArgs args;
   args.weight = p.weight();
   args.digits = b.digits;
-  args.pitch = code_pitch(p.plan);
+  args.row_digits = digit_pitch(p.plan);
   args.groups = b.groups;
   args.sums = b.sums;
   args.out = output_of<float>(c);
