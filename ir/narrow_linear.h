@@ -6,27 +6,27 @@
 //   c[n, k] = code - centre                  of a float code: its value
 //   z[n, g] = zero_point - centre            0 without zero points
 //
-// linear_weight_only of integer codes of at most 4 bits is block fixed point: each group of x becomes integers with one
-// power of two for unit, and the sum of a group is exact. For every row x of floats, groups g ascending:
+// linear_weight_only of integer codes of at most 4 bits is block fixed point: a group is cut into blocks of 256
+// elements, the last of which may have fewer. In each block x becomes integers with one power of two for unit, and
+// their sum is exact. For every row x of floats, groups g ascending and blocks b ascending in each of them:
 //
-//   m    = max |x[k]| over k in g
+//   m    = max |x[k]| over k in b
 //   unit = the smallest power of two, at least 2^-126, with m <= 8355711 * unit
 //   X[k] = x[k] / unit, rounded half to even                       |X| <= 8355711 = 127 * 65793
 //   X    = 65536 * d2 + 256 * d1 + d0                              digits from -128 to 127
-//   S_i  = sum over k in g of d_i[k] * (c - z)                     exact; modulo 2^32 beyond 65793 codes in a group
-//   s    = fma(float(S_2), 65536, fma(float(S_1), 256, float(S_0)))
+//   S_i  = sum over k in b of d_i[k] * (c - z)                     exact, as is 256 * S_1 + S_0, in 32 bits
+//   s    = fma(float(S_2), 65536, float(256 * S_1 + S_0))
 //   y    = fma(s * unit, scale, y)                                 from +0
-//   y    = fma(t, zero_point, y)                                   with float zero points, t as below
+//   y    = fma(t, zero_point, y)                                   behind each group with float zero points, t as below
 //   out  = y + bias                                                only with a bias
 //
-// A group with a NaN or an infinity has unit NaN and X = 0, which makes every column NaN. Otherwise, short of overflow,
-// the result before the bias is within
+// A block with a NaN or an infinity has unit NaN and X = 0, which makes every column NaN. Otherwise, short of overflow,
+// the result before the bias, without float zero points, is within
 //
-//   sum over g of 1.5 * unit * |scale| * (sum over k in g of |c - z|)   +   sum over g of 2^-24 * |y after g|
+//   sum over b of unit * |scale| * (sum over k in b of |c - z|)   +   sum over b of 2^-24 * |y behind b|
 //
-// of the real sum: a third of the first part is the rounding of x, by unit / 2 or less, and the rest that of S_i and s,
-// most of which groups of up to 2^13 codes do not have. unit is below 2^-21.9 * m or 2^-126, so that numbers of bf16
-// are exact from 2^-15 * m on.
+// of the real sum: one half of the first part is the rounding of x, by unit / 2 or less, the other that of s. unit is
+// below 2^-21.9 * m or is 2^-126, so that numbers of bf16 are exact from 2^-15 * m on.
 //
 // linear_weight_only of other codes is one chain of f32, for every row x of floats, groups g ascending and k ascending
 // in each of them:
@@ -67,7 +67,9 @@ inline bool is_fixed_point(DType codes) {
   return is_integer(codes) && dtype_info(codes).bits <= 4;
 }
 
-// `unit` above and 1 / unit, for the largest |x| of a group; NaN and 0 for one that is not finite.
+inline constexpr std::int64_t kFixedPointBlock = 256;
+
+// `unit` above and 1 / unit, for the largest |x| of a block; NaN and 0 for one that is not finite.
 struct FixedPointUnit {
   float unit = std::numeric_limits<float>::quiet_NaN();
   float inverse = 0.0f;

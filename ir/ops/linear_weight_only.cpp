@@ -89,18 +89,24 @@ class FixedPoint {
   void accumulate(const float* x, float* y) {
     for (std::int64_t g = 0; g < sizes_.groups; ++g) {
       const std::int64_t begin = sizes_.group_begin(g), end = sizes_.group_end(g);
-      const float unit = split(x, begin, end);
-      const float t = zeros_.empty() ? 0.0f : sum_of(x + begin, end - begin);
-      for (std::int64_t j = 0; j < sizes_.columns; ++j) {
-        const auto at = static_cast<std::size_t>(g * sizes_.columns + j);
-        y[j] = std::fma(sum(j, begin, end) * unit, scales_[at], y[j]);
-        if (!zeros_.empty()) y[j] = std::fma(t, zeros_[at], y[j]);
+      for (std::int64_t b = begin; b < end; b += kFixedPointBlock) {
+        add_block(x, b, std::min(b + kFixedPointBlock, end), g, y);
       }
+      if (zeros_.empty()) continue;
+      const float t = sum_of(x + begin, end - begin);
+      const float* zeros = zeros_.data() + g * sizes_.columns;
+      for (std::int64_t j = 0; j < sizes_.columns; ++j) y[j] = std::fma(t, zeros[j], y[j]);
     }
   }
 
  private:
-  // The digits of a group; its unit.
+  void add_block(const float* x, std::int64_t begin, std::int64_t end, std::int64_t g, float* y) {
+    const float unit = split(x, begin, end);
+    const float* scales = scales_.data() + g * sizes_.columns;
+    for (std::int64_t j = 0; j < sizes_.columns; ++j) y[j] = std::fma(sum(j, begin, end) * unit, scales[j], y[j]);
+  }
+
+  // The digits of a block; its unit.
   float split(const float* x, std::int64_t begin, std::int64_t end) {
     std::uint32_t max = 0;  // of the bits, where NaN is the largest
     for (std::int64_t k = begin; k < end; ++k) max = std::max(max, std::bit_cast<std::uint32_t>(x[k]) & 0x7fffffffu);
@@ -114,14 +120,14 @@ class FixedPoint {
     }
     return unit.unit;
   }
+
   // s of column j.
   float sum(std::int64_t j, std::int64_t begin, std::int64_t end) const {
-    float s[3];
+    std::int32_t sums[3];
     for (int i = 0; i < 3; ++i) {
-      s[i] = static_cast<float>(
-          ops::integer_dot(digits_[i].data() + begin, codes_.data() + j * sizes_.depth + begin, end - begin));
+      sums[i] = ops::integer_dot(digits_[i].data() + begin, codes_.data() + j * sizes_.depth + begin, end - begin);
     }
-    return std::fma(s[2], 65536.0f, std::fma(s[1], 256.0f, s[0]));
+    return std::fma(static_cast<float>(sums[2]), 65536.0f, static_cast<float>(256 * sums[1] + sums[0]));
   }
 
   ops::NarrowLinearSizes sizes_;

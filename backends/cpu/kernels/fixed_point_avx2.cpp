@@ -2,6 +2,7 @@
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "backends/cpu/kernels/simd_avx2.h"
+#include "ir/narrow_linear.h"
 
 namespace aoq::cpu {
 namespace {
@@ -61,12 +62,8 @@ inline void store_digits(const Digits& d, std::int8_t* out) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 16), d.top);
 }
 
-inline std::int32_t join(const std::int32_t (&parts)[3]) {
-  return static_cast<std::int32_t>(256u * static_cast<std::uint32_t>(parts[1]) + static_cast<std::uint32_t>(parts[0]));
-}
-
-// The n numbers of a group, and zeros behind them up to a multiple of eight.
-FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits) {
+// The n numbers of a block, and zeros behind them up to a multiple of eight.
+FixedPointBlock fix_block(const float* x, std::int64_t n, std::int8_t* digits) {
   const std::int32_t largest = largest_bits(x, n);
   const bool is_finite = largest < 0x7f800000;
   const std::int64_t exponent = max_of((largest + 0x010101) >> 23, 23) - 22;  // fixed_point_unit
@@ -80,13 +77,11 @@ FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits) {
     store_digits(d, digits);
     add_digits(d, sums);
   }
-  FixedPointGroup out;
-  for (int i = 0; i < 3; ++i) {
-    out.sums[i] = sum_of(sums[i]);
-    out.starts[i] = -8 * out.sums[i];
-  }
-  out.joined_sum = join(out.sums);
-  out.joined_start = join(out.starts);
+  FixedPointBlock out;
+  out.low_sum = 256 * sum_of(sums[1]) + sum_of(sums[0]);
+  out.top_sum = sum_of(sums[2]);
+  out.low_start = -8 * out.low_sum;
+  out.top_start = -8 * out.top_sum;
   out.unit = float_of(unit);
   return out;
 }
@@ -94,9 +89,12 @@ FixedPointGroup fix_group(const float* x, std::int64_t n, std::int8_t* digits) {
 }  // namespace
 
 void fix_row_avx2(const NarrowLinearPlan& plan, const FixedPointRow& row) {
+  FixedPointBlock* block = row.blocks;
   for (std::int64_t g = 0; g < plan.groups; ++g) {
-    const std::int64_t begin = g * plan.group, n = min_of(plan.group, plan.depth - begin);
-    row.groups[g] = fix_group(row.x + begin, n, row.digits + begin / 8 * kFixedPointStep);
+    const std::int64_t end = min_of(plan.depth, (g + 1) * plan.group);
+    for (std::int64_t k = g * plan.group; k < end; k += kFixedPointBlock) {
+      *block++ = fix_block(row.x + k, min_of(kFixedPointBlock, end - k), row.digits + k / 8 * kFixedPointStep);
+    }
   }
 }
 

@@ -1,17 +1,17 @@
 // linear_weight_only in block fixed point, AVX512-VNNI: `vpdpbusd` of nibbles as unsigned bytes u = c + 8 and the
 // digits of x as signed ones, four elements of K at a time, each digit like a row of its own. The sum of a group is
 //
-//   S_i = start_i + sum(d_i * u) - z * sum(d_i)     start_i = -8 * sum(d_i)
+//   S_i = sum(d_i * u) - (8 + z) * sum(d_i)
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/narrow_linear.h"
+#include "ir/narrow_linear.h"
 
 namespace aoq::cpu {
 namespace {
 
-// How far ahead of the codes that are read memory is asked for, when few rows leave no other time for it.
-constexpr std::int64_t kPrefetchBytes = 2048;
+constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 
 struct AnyInt32 {
   std::int32_t value;
@@ -20,7 +20,7 @@ struct AnyInt32 {
 struct Tile {
   const NarrowLinearPlan* plan;
   const LinearFixedPointArgs* args;
-  std::int64_t row, panel;
+  std::int64_t row, panel, blocks;
 };
 
 // One group of a tile, of each digit of each row. Small tiles sum high nibbles apart, as one chain of additions would
@@ -68,7 +68,7 @@ inline __attribute__((always_inline)) void multiply_step(const Source& from, int
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     const std::byte* codes = from.codes + p * from.panel_bytes + 64 * step;
-    if constexpr (R <= 2) __builtin_prefetch(codes + kPrefetchBytes, 0, 3);
+    if constexpr (R <= 2) __builtin_prefetch(codes + kNarrowPrefetchCodes, 0, kNarrowPrefetchLevel);
     __m512i v = _mm512_loadu_si512(codes);
     low[p] = _mm512_and_si512(v, mask);
     if constexpr (Sums<R, P>::kTwoChains) {
@@ -90,19 +90,19 @@ inline __attribute__((always_inline)) void multiply_steps(Source& from, Sums<R, 
   from.digits += kFixedPointStep * kSteps;
 }
 
-// What a group of a tile begins and ends with; the next row's `group` is `groups` on, the next panel's constants 16
-// times as many.
+// What a block of a tile begins and ends with; the next row's `block` is `blocks` on, the next panel's constants 16
+// times `groups`.
 struct Ends {
-  const FixedPointGroup* group;
+  const FixedPointBlock* block;
   const float* sums;  // or null, as are the two below
   const float* scales;
   const std::int16_t* zero_points;
   const float* zeros;
-  std::int64_t groups;
+  std::int64_t blocks, groups;
 
-  explicit Ends(const Tile& tile) : groups(tile.plan->groups) {
+  explicit Ends(const Tile& tile) : blocks(tile.blocks), groups(tile.plan->groups) {
     const LinearFixedPointArgs& args = *tile.args;
-    group = args.groups + tile.row * groups;
+    block = args.blocks + tile.row * blocks;
     sums = args.sums == nullptr ? nullptr : args.sums + tile.row * groups;
     const std::int64_t at = tile.panel * groups * 16;
     scales = args.weight.scales + at;
@@ -111,70 +111,82 @@ struct Ends {
   }
 };
 
+// The whole start of 256 * S_1 + S_0 goes to S_0.
 template <int R, int P>
-inline __attribute__((always_inline)) void begin_group(const Ends& ends, std::int64_t g, Sums<R, P>& sums) {
+inline __attribute__((always_inline)) void begin_block(const Ends& ends, Sums<R, P>& sums) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-      __m512i start = _mm512_set1_epi32(ends.group[r * ends.groups + g].starts[i]);
+    const FixedPointBlock& block = ends.block[r * ends.blocks];
 #pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) {
-        sums.low[r][i][p] = start;
-        if constexpr (Sums<R, P>::kTwoChains) sums.high[r][i][p] = _mm512_setzero_si512();
-      }
+    for (int p = 0; p < P; ++p) {
+      sums.low[r][0][p] = _mm512_set1_epi32(block.low_start);
+      sums.low[r][1][p] = _mm512_setzero_si512();
+      sums.low[r][2][p] = _mm512_set1_epi32(block.top_start);
+#pragma GCC unroll 3
+      for (int i = 0; i < 3 && Sums<R, P>::kTwoChains; ++i) sums.high[r][i][p] = _mm512_setzero_si512();
     }
   }
 }
 
-// The products with zero points are taken from the sums.
+// 256 * S_1 + S_0 and S_2.
+struct Parts {
+  __m512i low, top;
+};
 template <int R, int P>
-inline __attribute__((always_inline)) void subtract_zero_points(const Ends& ends, std::int64_t g, Sums<R, P>& sums) {
-#pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) {
-    const std::int16_t* from = ends.zero_points + (p * ends.groups + g) * 16;
-    __m512i z = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 3
-      for (int i = 0; i < 3; ++i) {
-        __m512i part = _mm512_mullo_epi32(z, _mm512_set1_epi32(ends.group[r * ends.groups + g].sums[i]));
-        sums.low[r][i][p] = _mm512_sub_epi32(sums.low[r][i][p], part);
-      }
-    }
+inline __attribute__((always_inline)) Parts join(const Sums<R, P>& sums, int r, int p) {
+  auto low_of = [](__m512i digit_1, __m512i digit_0) {
+    return _mm512_add_epi32(_mm512_slli_epi32(digit_1, 8), digit_0);
+  };
+  Parts parts = {low_of(sums.low[r][1][p], sums.low[r][0][p]), sums.low[r][2][p]};
+  if constexpr (Sums<R, P>::kTwoChains) {
+    __m512i high = low_of(sums.high[r][1][p], sums.high[r][0][p]);
+    parts.low = _mm512_add_epi32(parts.low, _mm512_srai_epi32(high, 4));
+    parts.top = _mm512_add_epi32(parts.top, _mm512_srai_epi32(sums.high[r][2][p], 4));
   }
+  return parts;
 }
 
-// float(S_i) of row r and panel p.
-template <int R, int P>
-inline __attribute__((always_inline)) __m512 digit_sum(const Sums<R, P>& sums, int r, int i, int p) {
-  __m512i sum = sums.low[r][i][p];
-  if constexpr (Sums<R, P>::kTwoChains) sum = _mm512_add_epi32(sum, _mm512_srai_epi32(sums.high[r][i][p], 4));
-  return _mm512_cvtepi32_ps(sum);
+inline __attribute__((always_inline)) void subtract_zero_points(const std::int16_t* zero_points,
+                                                                const FixedPointBlock& block, Parts& parts) {
+  __m512i z = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(zero_points)));
+  parts.low = _mm512_sub_epi32(parts.low, _mm512_mullo_epi32(z, _mm512_set1_epi32(block.low_sum)));
+  parts.top = _mm512_sub_epi32(parts.top, _mm512_mullo_epi32(z, _mm512_set1_epi32(block.top_sum)));
 }
 
 // y is [R][P * 16] of the tile.
 template <int R, int P>
-inline __attribute__((always_inline)) void end_group(const Ends& ends, std::int64_t g, Sums<R, P>& sums, float* y) {
-  // Else g++ keeps y in registers through the groups, which it does not have.
+inline __attribute__((always_inline)) void end_block(const Ends& ends, std::int64_t g, const Sums<R, P>& sums,
+                                                     float* y) {
+  // Else g++ keeps y in registers through the blocks, which it does not have.
   if constexpr (R * P >= 8) asm volatile("" : "+r"(y));
-  if (ends.zero_points != nullptr) subtract_zero_points(ends, g, sums);
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     const std::int64_t at = (p * ends.groups + g) * 16;
     __m512 scale = _mm512_loadu_ps(ends.scales + at);
+    if constexpr (R <= 2) __builtin_prefetch(ends.scales + at + kNarrowPrefetchScales, 0, kNarrowPrefetchLevel);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      __m512 s = _mm512_fmadd_ps(digit_sum(sums, r, 1, p), _mm512_set1_ps(256.0f), digit_sum(sums, r, 0, p));
-      s = _mm512_fmadd_ps(digit_sum(sums, r, 2, p), _mm512_set1_ps(65536.0f), s);
-      s = _mm512_mul_ps(s, _mm512_set1_ps(ends.group[r * ends.groups + g].unit));
+      const FixedPointBlock& block = ends.block[r * ends.blocks];
+      Parts parts = join(sums, r, p);
+      if (ends.zero_points != nullptr) subtract_zero_points(ends.zero_points + at, block, parts);
+      __m512 s =
+          _mm512_fmadd_ps(_mm512_cvtepi32_ps(parts.top), _mm512_set1_ps(65536.0f), _mm512_cvtepi32_ps(parts.low));
       float* to = y + (r * P + p) * 16;
-      __m512 sum = _mm512_fmadd_ps(s, scale, _mm512_load_ps(to));
-      if (ends.zeros != nullptr) {
-        __m512 t = _mm512_set1_ps(ends.sums[r * ends.groups + g]);
-        sum = _mm512_fmadd_ps(t, _mm512_loadu_ps(ends.zeros + at), sum);
-      }
-      _mm512_store_ps(to, sum);
+      s = _mm512_mul_ps(s, _mm512_set1_ps(block.unit));
+      _mm512_store_ps(to, _mm512_fmadd_ps(s, scale, _mm512_load_ps(to)));
+    }
+  }
+}
+
+// Behind a group with float zero points.
+template <int R, int P>
+void add_zeros(const Ends& ends, std::int64_t g, float* y) {
+  for (int p = 0; p < P; ++p) {
+    __m512 zeros = _mm512_loadu_ps(ends.zeros + (p * ends.groups + g) * 16);
+    for (int r = 0; r < R; ++r) {
+      float* to = y + (r * P + p) * 16;
+      __m512 t = _mm512_set1_ps(ends.sums[r * ends.groups + g]);
+      _mm512_store_ps(to, _mm512_fmadd_ps(t, zeros, _mm512_load_ps(to)));
     }
   }
 }
@@ -186,17 +198,21 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   const std::int64_t row_digits = tile.args->row_digits, groups = plan.groups, group_steps = plan.group / 8;
   Source from = {tile.args->weight.codes + tile.panel * plan.panel_bytes, plan.panel_bytes,
                  tile.args->digits + tile.row * row_digits, row_digits};
-  const Ends ends(tile);
-  std::int64_t left = plan.panel_bytes / 64;
+  Ends ends(tile);
+  std::int64_t steps = plan.panel_bytes / 64;
   for (std::int64_t g = 0; g < groups; ++g) {
     // Codes and digits are zeros behind the end.
-    std::int64_t steps = g + 1 == groups ? left : group_steps;
-    left -= steps;
-    Sums<R, P> sums;
-    begin_group(ends, g, sums);
-    for (; steps >= 4; steps -= 4) multiply_steps<4>(from, sums);
-    for (; steps > 0; --steps) multiply_steps<1>(from, sums);
-    end_group(ends, g, sums, y);
+    const std::int64_t group_end = g + 1 == groups ? 0 : steps - group_steps;
+    while (steps > group_end) {
+      const std::int64_t block_end = steps - group_end < kBlockSteps ? group_end : steps - kBlockSteps;
+      Sums<R, P> sums;
+      begin_block(ends, sums);
+      for (; steps - block_end >= 4; steps -= 4) multiply_steps<4>(from, sums);
+      for (; steps > block_end; --steps) multiply_steps<1>(from, sums);
+      end_block(ends, g, sums, y);
+      ++ends.block;
+    }
+    if (ends.zeros != nullptr) add_zeros<R, P>(ends, g, y);
   }
 }
 
@@ -233,8 +249,10 @@ void run_rows(Tile tile, std::int64_t row_end) {
 
 void run_linear_fixed_point_avx512(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                                    std::int64_t end) {
+  const std::int64_t blocks = fixed_point_blocks(plan);
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock};
+    Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock,
+                 blocks};
     const std::int64_t last_row = tile.row + plan.row_block < plan.rows ? tile.row + plan.row_block : plan.rows;
     const std::int64_t last_panel =
         tile.panel + kNarrowPanelBlock < plan.panels ? tile.panel + kNarrowPanelBlock : plan.panels;

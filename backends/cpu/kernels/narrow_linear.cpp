@@ -87,6 +87,11 @@ std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::i
   return static_cast<std::int32_t>(0u - offset * static_cast<std::uint32_t>(nibbles ? sum : raw_sum));
 }
 
+std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan) {
+  const std::int64_t last = plan.depth - (plan.groups - 1) * plan.group;
+  return (plan.groups - 1) * ceil_div(plan.group, kFixedPointBlock) + ceil_div(last, kFixedPointBlock);
+}
+
 std::int64_t packed_bytes_narrow(bool nibbles, std::int64_t columns, std::int64_t depth) {
   return ceil_div(columns, 16) * ceil_div(depth, nibbles ? 8 : 4) * 64;
 }

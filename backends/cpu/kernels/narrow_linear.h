@@ -75,13 +75,14 @@ struct LinearWeightOnlyArgs {
   float* out = nullptr;         // [rows, columns]
 };
 
-// What a row's block of fixed point numbers has for one group.
-struct FixedPointGroup {
-  std::int32_t starts[3];                 // of S_i, as packed codes are c + 8: -8 * sums
-  std::int32_t sums[3];                   // of the digits d_i
-  std::int32_t joined_start, joined_sum;  // of 256 * S_1 + S_0 and 256 * d_1 + d_0, modulo 2^32
+// What a row's block of fixed point numbers has besides its digits: of 256 * d_1 + d_0 and of d_2 the sums, and what
+// the sums of products begin with, as packed codes are not c.
+struct FixedPointBlock {
+  std::int32_t low_start, top_start;
+  std::int32_t low_sum, top_sum;
   float unit;
 };
+std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan);
 
 // Digits of a row are [ceil(K / 8)][3][8], d_0, d_1 and d_2 of 8 elements, zeros behind K.
 inline constexpr std::int64_t kFixedPointStep = 24;
@@ -90,16 +91,16 @@ struct LinearFixedPointArgs {
   NarrowWeight weight;
   const std::int8_t* digits = nullptr;  // [rows][row_digits]
   std::int64_t row_digits = 0;
-  const FixedPointGroup* groups = nullptr;  // [rows, groups]
+  const FixedPointBlock* blocks = nullptr;  // [rows][fixed_point_blocks]
   const float* sums = nullptr;              // t, [rows, groups]: with float zero points
   float* out = nullptr;                     // [rows, columns]
 };
 
-// Turns one row of x into fixed point: its digits and groups. `plan` has integer nibbles.
+// Turns one row of x into fixed point: its digits and blocks. `plan` has integer nibbles.
 struct FixedPointRow {
   const float* x;
   std::int8_t* digits;
-  FixedPointGroup* groups;
+  FixedPointBlock* blocks;
 };
 void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row);
 
@@ -122,8 +123,10 @@ bool reads_wide_codes(const NarrowLinearPlan& plan);
 // What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
 std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
 
-// The most codes in a group of nibbles: the kernels' sums of high halves, 16 times too large, fit 32 bits.
-inline constexpr std::int64_t kMostNibblesOfGroup = 131072;
+// How far ahead of what tiles of one or two rows read they ask for codes, in bytes, and scales: into the second level,
+// by prefetches for it. Loads alone, or prefetches into the first level, keep too few lines on their way from memory.
+inline constexpr std::int64_t kNarrowPrefetchCodes = 16384, kNarrowPrefetchScales = 1024;
+inline constexpr int kNarrowPrefetchLevel = 2;  // of __builtin_prefetch
 
 // Compute units [begin, end); results do not depend on how units are split over calls.
 // run_linear_weight_only is for all codes but integer nibbles, which run_linear_fixed_point multiplies.

@@ -96,9 +96,6 @@ Result<Prepared> prepare(const PrepareContext& context, Isa isa) {
   if (group % 8 != 0 && group != weight[1])
     return refuse("a group has {} codes, the kernel takes multiples of 8", group);
   const DType dtype = context.inputs[kWeight].dtype;
-  if (has_nibble_codes(dtype) && group > kMostNibblesOfGroup) {
-    return refuse("a group has {} codes, the kernel takes at most {}", group, kMostNibblesOfGroup);
-  }
   Prepared p;
   p.plan = plan_narrow_linear({outputs / weight[0], weight[0], weight[1], group}, dtype, isa);
   const bool nibbles = has_nibble_codes(dtype);
@@ -162,7 +159,7 @@ std::int64_t code_pitch(const NarrowLinearPlan& plan) {
 struct RowBuffers {
   float* sums = nullptr;
   std::int8_t* digits = nullptr;
-  FixedPointGroup* groups = nullptr;
+  FixedPointBlock* blocks = nullptr;
 };
 
 RowBuffers carve_rows(const Prepared& p, Carver* carver) {
@@ -171,19 +168,19 @@ RowBuffers carve_rows(const Prepared& p, Carver* carver) {
   if (p.needs_sums()) b.sums = carver->take<float>(plan.rows * plan.groups);
   if (!p.is_fixed_point()) return b;
   b.digits = carver->take<std::int8_t>(plan.rows * digit_pitch(plan));
-  b.groups = carver->take<FixedPointGroup>(plan.rows * plan.groups);
+  b.blocks = carver->take<FixedPointBlock>(plan.rows * fixed_point_blocks(plan));
   return b;
 }
 
 void prepare_rows(const RunContext& c, const Prepared& p, const RowBuffers& b) {
   const NarrowLinearPlan& plan = p.plan;
   const auto* x = input_of<float>(c, kX);
-  const std::int64_t pitch = digit_pitch(plan);
+  const std::int64_t pitch = digit_pitch(plan), blocks = fixed_point_blocks(plan);
   run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float* row = x + r * plan.depth;
       if (b.sums != nullptr) sum_groups(plan, row, b.sums + r * plan.groups);
-      if (b.digits != nullptr) fix_row(plan, {row, b.digits + r * pitch, b.groups + r * plan.groups});
+      if (b.digits != nullptr) fix_row(plan, {row, b.digits + r * pitch, b.blocks + r * blocks});
     }
   });
 }
@@ -193,7 +190,7 @@ void multiply_fixed_point(const RunContext& c, const Prepared& p, const RowBuffe
   args.weight = p.weight();
   args.digits = b.digits;
   args.row_digits = digit_pitch(p.plan);
-  args.groups = b.groups;
+  args.blocks = b.blocks;
   args.sums = b.sums;
   args.out = output_of<float>(c);
   run_split(c, p.split,
