@@ -52,39 +52,84 @@ inline void add_s16_in_place(__m256i& sum, __m256i product) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
 }
 
+// sum += the products of u and four. Written as two instructions because two rows leave one register for products.
+inline void add_products_in_place(__m256i& sum, __m256i u, __m256i four) {
+  __m256i products;
+  asm volatile(
+      "vpmaddubsw %3, %2, %1\n\t"
+      "vpaddw %1, %0, %0"
+      : "+x"(sum), "=&x"(products)
+      : "x"(u), "x"(four));
+}
+
+alignas(32) constexpr std::uint8_t kLowHalves[32] = {15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15,
+                                                     15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+
+// One half of each of 32 bytes; with two rows the mask stays in memory.
+template <Half kHalf, int R>
+inline __m256i halves_of(const std::byte* codes) {
+  __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  if constexpr (kHalf == Half::high) v = _mm256_srli_epi16(v, 4);
+  if constexpr (R == 1) return _mm256_and_si256(v, _mm256_set1_epi8(15));
+  asm volatile("vpand %1, %0, %0" : "+x"(v) : "m"(kLowHalves));
+  return v;
+}
+
+inline __m256i four_digits(const std::int8_t* digits) {
+  return _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(digits)->value);
+}
+
+// The products of one row, of which there are registers for all: then additions go together.
+template <Sum kSum>
+inline __attribute__((always_inline)) void multiply_row(const std::int8_t* digits, const __m256i (&u)[2],
+                                                        __m256i (&sum)[3][2]) {
+  __m256i products[3][2];
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    __m256i four = four_digits(digits + 8 * i);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m256i& product = kSum == Sum::begin ? sum[i][h] : products[i][h];
+      product = _mm256_maddubs_epi16(u[h], four);
+      asm volatile("" : "+x"(product));
+    }
+  }
+  if constexpr (kSum == Sum::begin) return;
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) add_s16_in_place(sum[i][h], products[i][h]);
+  }
+}
+
+template <Sum kSum>
+inline __attribute__((always_inline)) void multiply_one_of_rows(const std::int8_t* digits, const __m256i (&u)[2],
+                                                                __m256i (&sum)[3][2]) {
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    __m256i four = four_digits(digits + 8 * i);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      if constexpr (kSum == Sum::begin) {
+        asm volatile("vpmaddubsw %2, %1, %0" : "=x"(sum[i][h]) : "x"(u[h]), "x"(four));
+      } else {
+        add_products_in_place(sum[i][h], u[h], four);
+      }
+    }
+  }
+}
+
 // One half of each byte of codes, times the digits of R rows; the first ones of a sum begin it.
 template <Half kHalf, Sum kSum, int R>
 inline __attribute__((always_inline)) void multiply_halves(const Source& from, int step, Short<R>& sum) {
-  const __m256i mask = _mm256_set1_epi8(15);
   const std::byte* codes = from.codes + 64 * step;
-  __m256i u[2];
-#pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h) {
-    __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * h));
-    u[h] = _mm256_and_si256(kHalf == Half::low ? v : _mm256_srli_epi16(v, 4), mask);
-  }
+  const __m256i u[2] = {halves_of<kHalf, R>(codes), halves_of<kHalf, R>(codes + 32)};
   const std::int8_t* digits = from.digits + kFixedPointStep * step + (kHalf == Half::low ? 0 : 4);
+  if constexpr (R == 1) {
+    multiply_row<kSum>(digits, u, sum.of[0]);
+  } else {
 #pragma GCC unroll 2
-  for (int r = 0; r < R; ++r) {
-    __m256i products[3][2];
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-      const std::int8_t* at = digits + r * from.row_digits + 8 * i;
-      __m256i four = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(at)->value);
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) {
-        __m256i& product = kSum == Sum::begin ? sum.of[r][i][h] : products[i][h];
-        product = _mm256_maddubs_epi16(u[h], four);
-        if constexpr (kSum == Sum::begin || R == 1) asm volatile("" : "+x"(product));
-        if constexpr (kSum == Sum::add && R > 1) add_s16_in_place(sum.of[r][i][h], product);
-      }
-    }
-    // One row has registers for all products; then additions go together.
-#pragma GCC unroll 3
-    for (int i = 0; i < 3 && kSum == Sum::add && R == 1; ++i) {
-#pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) add_s16_in_place(sum.of[r][i][h], products[i][h]);
-    }
+    for (int r = 0; r < R; ++r) multiply_one_of_rows<kSum>(digits + r * from.row_digits, u, sum.of[r]);
   }
 }
 
@@ -228,14 +273,14 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   for (std::int64_t g = 0; g < groups; ++g) {
     std::int64_t steps = g + 1 == groups ? left : group_steps;
     left -= steps;
-    while (steps > 0) {
-      const std::int64_t block_steps = min_of(steps, kBlockSteps);
+    do {
+      const std::int64_t block_steps = kBlocks == Blocks::of_32 ? steps : min_of(steps, kBlockSteps);
       Sums<R> sums;
       add_block<kBlocks>(from, block_steps, sums);
       end_block(ends, g, sums, y);
       ++ends.block;
       steps -= block_steps;
-    }
+    } while (kBlocks != Blocks::of_32 && steps > 0);
     if (ends.zeros != nullptr) add_zeros<R>(ends, g, y);
   }
 }
