@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 enum class Blocks : std::uint8_t { of_32, any };
+enum class ZeroPoints : std::uint8_t { integers, others };
 
 struct AnyInt32 {
   std::int32_t value;
@@ -217,30 +218,33 @@ struct Ends {
 };
 
 // A sum as a float, with -8 for each digit and -z for each where there are zero points.
-inline __attribute__((always_inline)) __m256 corrected(__m256i sum, const std::int16_t* z, std::int32_t start,
+template <ZeroPoints kZeroPoints>
+inline __attribute__((always_inline)) __m256 corrected(__m256i sum, __m256i z, std::int32_t start,
                                                        std::int32_t digits) {
   sum = _mm256_add_epi32(sum, _mm256_set1_epi32(start));
-  if (z != nullptr) {
-    __m256i wide = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(z)));
-    sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(wide, _mm256_set1_epi32(digits)));
+  if constexpr (kZeroPoints == ZeroPoints::integers) {
+    sum = _mm256_sub_epi32(sum, _mm256_mullo_epi32(z, _mm256_set1_epi32(digits)));
   }
   return _mm256_cvtepi32_ps(sum);
 }
 
 // y is [R][16] of the tile.
-template <int R>
+template <ZeroPoints kZeroPoints, int R>
 inline __attribute__((always_inline)) void end_block(const Ends& ends, std::int64_t g, const Sums<R>& sums, float* y) {
   if constexpr (R == 1) __builtin_prefetch(ends.scales + g * 16 + kNarrowPrefetchScales, 0, kNarrowPrefetchLevel);
 #pragma GCC unroll 2
   for (int h = 0; h < 2; ++h) {
     const std::int64_t at = g * 16 + h * 8;
-    const std::int16_t* z = ends.zero_points == nullptr ? nullptr : ends.zero_points + at;
     __m256 scale = _mm256_loadu_ps(ends.scales + at);
+    __m256i z = _mm256_setzero_si256();
+    if constexpr (kZeroPoints == ZeroPoints::integers) {
+      z = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(ends.zero_points + at)));
+    }
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
       const FixedPointBlock& block = ends.block[r * ends.blocks];
-      __m256 low = corrected(sums.of[r][0][h], z, block.low_start, block.low_sum);
-      __m256 top = corrected(sums.of[r][1][h], z, block.top_start, block.top_sum);
+      __m256 low = corrected<kZeroPoints>(sums.of[r][0][h], z, block.low_start, block.low_sum);
+      __m256 top = corrected<kZeroPoints>(sums.of[r][1][h], z, block.top_start, block.top_sum);
       __m256 s = _mm256_mul_ps(_mm256_fmadd_ps(top, _mm256_set1_ps(65536.0f), low), _mm256_set1_ps(block.unit));
       float* to = y + r * 16 + h * 8;
       _mm256_store_ps(to, _mm256_fmadd_ps(s, scale, _mm256_load_ps(to)));
@@ -261,7 +265,7 @@ void add_zeros(const Ends& ends, std::int64_t g, float* y) {
 }
 
 // Not inlined: g++ 12 would mix the registers of all tiles.
-template <Blocks kBlocks, int R>
+template <Blocks kBlocks, ZeroPoints kZeroPoints, int R>
 __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
   const LinearFixedPointArgs& args = *tile.args;
@@ -277,7 +281,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
       const std::int64_t block_steps = kBlocks == Blocks::of_32 ? steps : min_of(steps, kBlockSteps);
       Sums<R> sums;
       add_block<kBlocks>(from, block_steps, sums);
-      end_block(ends, g, sums, y);
+      end_block<kZeroPoints>(ends, g, sums, y);
       ++ends.block;
       steps -= block_steps;
     } while (kBlocks != Blocks::of_32 && steps > 0);
@@ -285,12 +289,12 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   }
 }
 
-template <Blocks kBlocks, int R>
+template <Blocks kBlocks, ZeroPoints kZeroPoints, int R>
 void run_tile(const Tile& tile) {
   const NarrowLinearPlan& plan = *tile.plan;
   const float* bias = tile.args->weight.bias;
   alignas(32) float y[R * 16] = {};
-  multiply_tile<kBlocks, R>(tile, y);
+  multiply_tile<kBlocks, kZeroPoints, R>(tile, y);
   for (int r = 0; r < R; ++r) {
     for (int h = 0; h < 2; ++h) {
       const std::int64_t column = tile.panel * 16 + h * 8;
@@ -302,7 +306,7 @@ void run_tile(const Tile& tile) {
   }
 }
 
-template <Blocks kBlocks>
+template <Blocks kBlocks, ZeroPoints kZeroPoints>
 void run_units(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t blocks = fixed_point_blocks(plan);
   for (std::int64_t unit = begin; unit < end; ++unit) {
@@ -311,8 +315,8 @@ void run_units(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, s
     const std::int64_t last_row = min_of(first_row + plan.row_block, plan.rows);
     const std::int64_t last_panel = min_of(tile.panel + kNarrowPanelBlock, plan.panels);
     for (; tile.panel < last_panel; ++tile.panel) {
-      for (tile.row = first_row; tile.row + 2 <= last_row; tile.row += 2) run_tile<kBlocks, 2>(tile);
-      if (tile.row < last_row) run_tile<kBlocks, 1>(tile);
+      for (tile.row = first_row; tile.row + 2 <= last_row; tile.row += 2) run_tile<kBlocks, kZeroPoints, 2>(tile);
+      if (tile.row < last_row) run_tile<kBlocks, kZeroPoints, 1>(tile);
     }
   }
 }
@@ -321,8 +325,12 @@ void run_units(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, s
 
 void run_linear_fixed_point_avx2(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                                  std::int64_t end) {
-  if (plan.group == 32) return run_units<Blocks::of_32>(plan, args, begin, end);
-  run_units<Blocks::any>(plan, args, begin, end);
+  const bool has_zero_points = args.weight.zero_points != nullptr;
+  if (plan.group == 32 && has_zero_points)
+    return run_units<Blocks::of_32, ZeroPoints::integers>(plan, args, begin, end);
+  if (plan.group == 32) return run_units<Blocks::of_32, ZeroPoints::others>(plan, args, begin, end);
+  if (has_zero_points) return run_units<Blocks::any, ZeroPoints::integers>(plan, args, begin, end);
+  run_units<Blocks::any, ZeroPoints::others>(plan, args, begin, end);
 }
 
 }  // namespace aoq::cpu
