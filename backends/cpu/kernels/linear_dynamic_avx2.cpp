@@ -117,7 +117,6 @@ inline __attribute__((always_inline)) void multiply_bytes(const std::byte* codes
     for (int q = 0; q < Q; ++q) sum[r][q] = _mm256_setzero_si256();
   }
   for (std::int64_t k = 0; k < count; k += 4, codes += 64) {
-    if constexpr (R <= 2) __builtin_prefetch(codes + kNarrowPrefetchCodes, 0, kNarrowPrefetchLevel);
     __m256i w[Q];
 #pragma GCC unroll 4
     for (int q = 0; q < Q; ++q) {
