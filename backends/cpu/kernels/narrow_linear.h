@@ -123,8 +123,9 @@ bool reads_wide_codes(const NarrowLinearPlan& plan);
 // What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
 std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
 
-// How far ahead of what tiles of one or two rows read they ask for codes, in bytes, and scales: into the second level,
-// by prefetches for it. Loads alone, or prefetches into the first level, keep too few lines on their way from memory.
+// How far ahead of what tiles of few rows read they ask for codes, in bytes, and scales: into the second level. Where
+// the arithmetic on a line leaves room for few loads that wait, loads alone keep too few lines on their way from
+// memory, and so do prefetches into the first level.
 inline constexpr std::int64_t kNarrowPrefetchCodes = 16384, kNarrowPrefetchScales = 1024;
 inline constexpr int kNarrowPrefetchLevel = 2;  // of __builtin_prefetch
 
