@@ -38,8 +38,8 @@
 //   s    = float(-z) * t                                           with integer zero points, else +0
 //   s    = fma(x[k], c, s)                                         one chain over the group
 //   y    = fma(s, scale, y)                                        from +0
-//   y    = fma(t, zero_point, y)                                   with float zero points: real = c * scale +
-//   zero_point out  = y + bias                                                only with a bias
+//   y    = fma(t, zero_point, y)                                   with float zero points, which are added to c * scale
+//   out  = y + bias                                                only with a bias
 //
 // linear_dynamic, for every row of codes xq of 8 bits (quantize_value of ir/epilogue.h) with x_scale and x_zero_point:
 //
