@@ -10,7 +10,7 @@ namespace aoq {
 
 namespace {
 
-using ops::kNarrowBias, ops::kNarrowScale, ops::kNarrowWeight, ops::kNarrowX;
+using ops::kNarrowBias, ops::kNarrowScale, ops::kNarrowX;
 constexpr std::size_t kXScale = 5, kXZeroPoint = 6;
 
 Status check_scalar(const InferContext& c, std::size_t i, const char* name, DType dtype) {
@@ -71,15 +71,7 @@ class RowQuantizer {
 
 Status reference(const EvalContext& c) {
   const ops::NarrowLinearSizes sizes(c);
-  const TensorView& weight = c.inputs[kNarrowWeight];
-  const std::vector<std::int32_t> z = ops::centred_zero_points(c, sizes);
-  const std::int32_t centre = code_centre(weight.dtype);
-  std::vector<std::int16_t> codes(static_cast<std::size_t>(sizes.columns * sizes.depth));
-  for (std::int64_t i = 0; i < sizes.columns * sizes.depth; ++i) {
-    const std::int64_t part = i / sizes.depth * sizes.groups + i % sizes.depth / sizes.group;
-    codes[static_cast<std::size_t>(i)] = static_cast<std::int16_t>(load_integer(weight.dtype, weight.data, i) - centre -
-                                                                   z[static_cast<std::size_t>(part)]);
-  }
+  const std::vector<std::int16_t> codes = ops::centred_codes(c, sizes, ops::centred_zero_points(c, sizes));
   const ops::FloatInput scale(c.inputs[kNarrowScale]);
   AOQ_ASSIGN(const RowQuantizer quantizer, RowQuantizer::read(c));
   const auto* x = reinterpret_cast<const float*>(c.inputs[kNarrowX].data);

@@ -70,4 +70,17 @@ std::vector<std::int32_t> centred_zero_points(const EvalContext& c, const Narrow
   return z;
 }
 
+std::vector<std::int16_t> centred_codes(const EvalContext& c, const NarrowLinearSizes& sizes,
+                                        std::span<const std::int32_t> z) {
+  const TensorView& weight = c.inputs[kNarrowWeight];
+  const std::int32_t centre = code_centre(weight.dtype);
+  std::vector<std::int16_t> codes(static_cast<std::size_t>(sizes.columns * sizes.depth));
+  for (std::int64_t i = 0; i < sizes.columns * sizes.depth; ++i) {
+    const std::int64_t part = i / sizes.depth * sizes.groups + i % sizes.depth / sizes.group;
+    codes[static_cast<std::size_t>(i)] = static_cast<std::int16_t>(load_integer(weight.dtype, weight.data, i) - centre -
+                                                                   z[static_cast<std::size_t>(part)]);
+  }
+  return codes;
+}
+
 }  // namespace aoq::ops

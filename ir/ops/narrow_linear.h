@@ -1,6 +1,7 @@
 // What linear_weight_only and linear_dynamic share: operands and their access; ir/narrow_linear.h has the arithmetic.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "ir/narrow_linear.h"
@@ -32,5 +33,9 @@ struct NarrowLinearSizes {
 
 // z of ir/narrow_linear.h for integer zero points, [N, groups]; zeros without an operand.
 std::vector<std::int32_t> centred_zero_points(const EvalContext& c, const NarrowLinearSizes& sizes);
+
+// c - z of ir/narrow_linear.h, [N, K], of integer codes; `z` from centred_zero_points.
+std::vector<std::int16_t> centred_codes(const EvalContext& c, const NarrowLinearSizes& sizes,
+                                        std::span<const std::int32_t> z);
 
 }  // namespace aoq::ops

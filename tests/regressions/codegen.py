@@ -23,16 +23,18 @@ LEAST_MULTIPLY_ACCUMULATES = 4
 Spill = collections.namedtuple("Spill", "object function kind stores loads reason")
 CONSTANTS = "more constants than registers"
 GROUP_END = "the end of a group, once for all of its elements"
+BLOCK_END = "the end of a block, once for 32 elements or more"
 SHORT_SUMS = "the s32 sums wait in memory while 32 elements are summed in s16"
 SPILLS = [
     Spill("elementwise_f32_avx2", r"^unary_f32_avx2", r"vf", 0, 25, CONSTANTS),
     Spill("elementwise_f32_avx512", r"^unary_f32_avx512", r"vf", 0, 4, CONSTANTS),
     Spill("rows_f32_avx2", r"^softmax_f32_avx2", r"vf", 0, 1, CONSTANTS),
     Spill("linear_weight_only_avx2", r"multiply<ByteFloats, [24], 2>", r"vf", 0, 30, CONSTANTS),
-    Spill("linear_weight_only_avx2", r"multiply<NibbleIntegers, 2, 4>", r"vf", 2, 13,
-          "8 sums, 4 codes and 4 weights leave none for x; memory limits such tiles"),
     Spill("linear_weight_only_avx2", r"multiply<NibbleFloats, (2, 4|4, 2)>", r"vf", 2, 2,
           "8 sums, the codes and the table of values: one of 64 products through memory"),
+    Spill("linear_fixed_point_avx2", r"multiply_tile<\(Blocks\)0, .*, [12]>", r"vpmadd|vf", 2, 5, BLOCK_END),
+    Spill("linear_fixed_point_avx2", r"multiply_tile<\(Blocks\)1, .*, 1>", r"vpmadd|vf", 2, 4, BLOCK_END),
+    Spill("linear_fixed_point_avx2", r"multiply_tile<\(Blocks\)1, .*, 2>", r"vpmadd|vf", 26, 36, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<false, false, [46]>", r"vf", 0, 5, GROUP_END),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 4>", r"vpmadd", 10, 11, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, false, 4>", r"vpmadd", 7, 7, SHORT_SUMS),
@@ -50,11 +52,12 @@ SPILLS = [
 
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
 FLOORS = {
-    "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_winograd_avx2": 3, "depthwise_f32_avx2": 18,
-    "depthwise_s8_avx2": 7, "conv_vnni256_avxvnni": 30,
-    "linear_dynamic_avx2": 6, "linear_weight_only_avx2": 10, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
+    "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_vnni256_avxvnni": 40, "conv_winograd_avx2": 3,
+    "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7, "linear_dynamic_avx2": 6, "linear_fixed_point_avx2": 13,
+    "linear_weight_only_avx2": 6, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
     "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_vnni_avx512": 12,
-    "linear_dynamic_avx512": 20, "linear_weight_only_avx512": 25, "matmul_f32_avx512": 18,
+    "linear_dynamic_avx512": 20, "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19,
+    "matmul_f32_avx512": 18,
 }
 
 

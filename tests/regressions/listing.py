@@ -28,7 +28,7 @@ def functions(lines):
             if body:
                 yield here, name, body
             name, body = m[1], []
-        elif m := re.match(r"\s*([0-9a-f]+):\t(\S+)\s*(.*?)\s*(?:#.*)?$", line):
+        elif m := re.match(r"\s*([0-9a-f]+):\t(?:\{vex\} )?(\S+)\s*(.*?)\s*(?:#.*)?$", line):
             body.append(Instruction(int(m[1], 16), m[2], m[3]))
     if body:
         yield here, name, body

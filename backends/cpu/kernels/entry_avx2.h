@@ -54,9 +54,14 @@ void run_matmul_f32_avx2(const MatmulF32Plan& plan, const MatmulF32Args& args, s
 
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
+struct LinearFixedPointArgs;
 struct LinearDynamicArgs;
+struct FixedPointRow;
 void run_linear_weight_only_avx2(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
                                  std::int64_t end);
+void run_linear_fixed_point_avx2(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
+                                 std::int64_t end);
+void fix_row_avx2(const NarrowLinearPlan& plan, const FixedPointRow& row);
 void run_linear_dynamic_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                              std::int64_t end);
 

@@ -44,8 +44,11 @@ void look_up_bytes_avx512_vbmi(const std::uint8_t* table, const void* x, void* o
 
 struct NarrowLinearPlan;
 struct LinearWeightOnlyArgs;
+struct LinearFixedPointArgs;
 struct LinearDynamicArgs;
 void run_linear_weight_only_avx512(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
+                                   std::int64_t end);
+void run_linear_fixed_point_avx512(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                                    std::int64_t end);
 void run_linear_dynamic_avx512(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                                std::int64_t end);

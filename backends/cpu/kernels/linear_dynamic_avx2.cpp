@@ -84,6 +84,7 @@ inline __attribute__((always_inline)) void add_nibbles(const std::byte* codes, c
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 4
   for (std::int64_t k = 0; k < count; k += 8, codes += 64) {
+    if constexpr (R <= 2) __builtin_prefetch(codes + kNarrowPrefetchCodes, 0, kNarrowPrefetchLevel);
     multiply_nibbles<R>(halves_of<Half::low, kAffine>(codes, mask, total), x + k, pitch, sum);
     // Read again: a tile of four rows has no registers left to keep both halves in.
     asm volatile("" : "+r"(codes));
@@ -166,6 +167,9 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
   for (int h = 0; h < 2; ++h) {
     const std::int64_t at = (tile.panel * groups + g) * 16 + h * 8;
     __m256 scale = _mm256_loadu_ps(tile.args->weight.scales + at);
+    if constexpr (R <= 2) {
+      if (h == 0) __builtin_prefetch(tile.args->weight.scales + at + kNarrowPrefetchScales, 0, kNarrowPrefetchLevel);
+    }
     const bool has_zero_points = tile.args->weight.zero_points != nullptr;
     __m256i z = _mm256_setzero_si256();
     if (has_zero_points) {

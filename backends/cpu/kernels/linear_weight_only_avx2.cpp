@@ -1,5 +1,5 @@
-// linear_weight_only, AVX2: tiles of up to 4 rows and one panel, or of few rows and 2 panels, whose codes are decoded
-// in registers, 8 columns to a vector.
+// linear_weight_only of all but integer nibbles, AVX2: tiles of up to 4 rows and one panel, or of few rows and 2
+// panels, whose codes are decoded in registers, 8 columns to a vector.
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "backends/cpu/kernels/simd_avx2.h"
@@ -11,20 +11,6 @@ constexpr std::int64_t kPrefetchBytes = 2048;
 
 // Elements of 8 columns: prepare() once for a vector of codes, at<J>() for each element. kPairs: whether few rows take
 // two panels at once, for which the decoded weights must leave enough registers.
-struct NibbleIntegers {
-  static constexpr int kSteps = 8;
-  static constexpr bool kPairs = true;
-
-  explicit NibbleIntegers(const NarrowLinearPlan&) {}
-  // c + 8 to the two's complement of c.
-  __m256i prepare(__m256i v) const { return _mm256_xor_si256(v, _mm256_set1_epi8(-120)); }
-  template <int J>
-  __m256 at(__m256i v) const {
-    constexpr int kShift = J < 4 ? 8 * J : 8 * J - 28;
-    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(v, 28 - kShift), 28));
-  }
-};
-
 struct NibbleFloats {
   static constexpr int kSteps = 8;
   static constexpr bool kPairs = true;
@@ -267,7 +253,7 @@ void run_linear_weight_only_avx2(const NarrowLinearPlan& plan, const LinearWeigh
                                  std::int64_t end) {
   switch (plan.codes) {
     case NarrowCodes::nibble_integers:
-      return run_units<NibbleIntegers>(plan, args, begin, end);
+      return;  // run_linear_fixed_point
     case NarrowCodes::nibble_floats:
       return run_units<NibbleFloats>(plan, args, begin, end);
     case NarrowCodes::byte_integers:

@@ -1,5 +1,6 @@
-// linear_weight_only, AVX-512: tiles of up to 8 rows and 2 panels, or of few rows and 4 panels, whose codes are decoded
-// in registers. Per element of K a tile turns one code of each column into a float and adds it to every row's chain.
+// linear_weight_only of all but integer nibbles, AVX-512: tiles of up to 8 rows and 2 panels, or of few rows and 4
+// panels, whose codes are decoded in registers. Per element of K a tile turns one code of each column into a float and
+// adds it to every row's chain.
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -30,24 +31,6 @@ struct NibbleFloats {
   template <int J>
   __m512 at(const std::byte* codes) const {
     return _mm512_permutexvar_ps(shifted_nibbles<J>(codes), values);
-  }
-};
-
-// Every other element goes by arithmetic, which other parts of the core do: 2^23 with the nibble for lowest bits, minus
-// 2^23 + 8.
-struct NibbleIntegers {
-  static constexpr int kSteps = 8;
-  __m512 values;
-  __m512i mask = _mm512_set1_epi32(15), magic = _mm512_set1_epi32(0x4b000000);
-  __m512 magic_zero = _mm512_set1_ps(8388616.0f);
-
-  explicit NibbleIntegers(const NarrowLinearPlan& plan) : values(_mm512_loadu_ps(plan.nibble_values)) {}
-  template <int J>
-  __m512 at(const std::byte* codes) const {
-    __m512i v = shifted_nibbles<J>(codes);
-    if constexpr (J % 2 == 0) return _mm512_permutexvar_ps(v, values);
-    constexpr int kAndThenOr = 0xea;
-    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_ternarylogic_epi32(v, mask, magic, kAndThenOr)), magic_zero);
   }
 };
 
@@ -265,7 +248,7 @@ void run_linear_weight_only_avx512(const NarrowLinearPlan& plan, const LinearWei
                                    std::int64_t end) {
   switch (plan.codes) {
     case NarrowCodes::nibble_integers:
-      return run_units<NibbleIntegers>(plan, args, begin, end);
+      return;  // run_linear_fixed_point
     case NarrowCodes::nibble_floats:
       return run_units<NibbleFloats>(plan, args, begin, end);
     case NarrowCodes::byte_integers:

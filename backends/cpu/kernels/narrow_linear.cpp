@@ -87,6 +87,11 @@ std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::i
   return static_cast<std::int32_t>(0u - offset * static_cast<std::uint32_t>(nibbles ? sum : raw_sum));
 }
 
+std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan) {
+  const std::int64_t last = plan.depth - (plan.groups - 1) * plan.group;
+  return (plan.groups - 1) * ceil_div(plan.group, kFixedPointBlock) + ceil_div(last, kFixedPointBlock);
+}
+
 std::int64_t packed_bytes_narrow(bool nibbles, std::int64_t columns, std::int64_t depth) {
   return ceil_div(columns, 16) * ceil_div(depth, nibbles ? 8 : 4) * 64;
 }
@@ -140,11 +145,28 @@ NarrowLinearPlan plan_narrow_linear(const NarrowLinearSize& size, DType weight, 
 
 void run_linear_weight_only(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
                             std::int64_t end) {
+  AOQ_CHECK(plan.codes != NarrowCodes::nibble_integers);
 #if defined(AOQ_KERNELS_AVX2)
   if (plan.isa >= Isa::avx512_vnni) return run_linear_weight_only_avx512(plan, args, begin, end);
   if (plan.isa >= Isa::avx2) return run_linear_weight_only_avx2(plan, args, begin, end);
 #endif
   AOQ_CHECK(plan.isa < Isa::avx2 || begin == end);
+}
+
+void run_linear_fixed_point(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
+                            std::int64_t end) {
+#if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx512_vnni) return run_linear_fixed_point_avx512(plan, args, begin, end);
+  if (plan.isa >= Isa::avx2) return run_linear_fixed_point_avx2(plan, args, begin, end);
+#endif
+  AOQ_CHECK(plan.isa < Isa::avx2 || begin == end);
+}
+
+void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row) {
+#if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx2) return fix_row_avx2(plan, row);
+#endif
+  AOQ_CHECK(plan.isa < Isa::avx2 || row.x == nullptr);
 }
 
 void run_linear_dynamic(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,

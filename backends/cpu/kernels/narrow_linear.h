@@ -1,17 +1,16 @@
-// Linear layers with weights of 1 to 8 bits that are decoded while they are multiplied: linear_weight_only (x f32) and
-// linear_dynamic (x of i8 codes). The arithmetic is that of ir/narrow_linear.h, bit for bit. Vector classes only.
+// Linear layers with weights of 1 to 8 bits that are decoded while they are multiplied: linear_weight_only (x f32, or
+// digits of block fixed point) and linear_dynamic (x of i8 codes). The arithmetic is that of ir/narrow_linear.h, bit
+// for bit. Vector classes only.
 //
 // Packed weights, for every 16 columns of [N, K]; missing columns are 0 bits:
 //
 //   N4_K8_N16   codes of at most 4 bits: [ceil(K / 8)][16] words of 32 bits. Byte i of a word has element k + i in its
-//   low
-//               half and k + 4 + i in its high half: c + 8 of integers (c of ir/narrow_linear.h), else the bits of the
-//               float.
+//               low half and k + 4 + i in its high half: c + 8 of integers (c of ir/narrow_linear.h), else the bits of
+//               the float.
 //   B8_K4_N16   wider codes: [ceil(K / 4)][16][4] bytes, the two's complement of c; of floats the sign in bit 7 and the
 //               magnitude below.
 //
-// Elements behind K are 0 bits. Scales and zero
-// points are [panels][groups][16].
+// Elements behind K are 0 bits. Scales and zero points are [panels][groups][16].
 #pragma once
 
 #include <cstddef>
@@ -76,6 +75,35 @@ struct LinearWeightOnlyArgs {
   float* out = nullptr;         // [rows, columns]
 };
 
+// What a row's block of fixed point numbers has besides its digits: of 256 * d_1 + d_0 and of d_2 the sums, and what
+// the sums of products begin with, as packed codes are not c.
+struct FixedPointBlock {
+  std::int32_t low_start, top_start;
+  std::int32_t low_sum, top_sum;
+  float unit;
+};
+std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan);
+
+// Digits of a row are [ceil(K / 8)][3][8], d_0, d_1 and d_2 of 8 elements, zeros behind K.
+inline constexpr std::int64_t kFixedPointStep = 24;
+
+struct LinearFixedPointArgs {
+  NarrowWeight weight;
+  const std::int8_t* digits = nullptr;  // [rows][row_digits]
+  std::int64_t row_digits = 0;
+  const FixedPointBlock* blocks = nullptr;  // [rows][fixed_point_blocks]
+  const float* sums = nullptr;              // t, [rows, groups]: with float zero points
+  float* out = nullptr;                     // [rows, columns]
+};
+
+// Turns one row of x into fixed point: its digits and blocks. `plan` has integer nibbles.
+struct FixedPointRow {
+  const float* x;
+  std::int8_t* digits;
+  FixedPointBlock* blocks;
+};
+void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row);
+
 struct LinearDynamicArgs {
   NarrowWeight weight;
   // Codes of x, [rows][pitch], zeros from depth on; `x` on avx512_vnni and with nibbles, else x - zero point as `x16`.
@@ -95,8 +123,17 @@ bool reads_wide_codes(const NarrowLinearPlan& plan);
 // What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
 std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
 
+// How far ahead of what tiles of few rows read they ask for codes, in bytes, and scales: into the second level. Where
+// the arithmetic on a line leaves room for few loads that wait, loads alone keep too few lines on their way from
+// memory, and so do prefetches into the first level.
+inline constexpr std::int64_t kNarrowPrefetchCodes = 16384, kNarrowPrefetchScales = 1024;
+inline constexpr int kNarrowPrefetchLevel = 2;  // of __builtin_prefetch
+
 // Compute units [begin, end); results do not depend on how units are split over calls.
+// run_linear_weight_only is for all codes but integer nibbles, which run_linear_fixed_point multiplies.
 void run_linear_weight_only(const NarrowLinearPlan& plan, const LinearWeightOnlyArgs& args, std::int64_t begin,
+                            std::int64_t end);
+void run_linear_fixed_point(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                             std::int64_t end);
 void run_linear_dynamic(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                         std::int64_t end);

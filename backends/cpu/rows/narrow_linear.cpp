@@ -1,7 +1,7 @@
 // linear_weight_only and linear_dynamic: weights of 1 to 8 bits that stay packed, exact.
 //
-// A run has two steps, each split over the workers: what depends on a row of x only (sums of its groups, its codes),
-// then the products.
+// A run has two steps, each split over the workers: what depends on a row of x only (sums of its groups, its codes
+// or digits), then the products.
 #include "backends/cpu/kernels/narrow_linear.h"
 
 #include <cmath>
@@ -29,7 +29,9 @@ struct Prepared {
   std::vector<float> zeros, bias;
   Split row_split, split;
 
-  bool needs_sums() const { return !zero_points.empty() || !zeros.empty(); }
+  // Of linear_weight_only.
+  bool is_fixed_point() const { return plan.codes == NarrowCodes::nibble_integers; }
+  bool needs_sums() const { return !zeros.empty() || (!zero_points.empty() && !is_fixed_point()); }
   NarrowWeight weight() const {
     NarrowWeight w;
     w.codes = codes;
@@ -93,8 +95,8 @@ Result<Prepared> prepare(const PrepareContext& context, Isa isa) {
   if (outputs == 0 || weight[1] == 0) return refuse("there is nothing to multiply");
   if (group % 8 != 0 && group != weight[1])
     return refuse("a group has {} codes, the kernel takes multiples of 8", group);
-  Prepared p;
   const DType dtype = context.inputs[kWeight].dtype;
+  Prepared p;
   p.plan = plan_narrow_linear({outputs / weight[0], weight[0], weight[1], group}, dtype, isa);
   const bool nibbles = has_nibble_codes(dtype);
   AOQ_ASSIGN(p.codes, packed_input(context, kWeight, nibbles ? kLayoutNibbles : kLayoutBytes,
@@ -127,28 +129,95 @@ void sum_groups(const NarrowLinearPlan& plan, const float* x, float* sums) {
   }
 }
 
+// Scratch of one run, or its size without memory.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory) : memory_(memory) {}
+  template <typename T>
+  T* take(std::int64_t count) {
+    std::byte* at = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += bytes_to_cache_line(count * static_cast<std::int64_t>(sizeof(T)));
+    return reinterpret_cast<T*>(at);
+  }
+  std::int64_t used() const { return used_; }
+
+ private:
+  std::byte* memory_;
+  std::int64_t used_ = 0;
+};
+
+// Of the digits of a row of x.
+std::int64_t digit_pitch(const NarrowLinearPlan& plan) {
+  return (plan.depth + 7) / 8 * kFixedPointStep;
+}
+
+std::int64_t code_pitch(const NarrowLinearPlan& plan) {
+  return (plan.depth + 7) / 8 * 8;
+}
+
+// What is known of the rows of x before they are multiplied: t, and with fixed point the numbers.
+struct RowBuffers {
+  float* sums = nullptr;
+  std::int8_t* digits = nullptr;
+  FixedPointBlock* blocks = nullptr;
+};
+
+RowBuffers carve_rows(const Prepared& p, Carver* carver) {
+  const NarrowLinearPlan& plan = p.plan;
+  RowBuffers b;
+  if (p.needs_sums()) b.sums = carver->take<float>(plan.rows * plan.groups);
+  if (!p.is_fixed_point()) return b;
+  b.digits = carver->take<std::int8_t>(plan.rows * digit_pitch(plan));
+  b.blocks = carver->take<FixedPointBlock>(plan.rows * fixed_point_blocks(plan));
+  return b;
+}
+
+void prepare_rows(const RunContext& c, const Prepared& p, const RowBuffers& b) {
+  const NarrowLinearPlan& plan = p.plan;
+  const auto* x = input_of<float>(c, kX);
+  const std::int64_t pitch = digit_pitch(plan), blocks = fixed_point_blocks(plan);
+  run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const float* row = x + r * plan.depth;
+      if (b.sums != nullptr) sum_groups(plan, row, b.sums + r * plan.groups);
+      if (b.digits != nullptr) fix_row(plan, {row, b.digits + r * pitch, b.blocks + r * blocks});
+    }
+  });
+}
+
+void multiply_fixed_point(const RunContext& c, const Prepared& p, const RowBuffers& b) {
+  LinearFixedPointArgs args;
+  args.weight = p.weight();
+  args.digits = b.digits;
+  args.row_digits = digit_pitch(p.plan);
+  args.blocks = b.blocks;
+  args.sums = b.sums;
+  args.out = output_of<float>(c);
+  run_split(c, p.split,
+            [&](int, std::int64_t begin, std::int64_t end) { run_linear_fixed_point(p.plan, args, begin, end); });
+}
+
+void multiply_floats(const RunContext& c, const Prepared& p, const RowBuffers& b) {
+  LinearWeightOnlyArgs args;
+  args.weight = p.weight();
+  args.x = input_of<float>(c, kX);
+  args.sums = b.sums;
+  args.out = output_of<float>(c);
+  run_split(c, p.split,
+            [&](int, std::int64_t begin, std::int64_t end) { run_linear_weight_only(p.plan, args, begin, end); });
+}
+
 KernelResult make_weight_only(const PrepareContext& context, Isa isa) {
   AOQ_ASSIGN(Prepared prepared, prepare(context, isa));
-  const std::int64_t sums = prepared.needs_sums() ? prepared.plan.rows * prepared.plan.groups : 0;
-  const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(sums * 4))};
+  Carver size(nullptr);
+  carve_rows(prepared, &size);
+  const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(size.used())};
   return make_kernel(
       [p = std::move(prepared)](const RunContext& c) -> Status {
-        const NarrowLinearPlan& plan = p.plan;
-        LinearWeightOnlyArgs args;
-        args.weight = p.weight();
-        args.x = input_of<float>(c, kX);
-        args.out = output_of<float>(c);
-        if (p.needs_sums()) {
-          auto* group_sums = reinterpret_cast<float*>(c.scratch);
-          run_split(c, p.row_split, [&](int, std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r) {
-              sum_groups(plan, args.x + r * plan.depth, group_sums + r * plan.groups);
-            }
-          });
-          args.sums = group_sums;
-        }
-        run_split(c, p.split,
-                  [&](int, std::int64_t begin, std::int64_t end) { run_linear_weight_only(plan, args, begin, end); });
+        Carver carver(c.scratch);
+        const RowBuffers b = carve_rows(p, &carver);
+        if (b.sums != nullptr || b.digits != nullptr) prepare_rows(c, p, b);
+        p.is_fixed_point() ? multiply_fixed_point(c, p, b) : multiply_floats(c, p, b);
         return {};
       },
       needs);
@@ -176,27 +245,6 @@ struct CodeBuffers {
   std::int32_t *sums = nullptr, *starts = nullptr, *zero_points = nullptr;
   float* scales = nullptr;
 };
-
-// Scratch of one run, or its size without memory.
-class Carver {
- public:
-  explicit Carver(std::byte* memory) : memory_(memory) {}
-  template <typename T>
-  T* take(std::int64_t count) {
-    std::byte* at = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += bytes_to_cache_line(count * static_cast<std::int64_t>(sizeof(T)));
-    return reinterpret_cast<T*>(at);
-  }
-  std::int64_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  std::int64_t used_ = 0;
-};
-
-std::int64_t code_pitch(const NarrowLinearPlan& plan) {
-  return (plan.depth + 7) / 8 * 8;
-}
 
 CodeBuffers carve(const NarrowLinearPlan& plan, Carver* carver) {
   CodeBuffers b;

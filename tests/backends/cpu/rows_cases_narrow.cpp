@@ -28,6 +28,17 @@ Tensor narrow_zero_points(Draw& draw, DType weight, const Shape& parts) {
   return t;
 }
 
+// From numbers of one size to all sizes there are, which differ by row.
+void spread_magnitudes(Draw& draw, Tensor& x) {
+  const int reach = draw.one_of({1, 8, 30, 120});
+  const std::int64_t columns = x.shape().back();
+  std::int64_t middle = 0, i = 0;
+  for (float& v : x.mutable_as<float>()) {
+    if (i++ % columns == 0) middle = draw.between(-reach, reach);
+    v = std::ldexp(v, static_cast<int>(middle + draw.between(-reach, reach) / 4));
+  }
+}
+
 DType narrow_weight(Draw& draw, Op op) {
   if (draw.chance(60)) return draw.one_of({DType::i4, DType::u4, DType::i8, DType::u8});
   if (op == Op::linear_weight_only && draw.chance(60)) {
@@ -44,14 +55,17 @@ void narrow_linear_case(Draw& draw, Op op, Case* c) {
   std::int64_t depth = draw.between(1, 90);
   const std::int64_t columns = draw.one_of<std::int64_t>({1, 7, 8, 9, 16, 17, 33, 64, 70, 129});
   std::int64_t group = 8 * draw.between(1, 6);
+  if (draw.large) depth = draw.between(200, 700);
+  if (draw.large && draw.chance(40)) group = 8 * draw.between(20, 80);
   if (draw.chance(25)) group = depth + draw.between(0, 3);
-  if (draw.large) depth = draw.between(200, 400);
   Shape x{draw.chance(40) ? 1 : draw.between(1, draw.large ? 130 : 14), depth};
   if (draw.chance(20)) x.insert(x.begin(), draw.between(1, 3));
   c->attributes.set("group", group);
   const DType type = narrow_weight(draw, op);
   const bool is_special = op == Op::linear_weight_only && draw.chance(10);
-  c->input(random_tensor(draw, DType::f32, x, is_special || draw.chance(3) ? Values::special : Values::plain));
+  Tensor input = random_tensor(draw, DType::f32, x, is_special || draw.chance(3) ? Values::special : Values::plain);
+  if (op == Op::linear_weight_only && draw.chance(40)) spread_magnitudes(draw, input);
+  c->input(std::move(input));
   Tensor weight = random_tensor(draw, type, {columns, depth});
   if (is_float(type)) {  // every code
     const DType bits = dtype_info(type).bits == 4 ? DType::u4 : dtype_info(type).bits == 6 ? DType::u6 : DType::u8;
