@@ -317,6 +317,12 @@ Status quantize_rows(const RunContext& c, const Prepared& p, const Quantizer& q,
 
 KernelResult make_dynamic(const PrepareContext& context, Isa isa) {
   AOQ_ASSIGN(Prepared prepared, prepare(context, isa));
+  // It sums half of a group's nibbles times 16, of which the low bits are shifted out at the end.
+  constexpr std::int64_t kMostNibbles = std::int64_t{1} << 17;
+  if (isa >= Isa::avx512_vnni && prepared.plan.codes == NarrowCodes::nibble_integers &&
+      prepared.plan.group > kMostNibbles) {
+    return refuse("a group has {} codes, the kernel takes {}", prepared.plan.group, kMostNibbles);
+  }
   const Quantizer quantizer = quantizer_of(context);
   Carver size(nullptr);
   carve(prepared.plan, &size);
