@@ -73,12 +73,15 @@ Result<Shapes> try_shapes(const Model& model, std::int64_t batch, std::int64_t s
 void declare(Flags& flags, RunOptions& options) {
   flags.integer("--threads", "N", options.threads, 1, "Threads (default: what this process may use)");
   flags.flag("--deterministic", options.deterministic, "Use no kernel that is marked inexact");
+  flags.flag("--whole-batch", options.whole_batch,
+             "Run every op on the whole batch (default: sample by sample where that should be faster)");
   flags.list("--bind", "SYMBOL=N", options.bind, "A number for a symbolic dimension of an .onnx model; repeatable");
 }
 
 ModelOptions to_model_options(const RunOptions& options) {
   return model_options({.threads = static_cast<int>(std::min<std::int64_t>(options.threads, ThreadPool::kMaxThreads)),
-                        .deterministic = options.deterministic});
+                        .deterministic = options.deterministic,
+                        .batch_loops = options.whole_batch ? BatchLoops::nowhere : BatchLoops::automatic});
 }
 
 LoadOptions load_options(const std::string& path, const RunOptions& options) {

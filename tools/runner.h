@@ -15,9 +15,10 @@ namespace aoq::tools {
 struct RunOptions {
   std::int64_t threads = 0;
   bool deterministic = false;
+  bool whole_batch = false;
   std::vector<std::string> bind;  // as in LoadOptions
 };
-// --threads, --deterministic and --bind.
+// --threads, --deterministic, --whole-batch and --bind.
 void declare(Flags& flags, RunOptions& options);
 
 struct OpenModel {
