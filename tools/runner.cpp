@@ -73,9 +73,12 @@ Result<Shapes> try_shapes(const Model& model, std::int64_t batch, std::int64_t s
 void declare(Flags& flags, RunOptions& options) {
   flags.integer("--threads", "N", options.threads, 1, "Threads (default: what this process may use)");
   flags.flag("--deterministic", options.deterministic, "Use no kernel that is marked inexact");
+  flags.list("--bind", "SYMBOL=N", options.bind, "A number for a symbolic dimension of an .onnx model; repeatable");
+}
+
+void declare_batch_loops(Flags& flags, RunOptions& options) {
   flags.flag("--whole-batch", options.whole_batch,
              "Run every op on the whole batch (default: sample by sample where that should be faster)");
-  flags.list("--bind", "SYMBOL=N", options.bind, "A number for a symbolic dimension of an .onnx model; repeatable");
 }
 
 ModelOptions to_model_options(const RunOptions& options) {

@@ -18,8 +18,10 @@ struct RunOptions {
   bool whole_batch = false;
   std::vector<std::string> bind;  // as in LoadOptions
 };
-// --threads, --deterministic, --whole-batch and --bind.
+// --threads, --deterministic and --bind.
 void declare(Flags& flags, RunOptions& options);
+// --whole-batch, for commands that run a model without looking inside.
+void declare_batch_loops(Flags& flags, RunOptions& options);
 
 struct OpenModel {
   Session session;
