@@ -60,7 +60,7 @@ Result<std::vector<Tensor>> run_kernel(const Case& c, const std::vector<Tensor>&
                                        const std::vector<ConcreteType>& outputs) {
   std::vector<ConcreteType> inputs;
   std::vector<const std::byte*> pointers;
-  for (std::size_t i = 0; i < data.size(); ++i) {
+  for (std::size_t i = 0; i < c.node->inputs().size(); ++i) {
     inputs.push_back({data[i].dtype(), data[i].shape()});
     pointers.push_back(c.values[i] == nullptr ? nullptr : data[i].bytes().data());
   }
@@ -130,7 +130,7 @@ bool check_slices(Draw& draw, Case& c, Op op) {
   const std::int64_t samples = draw.between(1, batch), begin = draw.between(0, batch - samples);
   const std::optional<SliceCase> slice = cut_case(c, cut, *whole, begin, samples);
   if (!slice) return false;
-  INFO(op_name(op), " samples ", begin, " to ", begin + samples, " of ", batch);
+  INFO(fmt::format("{}: samples {} to {} of {}", op_name(op), begin, begin + samples, batch));
   const Result<std::vector<Tensor>> by_reference = evaluate_node(*c.node, slice->data);
   bool is_constant_cut = false;
   for (std::size_t i = 0; i < cut.size(); ++i) {
