@@ -6,7 +6,7 @@
 namespace aoq {
 
 struct CacheSizes {
-  std::uint64_t l2 = std::uint64_t{1} << 20;  // bytes, of one core
+  std::uint64_t l2 = std::uint64_t{1} << 20;   // bytes, of one core
   std::uint64_t l3 = std::uint64_t{32} << 20;  // bytes, shared; that of l2 where there is none
 };
 

@@ -33,9 +33,9 @@ struct ModelOptions {
   // and every model that uses it.
   std::shared_ptr<ThreadPool> pool;
   int threads = 0;
-  bool deterministic = false;           // leave out kernels marked inexact
-  std::uint64_t memory_cap = 0;         // bytes that one session may hold for values; 0: none
-  std::size_t max_cached_plans = 8;     // shapes a session keeps ready
+  bool deterministic = false;        // leave out kernels marked inexact
+  std::uint64_t memory_cap = 0;      // bytes that one session may hold for values; 0: none
+  std::size_t max_cached_plans = 8;  // shapes a session keeps ready
   BatchLoops batch_loops = BatchLoops::automatic;
   Limits limits;                        // for opening a file
   FileAccess access = FileAccess::map;  // copy: the file may change while the model lives

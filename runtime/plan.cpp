@@ -305,8 +305,7 @@ Status Builder::place_buffers() {
     AOQ_TRY(place_loop(i));
     const PlanLoop& l = plan_->loops[i];
     const auto first = static_cast<std::int64_t>(l.first_step);
-    const std::optional<std::uint64_t> bytes =
-        checked::mul(l.worker_bytes, static_cast<std::uint64_t>(l.workers));
+    const std::optional<std::uint64_t> bytes = checked::mul(l.worker_bytes, static_cast<std::uint64_t>(l.workers));
     if (!bytes) return error(Code::resource_limit, "the values of one run take more than 2^62 bytes");
     arena.push_back({*bytes, first, first + static_cast<std::int64_t>(l.step_count) - 1});
   }
@@ -386,7 +385,8 @@ void Builder::resolve() {
       plan_->inputs.push_back(operand(s, step.node->input(i), nodes_[s].cut[i]));
     }
     step.first_output = static_cast<std::uint32_t>(plan_->outputs.size());
-    for (std::size_t i = 0; i < step.output_count; ++i) plan_->outputs.push_back(operand(s, step.node->output(i), true));
+    for (std::size_t i = 0; i < step.output_count; ++i)
+      plan_->outputs.push_back(operand(s, step.node->output(i), true));
   }
   const Node& output = *model_.graph().output_node();
   for (std::size_t i = 0; i < output.inputs().size(); ++i) {

@@ -29,8 +29,8 @@ struct Instance {
     std::uint32_t port;
   };
   std::vector<Patch> input_from_input, input_from_output, output_from_output;
-  // Of each worker in a loop, for the largest of its steps: the operands of a step on a slice, how it went, and how long
-  // the steps took.
+  // Of each worker in a loop, for the largest of its steps: the operands of a step on a slice, how it went, and how
+  // long the steps took.
   struct Worker {
     std::vector<const std::byte*> inputs;
     std::vector<std::byte*> outputs;

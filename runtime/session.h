@@ -40,9 +40,9 @@ struct StepInfo {
   ConcreteType output;  // the first result
   std::uint64_t scratch_bytes = 0;
   bool in_place = false;
-  std::uint64_t macs = 0;    // multiply-accumulates
-  std::int64_t slices = 1;   // above 1: it runs that often, each time on a part of the batch
-  std::int64_t loop = -1;    // steps with the same number take turns on a slice; -1: on the whole batch
+  std::uint64_t macs = 0;   // multiply-accumulates
+  std::int64_t slices = 1;  // above 1: it runs that often, each time on a part of the batch
+  std::int64_t loop = -1;   // steps with the same number take turns on a slice; -1: on the whole batch
 };
 
 struct PlanInfo {

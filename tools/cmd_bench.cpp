@@ -145,11 +145,11 @@ std::string per_op_table(const Json& ops) {
     const auto slices = (*op)["slices"].get<std::int64_t>();
     const std::string kernel = (*op)["kernel"].get<std::string>() + (slices > 1 ? fmt::format(" x {}", slices) : "");
     const double us = (*op)["median_us"].get<double>(), macs = (*op)["macs"].get<double>();
-    rows.push_back(
-        {(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(), kernel,
-         fmt::format("{:.2f}", us), fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
-         fmt::format("{:.1f} %", sum > 0 ? us * 100 / sum : 0.0), macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
-         macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
+    rows.push_back({(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(), kernel, fmt::format("{:.2f}", us),
+                    fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
+                    fmt::format("{:.1f} %", sum > 0 ? us * 100 / sum : 0.0),
+                    macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
+                    macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
   }
   return format_table(rows);
 }

@@ -115,8 +115,7 @@ class Inspect : public Command {
     text += fmt::format("{:<8} {}\n\n", "ops", counts.empty() ? "none" : counts);
     std::vector<std::vector<std::string>> rows{{"name", "op", "asked for", "runs in", "kernel", "why"}};
     for (const OpEntry& e : ops) {
-      rows.push_back({e.name, e.op, e.requested.empty() ? "-" : e.requested, e.runs,
-                      kernel_text(e), e.reason});
+      rows.push_back({e.name, e.op, e.requested.empty() ? "-" : e.requested, e.runs, kernel_text(e), e.reason});
     }
     console.print(text + format_table(rows));
   }

@@ -1,5 +1,5 @@
-// Where ir/samples.h says that an op keeps samples apart, every slice of the batch gives the same bits: by the reference
-// and by the kernels of the CPU backend, on random one-node graphs.
+// Where ir/samples.h says that an op keeps samples apart, every slice of the batch gives the same bits: by the
+// reference and by the kernels of the CPU backend, on random one-node graphs.
 #include "ir/samples.h"
 
 #include <doctest/doctest.h>
@@ -52,7 +52,8 @@ std::optional<Tensor> slice_of(const Tensor& whole, std::int64_t begin, std::vec
   const std::span<std::byte> bytes = part->mutable_bytes();
   const auto samples = static_cast<std::size_t>(part->shape()[0]), all = static_cast<std::size_t>(whole.shape()[0]);
   if (bytes.size() * all != whole.bytes().size() * samples) return std::nullopt;
-  std::memcpy(bytes.data(), whole.bytes().data() + bytes.size() / samples * static_cast<std::size_t>(begin), bytes.size());
+  std::memcpy(bytes.data(), whole.bytes().data() + bytes.size() / samples * static_cast<std::size_t>(begin),
+              bytes.size());
   return std::move(part).value();
 }
 
@@ -66,8 +67,8 @@ Result<std::vector<Tensor>> run_kernel(const Case& c, const std::vector<Tensor>&
   }
   static ThreadPool pool(2);
   KeepingStore store;
-  AOQ_ASSIGN(PreparedKernel prepared, CpuBackend().prepare({*c.node, inputs, outputs, c.node->attributes(), store,
-                                                            pool.size(), true}));
+  AOQ_ASSIGN(PreparedKernel prepared,
+             CpuBackend().prepare({*c.node, inputs, outputs, c.node->attributes(), store, pool.size(), true}));
   std::vector<Tensor> results;
   std::vector<std::byte*> targets;
   for (const ConcreteType& t : outputs) {
@@ -162,9 +163,10 @@ TEST_CASE("a slice of the batch gives the same where samples stay apart") {
       if (check_slices(draw, c, def->op)) checked.insert(def->op);
     }
   }
-  for (Op op : {Op::conv, Op::qconv, Op::conv_transpose, Op::linear, Op::qlinear, Op::matmul, Op::qmatmul, Op::max_pool,
-                Op::avg_pool, Op::softmax, Op::layer_norm, Op::permute, Op::concat, Op::gather, Op::reduce_mean, Op::add,
-                Op::qadd, Op::quantize, Op::dequantize, Op::lookup, Op::slice, Op::pad}) {
+  for (Op op : {Op::conv,       Op::qconv,    Op::conv_transpose, Op::linear,  Op::qlinear,    Op::matmul,
+                Op::qmatmul,    Op::max_pool, Op::avg_pool,       Op::softmax, Op::layer_norm, Op::permute,
+                Op::concat,     Op::gather,   Op::reduce_mean,    Op::add,     Op::qadd,       Op::quantize,
+                Op::dequantize, Op::lookup,   Op::slice,          Op::pad}) {
     CHECK_MESSAGE(checked.contains(op), op_name(op) << " was never cut");
   }
 }
