@@ -37,6 +37,7 @@ struct LoopProblem {
   std::vector<LoopValue> values;
   std::vector<std::int64_t> slice_counts;  // into how many slices the batch may be cut, each above 1
   CacheSizes caches;
+  int workers = 1;  // threads
 };
 
 struct BatchLoop {
@@ -44,6 +45,8 @@ struct BatchLoop {
   std::int64_t slices = 1;
 };
 
+// How many of the workers share the slices out; 1: they would wait too long for the last ones, and split each slice.
+int loop_workers(std::int64_t slices, int workers);
 // The loops that pay most by the rule in batch_loops.cpp, in order. Pure.
 std::vector<BatchLoop> choose_loops(const LoopProblem& problem);
 // Every run of steps that can be a loop, as long as it can be, with problem.slice_counts[0] slices.

@@ -432,21 +432,23 @@ LoopStep Builder::loop_step(const SampleSlices& slices, const LoopProblem& probl
   for (std::size_t i = 0; i < node.inputs().size(); ++i) {
     if (node.input(i) == nullptr) continue;
     const Home& home = homes_.at(node.input(i));
-    const std::uint64_t bytes = byte_size(type_of(node.input(i))).value();
+    const Result<std::uint64_t> bytes = byte_size(type_of(node.input(i)));
+    if (!bytes.ok()) return out;
     const bool is_constant = home.kind == Place::Kind::none || home.kind == Place::Kind::constant;
     // A kernel may read a constant packed, and then all of it.
     if (is_constant && sliced->cut[i]) return out;
     if (is_constant) {
-      out.weight_bytes += bytes;
+      out.weight_bytes += *bytes;
       const std::optional<std::int64_t> elements = checked::element_count(type_of(node.input(i)).shape);
       largest = std::max(largest, static_cast<std::uint64_t>(elements.value_or(0)));
     } else if (sliced->cut[i]) {
-      out.moving_bytes += bytes;
+      out.moving_bytes += *bytes;
     } else if (home.kind == Place::Kind::arena) {
       out.whole_from = std::max(out.whole_from, buffers_[home.index].first);
     }
   }
-  for (const ConcreteType& type : nodes_[s].outputs) out.moving_bytes += byte_size(type).value();
+  for (std::size_t i = 0; i < node.output_count(); ++i)
+    out.moving_bytes += buffers_[homes_.at(node.output(i)).index].bytes;
   const std::uint64_t macs = plan_->steps[s].info.macs;
   // Without products a constant is a table, of which no more is read than is written.
   if (macs == 0) out.weight_bytes = std::min(out.weight_bytes, out.moving_bytes);
@@ -456,7 +458,7 @@ LoopStep Builder::loop_step(const SampleSlices& slices, const LoopProblem& probl
 }
 
 LoopProblem Builder::loop_problem(const SampleSlices& slices) const {
-  LoopProblem problem{{}, {}, slices.slice_counts(), cache_sizes()};
+  LoopProblem problem{{}, {}, slices.slice_counts(), cache_sizes(), model_.pool().size()};
   std::vector<std::vector<std::int64_t>> accesses(buffers_.size());
   for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
     problem.steps.push_back(loop_step(slices, problem, s));
@@ -489,9 +491,7 @@ void Builder::choose_batch_loops() {
 
 void Builder::add_loop(const BatchLoop& chosen, const SampleSlices& slices) {
   PlanLoop loop{static_cast<std::uint32_t>(chosen.first), static_cast<std::uint32_t>(chosen.count), chosen.slices};
-  // Where some workers would wait long for the last slices, each slice is split instead.
-  const std::int64_t workers = model_.pool().size(), turns = (chosen.slices + workers - 1) / workers;
-  if (turns * workers * 4 <= chosen.slices * 5) loop.workers = static_cast<int>(workers);
+  loop.workers = loop_workers(chosen.slices, model_.pool().size());
   const auto index = static_cast<std::int64_t>(plan_->loops.size());
   for (std::size_t s = loop.first_step; s < loop.first_step + loop.step_count; ++s) {
     PlanStep& step = plan_->steps[s];

@@ -547,4 +547,37 @@ TEST_CASE("steps that join samples and whole operands divide loops") {
   CHECK(all_loops(problem).empty());
 }
 
+TEST_CASE("slices are shared out where no worker waits long") {
+  CHECK(loop_workers(8, 1) == 1);
+  CHECK(loop_workers(8, 2) == 2);
+  CHECK(loop_workers(8, 3) == 3);
+  CHECK(loop_workers(3, 2) == 1);
+  CHECK(loop_workers(9, 2) == 2);
+  CHECK(loop_workers(4, 16) == 1);
+  // Two workers that take a sample each wait for each other once, not after every step.
+  LoopProblem problem = chain({60000, 60000, 60000}, {1000, 1000, 1000}, 8000);
+  problem.slice_counts = {2};
+  CHECK(choose_loops(problem).empty());
+  problem.workers = 2;
+  CHECK(choose_loops(problem).size() == 1);
+  // But each would read all of the large weights for one row.
+  CHECK(choose_loops([&] {
+          LoopProblem heavy = chain({60000, 60000, 60000}, {kMega, kMega, kMega}, 2);
+          heavy.slice_counts = {2};
+          heavy.workers = 2;
+          return heavy;
+        }())
+            .empty());
+}
+
+TEST_CASE("an input too large to be cut is an error, no end of the process") {
+  Graph g;
+  Value* x = g.input("x", Type{DType::f64, {batch(), Dim(std::int64_t{1} << 47)}, std::nullopt});
+  g.symbols["N"] = {1, std::int64_t{1} << 40};
+  REQUIRE(g.output({relu(g, x)}, {"y"}).ok());
+  Session session = session_of(g, options_of(BatchLoops::everywhere, 1));
+  const Status status = session.memory_needed({{1 << 13, std::int64_t{1} << 47}}).status();
+  CHECK(status.code() == Code::resource_limit);
+}
+
 }  // namespace aoq
