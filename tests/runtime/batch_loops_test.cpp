@@ -229,6 +229,17 @@ TEST_CASE("an op that joins samples splits the loop, and what crosses the border
   CHECK(slices_of(g, {numbers({6, 6})}) == "6 6 1 6 6 6");
 }
 
+TEST_CASE("a whole value is kept until the last slice has read it") {
+  Graph g;
+  Value* x = input(g, "x", {Dim(4)});
+  Value* a = softmax(g, x, 0);
+  Value* wide = make(g, Op::concat, {softmax(g, a, 1), x, x}, {{"axis", std::int64_t{1}}});
+  REQUIRE(g.output({softmax(g, wide, 0)}, {"y"}).ok());
+  // The memory of a would do for the first slices of the wider value, where slices to come are still to be read.
+  for (std::int64_t n : {4, 16}) check_same(g, {numbers({n, 4})});
+  CHECK(slices_of(g, {numbers({16, 4})}) == "1 16 16 1");
+}
+
 TEST_CASE("a loop begins behind a value of the batch that it reads whole") {
   Graph g;
   Value* x = input(g, "x", {Dim(6)});
