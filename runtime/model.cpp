@@ -46,7 +46,7 @@ class Model::Packing : public PackedStores {
 
   // Plans are kept alive by the sessions that use them.
   std::mutex plans_mutex;
-  std::map<Shapes, std::weak_ptr<const Plan>> plans;
+  std::map<std::pair<Shapes, PlanUse>, std::weak_ptr<const Plan>> plans;
 
  private:
   struct Store : PackedStore {
@@ -190,15 +190,15 @@ std::vector<std::string> Model::repacked() const {
   return packing_->repacked();
 }
 
-Result<std::shared_ptr<const Plan>> Model::plan(const std::vector<std::vector<std::int64_t>>& input_shapes) const {
+Result<std::shared_ptr<const Plan>> Model::plan(const std::vector<std::vector<std::int64_t>>& input_shapes,
+                                                PlanUse use) const {
   std::lock_guard lock(packing_->plans_mutex);
   std::erase_if(packing_->plans, [](const auto& entry) { return entry.second.expired(); });
-  if (auto it = packing_->plans.find(input_shapes); it != packing_->plans.end()) {
-    if (std::shared_ptr<const Plan> plan = it->second.lock()) return plan;
-  }
-  AOQ_ASSIGN(std::unique_ptr<Plan> built, build_plan(*this, input_shapes, *packing_));
+  std::weak_ptr<const Plan>& kept = packing_->plans[{input_shapes, use}];
+  if (std::shared_ptr<const Plan> plan = kept.lock()) return plan;
+  AOQ_ASSIGN(std::unique_ptr<Plan> built, build_plan(*this, input_shapes, use, *packing_));
   std::shared_ptr<const Plan> plan = std::move(built);
-  packing_->plans[input_shapes] = plan;
+  kept = plan;
   return plan;
 }
 

@@ -15,6 +15,16 @@
 namespace aoq {
 
 struct Plan;
+// What a plan is for: for a tap every value has to be there whole.
+enum class PlanUse : std::uint8_t { run, tap };
+
+// Where a plan runs steps slice by slice of the batch, so that what passes between them stays in the cache. Results are
+// the same bits in each case, but for kernels marked inexact.
+enum class BatchLoops : std::uint8_t {
+  automatic,   // where that should be faster on this machine
+  nowhere,     // every step sees the whole batch
+  everywhere,  // wherever steps keep samples apart: for tests, and for the least memory
+};
 
 struct ModelOptions {
   // Best first: a node goes to the first one that takes it. Owners: the caller and the model.
@@ -23,9 +33,10 @@ struct ModelOptions {
   // and every model that uses it.
   std::shared_ptr<ThreadPool> pool;
   int threads = 0;
-  bool deterministic = false;           // leave out kernels marked inexact
-  std::uint64_t memory_cap = 0;         // bytes that one session may hold for values; 0: none
-  std::size_t max_cached_plans = 8;     // shapes a session keeps ready
+  bool deterministic = false;        // leave out kernels marked inexact
+  std::uint64_t memory_cap = 0;      // bytes that one session may hold for values; 0: none
+  std::size_t max_cached_plans = 8;  // shapes a session keeps ready
+  BatchLoops batch_loops = BatchLoops::automatic;
   Limits limits;                        // for opening a file
   FileAccess access = FileAccess::map;  // copy: the file may change while the model lives
 };
@@ -64,7 +75,8 @@ class Model {
   std::vector<std::string> repacked() const;
 
   // For sessions: the plan for these exact input shapes, which were checked. Owners: the sessions that run it.
-  Result<std::shared_ptr<const Plan>> plan(const std::vector<std::vector<std::int64_t>>& input_shapes) const;
+  Result<std::shared_ptr<const Plan>> plan(const std::vector<std::vector<std::int64_t>>& input_shapes,
+                                           PlanUse use) const;
 
  private:
   class Packing;

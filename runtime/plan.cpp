@@ -1,5 +1,5 @@
-// Three steps: types at these shapes and a kernel for every node; then which values share a buffer (views, in-place
-// kernels, results); then offsets.
+// Five steps: types at these shapes and the nodes that are steps; then which of them run slice by slice of the batch;
+// then a kernel for every step; then which values share a buffer (views, in-place kernels, results); then offsets.
 #include "runtime/plan.h"
 
 #include <algorithm>
@@ -9,24 +9,14 @@
 #include "ir/checked.h"
 #include "ir/error_id.h"
 #include "runtime/arena.h"
+#include "runtime/batch_loops.h"
 #include "runtime/computed_constant.h"
 #include "runtime/kernel_choice.h"
 #include "runtime/multiply_accumulates.h"
+#include "runtime/sample_slices.h"
 
 namespace aoq {
 namespace {
-
-Result<std::uint64_t> byte_size(const ConcreteType& type) {
-  const std::optional<std::int64_t> count = checked::element_count(type.shape);
-  const std::optional<std::uint64_t> bytes =
-      count ? checked::packed_bytes(static_cast<std::uint64_t>(*count),
-                                    static_cast<std::uint64_t>(dtype_info(type.dtype).bits))
-            : std::nullopt;
-  if (!bytes || *bytes > (std::uint64_t{1} << 62)) {
-    return error(Code::resource_limit, "{}{} is too large", dtype_name(type.dtype), shape_to_string(type.shape));
-  }
-  return *bytes;
-}
 
 // Buffers before placement. Values that share one point to the same entry.
 struct Buffer {
@@ -34,6 +24,7 @@ struct Buffer {
   std::int64_t first = 0;
   std::int64_t last = 0;
   std::int64_t output = -1;  // the graph result it holds
+  std::int64_t loop = -1;    // the one that alone sees it: it has the size of a slice
   std::size_t merged_into = SIZE_MAX;
 };
 
@@ -46,7 +37,10 @@ struct Home {
 
 class Builder {
  public:
-  Builder(const Model& model, PackedStores& stores) : model_(model), stores_(stores), plan_(std::make_unique<Plan>()) {}
+  Builder(const Model& model, PackedStores& stores, PlanUse use)
+      : model_(model), stores_(stores), plan_(std::make_unique<Plan>()) {
+    plan_->use = use;
+  }
 
   Result<std::unique_ptr<Plan>> build(const Shapes& input_shapes);
 
@@ -56,16 +50,25 @@ class Builder {
   void add_constant(const Node& node);
   Result<bool> add_computed_constant(const Node& node);
   Status add_view(const Node& node, const Type& type);
-  Status add_step(const Node& node, const std::vector<Type>& types, const Attributes& attributes);
-  Result<PreparedKernel> prepare(const Node& node, const Attributes& attributes, std::span<const ConcreteType> outputs,
-                                 StepInfo& info);
+  Status add_step(const Node& node, Attributes attributes);
+  void choose_batch_loops();
+  LoopProblem loop_problem(const SampleSlices& slices) const;
+  LoopStep loop_step(const SampleSlices& slices, const LoopProblem& problem, std::size_t s) const;
+  void add_loop(const BatchLoop& chosen, const SampleSlices& slices);
+  void cut_buffers();
+  Status prepare_step(std::size_t s);
+  Result<PreparedKernel> prepare(const Node& node, const SlicedNode& at, int workers, StepInfo& info);
+  const PlanLoop* loop_of(std::size_t step) const;
   Result<std::size_t> add_buffer(const ConcreteType& type);
   void claim_outputs();
   void share_in_place();
+  Status place_loop(std::size_t loop);
   Status place_buffers();
   Status add_ports();
   void resolve();
+  void add_visible();
   Place place_of(const Value* value) const;
+  Place operand(std::size_t step, const Value* value, bool is_cut) const;
 
   std::size_t root(std::size_t buffer) const {
     while (buffers_[buffer].merged_into != SIZE_MAX) buffer = buffers_[buffer].merged_into;
@@ -79,25 +82,19 @@ class Builder {
   std::unique_ptr<Plan> plan_;
   SymbolValues symbols_;
   std::size_t inputs_seen_ = 0;
-  std::unordered_map<const Value*, ConcreteType> types_;
+  ConcreteTypes types_;
   std::unordered_map<const Value*, Home> homes_;
   std::vector<Buffer> buffers_;
   std::vector<std::uint64_t> offsets_;  // of the buffers in the arena
+  std::vector<SlicedNode> nodes_;       // of the steps, as their kernels see them
+  std::vector<std::int64_t> loops_;     // of the steps; -1: none
 };
 
 Result<std::vector<Type>> Builder::infer(const Node& node, const Attributes& attributes) const {
-  std::vector<Type> inputs;
-  inputs.reserve(node.inputs().size());
-  std::vector<const Type*> pointers;
-  for (const Value* v : node.inputs()) {
-    if (v != nullptr) {
-      const ConcreteType& c = type_of(v);
-      inputs.push_back(Type{c.dtype, {c.shape.begin(), c.shape.end()}, v->type().quantization});
-    }
-    pointers.push_back(v != nullptr ? &inputs.back() : nullptr);
-  }
+  std::vector<ConcreteType> inputs;
+  for (const Value* v : node.inputs()) inputs.push_back(v != nullptr ? type_of(v) : ConcreteType{});
   // Symbols that met a number in broadcasting have a value only now: whether it fits is asked again here.
-  AOQ_ASSIGN(std::vector<Type> types, node.def().infer(InferContext{node.op(), pointers, attributes}));
+  AOQ_ASSIGN(std::vector<Type> types, infer_at(node, inputs, attributes));
   AOQ_CHECK(types.size() == node.output_count());
   for (const Type& t : types) {
     for (const Dim& d : t.shape) {
@@ -106,12 +103,6 @@ Result<std::vector<Type>> Builder::infer(const Node& node, const Attributes& att
     }
   }
   return types;
-}
-
-ConcreteType concrete(const Type& type) {
-  ConcreteType out{type.dtype, {}};
-  for (const Dim& d : type.shape) out.shape.push_back(d.constant());
-  return out;
 }
 
 Result<std::size_t> Builder::add_buffer(const ConcreteType& type) {
@@ -146,18 +137,15 @@ Status Builder::add_view(const Node& node, const Type& type) {
   return {};
 }
 
-Result<PreparedKernel> Builder::prepare(const Node& node, const Attributes& attributes,
-                                        std::span<const ConcreteType> outputs, StepInfo& info) {
-  std::vector<ConcreteType> inputs;
-  for (const Value* v : node.inputs()) inputs.push_back(v != nullptr ? type_of(v) : ConcreteType{});
+Result<PreparedKernel> Builder::prepare(const Node& node, const SlicedNode& at, int workers, StepInfo& info) {
   std::vector<Refusal> refused;
   for (const auto& backend : model_.options().backends) {
     PrepareContext context{node,
-                           inputs,
-                           outputs,
-                           attributes,
+                           at.inputs,
+                           at.outputs,
+                           at.attributes,
                            stores_.store(*backend),
-                           model_.pool().size(),
+                           workers,
                            model_.options().deterministic,
                            chosen_row(model_.graph(), node)};
     Result<PreparedKernel> prepared = backend->prepare(context);
@@ -174,42 +162,50 @@ Result<PreparedKernel> Builder::prepare(const Node& node, const Attributes& attr
   return error(ErrorId::no_kernel, "no backend takes it{}", why);
 }
 
-Status Builder::add_step(const Node& node, const std::vector<Type>& types, const Attributes& attributes) {
-  PlanStep step;
-  step.node = &node;
-  std::vector<ConcreteType> outputs;
-  for (const Type& t : types) outputs.push_back(concrete(t));
-  AOQ_ASSIGN(PreparedKernel prepared, prepare(node, attributes, outputs, step.info));
-  step.kernel = std::move(prepared.kernel);
-  step.input_count = static_cast<std::uint32_t>(node.inputs().size());
-  step.output_count = static_cast<std::uint32_t>(outputs.size());
-  step.info.label = node.label();
-  step.info.op = node.def().name;
-  step.info.row = std::move(prepared.row);
-  step.info.inexact = prepared.inexact;
-  step.info.refused = std::move(prepared.refused);
-  std::vector<ConcreteType> inputs;
-  for (const Value* v : node.inputs()) inputs.push_back(v != nullptr ? type_of(v) : ConcreteType{});
-  step.info.macs = multiply_accumulates(node, inputs, outputs);
-  step.info.output = outputs.empty() ? ConcreteType{} : outputs[0];
-  step.info.scratch_bytes = step.kernel->scratch_bytes();
+Status Builder::add_step(const Node& node, Attributes attributes) {
+  SlicedNode whole{std::move(attributes), {}, {}, std::vector<bool>(node.inputs().size(), false)};
   for (const Value* v : node.inputs()) {
+    whole.inputs.push_back(v != nullptr ? type_of(v) : ConcreteType{});
     if (v == nullptr) continue;
     const Home& home = homes_.at(v);
     if (home.kind == Place::Kind::arena) buffers_[home.index].last = next_step();
   }
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    AOQ_ASSIGN(std::size_t buffer, add_buffer(outputs[i]));
+  for (std::size_t i = 0; i < node.output_count(); ++i) {
+    whole.outputs.push_back(type_of(node.output(i)));
+    AOQ_ASSIGN(std::size_t buffer, add_buffer(whole.outputs.back()));
     homes_[node.output(i)] = {Place::Kind::arena, buffer, nullptr};
   }
+  PlanStep step;
+  step.node = &node;
+  step.input_count = static_cast<std::uint32_t>(node.inputs().size());
+  step.output_count = static_cast<std::uint32_t>(whole.outputs.size());
+  step.info.label = node.label();
+  step.info.op = node.def().name;
+  step.info.macs = multiply_accumulates(node, whole.inputs, whole.outputs);
+  step.info.output = whole.outputs.empty() ? ConcreteType{} : whole.outputs[0];
   plan_->steps.push_back(std::move(step));
+  nodes_.push_back(std::move(whole));
+  loops_.push_back(-1);
+  return {};
+}
+
+Status Builder::prepare_step(std::size_t s) {
+  PlanStep& step = plan_->steps[s];
+  const PlanLoop* loop = loop_of(s);
+  const int workers = loop != nullptr && loop->workers > 1 ? 1 : model_.pool().size();
+  AOQ_ASSIGN(PreparedKernel prepared, prepare(*step.node, nodes_[s], workers, step.info));
+  step.kernel = std::move(prepared.kernel);
+  step.info.row = std::move(prepared.row);
+  step.info.inexact = prepared.inexact;
+  step.info.refused = std::move(prepared.refused);
+  step.info.scratch_bytes = step.kernel->scratch_bytes();
   return {};
 }
 
 Status Builder::add_node(const Node& node) {
   if (node.is(Op::output)) return {};
   AOQ_ASSIGN(Attributes attributes, substitute(node.attributes(), symbols_));
-  AOQ_ASSIGN(std::vector<Type> types, infer(node, attributes));
+  AOQ_ASSIGN(const std::vector<Type> types, infer(node, attributes));
   for (std::size_t i = 0; i < types.size(); ++i) types_[node.output(i)] = concrete(types[i]);
   if (node.is(Op::input)) {
     homes_[node.output()] = {Place::Kind::input, inputs_seen_++, nullptr};
@@ -226,7 +222,7 @@ Status Builder::add_node(const Node& node) {
   // A view of packed bytes would be no view of the elements: its kernel refuses.
   if (node.def().has_trait(kView) && homes_.at(node.input(0)).kind != Place::Kind::none)
     return add_view(node, types[0]);
-  return add_step(node, types, attributes);
+  return add_step(node, std::move(attributes));
 }
 
 // Gives each result a buffer of its own where a step writes one; the others are copied at the end.
@@ -249,6 +245,8 @@ void Builder::share_in_place() {
     const std::size_t from = root(homes_.at(input).index);
     const std::size_t to = homes_.at(step.node->output()).index;
     if (buffers_[from].output >= 0 || buffers_[from].last != static_cast<std::int64_t>(s)) continue;
+    // A value that crosses the border of a loop is read again by the next slice.
+    if (loops_[s] >= 0 && (buffers_[from].loop != loops_[s] || buffers_[to].loop != loops_[s])) continue;
     if (buffers_[from].bytes != buffers_[to].bytes) continue;
     bool read_twice = false;
     for (std::size_t i = 0; i < step.node->inputs().size(); ++i) {
@@ -264,26 +262,62 @@ void Builder::share_in_place() {
   }
 }
 
-Status Builder::place_buffers() {
+// Places what only one loop sees, its scratch with it: as often as there are workers, one after the other.
+Status Builder::place_loop(std::size_t loop) {
+  PlanLoop& l = plan_->loops[loop];
   std::vector<ArenaBuffer> arena;
-  std::vector<std::size_t> owner;
+  std::vector<std::uint64_t*> places;
   for (std::size_t b = 0; b < buffers_.size(); ++b) {
-    if (buffers_[b].merged_into != SIZE_MAX || buffers_[b].output >= 0) continue;
-    arena.push_back({buffers_[b].bytes, buffers_[b].first, buffers_[b].last});
-    owner.push_back(b);
+    const Buffer& buffer = buffers_[b];
+    if (buffer.loop != static_cast<std::int64_t>(loop) || buffer.merged_into != SIZE_MAX) continue;
+    arena.push_back({buffer.bytes, buffer.first, buffer.last});
+    places.push_back(&offsets_[b]);
   }
-  std::vector<std::size_t> scratch_owner;
-  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+  for (std::size_t s = l.first_step; s < l.first_step + l.step_count; ++s) {
     const std::uint64_t bytes = plan_->steps[s].info.scratch_bytes;
     if (bytes == 0) continue;
     arena.push_back({bytes, static_cast<std::int64_t>(s), static_cast<std::int64_t>(s)});
-    scratch_owner.push_back(s);
+    places.push_back(&plan_->steps[s].scratch_offset);
   }
-  AOQ_ASSIGN(ArenaPlan placed, plan_arena(arena));
+  AOQ_ASSIGN(const ArenaPlan placed, plan_arena(arena));
+  for (std::size_t i = 0; i < places.size(); ++i) *places[i] = placed.offsets[i];
+  l.worker_bytes = placed.bytes;
+  return {};
+}
+
+Status Builder::place_buffers() {
   offsets_.assign(buffers_.size(), 0);
-  for (std::size_t i = 0; i < owner.size(); ++i) offsets_[owner[i]] = placed.offsets[i];
-  for (std::size_t i = 0; i < scratch_owner.size(); ++i) {
-    plan_->steps[scratch_owner[i]].scratch_offset = placed.offsets[owner.size() + i];
+  std::vector<ArenaBuffer> arena;
+  std::vector<std::uint64_t*> places;
+  for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    const Buffer& buffer = buffers_[b];
+    if (buffer.merged_into != SIZE_MAX || buffer.output >= 0 || buffer.loop >= 0) continue;
+    arena.push_back({buffer.bytes, buffer.first, buffer.last});
+    places.push_back(&offsets_[b]);
+  }
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+    const std::uint64_t bytes = plan_->steps[s].info.scratch_bytes;
+    if (bytes == 0 || loops_[s] >= 0) continue;
+    arena.push_back({bytes, static_cast<std::int64_t>(s), static_cast<std::int64_t>(s)});
+    places.push_back(&plan_->steps[s].scratch_offset);
+  }
+  for (std::size_t i = 0; i < plan_->loops.size(); ++i) {
+    AOQ_TRY(place_loop(i));
+    const PlanLoop& l = plan_->loops[i];
+    const auto first = static_cast<std::int64_t>(l.first_step);
+    const std::optional<std::uint64_t> bytes = checked::mul(l.worker_bytes, static_cast<std::uint64_t>(l.workers));
+    if (!bytes) return error(Code::resource_limit, "the values of one run take more than 2^62 bytes");
+    arena.push_back({*bytes, first, first + static_cast<std::int64_t>(l.step_count) - 1});
+  }
+  AOQ_ASSIGN(const ArenaPlan placed, plan_arena(arena));
+  for (std::size_t i = 0; i < places.size(); ++i) *places[i] = placed.offsets[i];
+  for (std::size_t i = 0; i < plan_->loops.size(); ++i) {
+    const std::uint64_t offset = placed.offsets[places.size() + i];
+    const PlanLoop& l = plan_->loops[i];
+    for (std::size_t b = 0; b < buffers_.size(); ++b) {
+      if (buffers_[b].loop == static_cast<std::int64_t>(i)) offsets_[b] += offset;
+    }
+    for (std::size_t s = l.first_step; s < l.first_step + l.step_count; ++s) plan_->steps[s].scratch_offset += offset;
   }
   plan_->memory.arena_bytes = placed.bytes;
   plan_->memory.lower_bound = placed.lower_bound;
@@ -324,21 +358,51 @@ Place Builder::place_of(const Value* value) const {
   if (buffers_[buffer].output >= 0) {
     return {Place::Kind::output, static_cast<std::uint32_t>(buffers_[buffer].output), 0, nullptr};
   }
-  return {Place::Kind::arena, 0, offsets_[buffer], nullptr};
+  Place place{Place::Kind::arena, 0, offsets_[buffer], nullptr};
+  place.is_per_worker = buffers_[buffer].loop >= 0;
+  return place;
 }
 
-// Fills in operands, what taps see, and copies, now that every place is known.
+// As a step sees it: in a loop a whole value is read and written slice by slice.
+Place Builder::operand(std::size_t step, const Value* value, bool is_cut) const {
+  Place place = place_of(value);
+  const PlanLoop* loop = loop_of(step);
+  if (loop == nullptr || !is_cut || place.is_per_worker) return place;
+  place.slice_bytes = byte_size(type_of(value)).value() / static_cast<std::uint64_t>(loop->slices);
+  return place;
+}
+
+const PlanLoop* Builder::loop_of(std::size_t step) const {
+  return loops_[step] < 0 ? nullptr : &plan_->loops[static_cast<std::size_t>(loops_[step])];
+}
+
+// Fills in operands and copies, now that every place is known.
 void Builder::resolve() {
-  std::unordered_map<const Value*, std::size_t> step_of;  // the step that makes the elements, SIZE_MAX: an input
-  for (PlanStep& step : plan_->steps) {
-    const std::size_t s = static_cast<std::size_t>(&step - plan_->steps.data());
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+    PlanStep& step = plan_->steps[s];
     step.first_input = static_cast<std::uint32_t>(plan_->inputs.size());
-    for (const Value* v : step.node->inputs()) plan_->inputs.push_back(place_of(v));
-    step.first_output = static_cast<std::uint32_t>(plan_->outputs.size());
-    for (std::size_t i = 0; i < step.output_count; ++i) {
-      plan_->outputs.push_back(place_of(step.node->output(i)));
-      step_of[step.node->output(i)] = s;
+    for (std::size_t i = 0; i < step.input_count; ++i) {
+      plan_->inputs.push_back(operand(s, step.node->input(i), nodes_[s].cut[i]));
     }
+    step.first_output = static_cast<std::uint32_t>(plan_->outputs.size());
+    for (std::size_t i = 0; i < step.output_count; ++i)
+      plan_->outputs.push_back(operand(s, step.node->output(i), true));
+  }
+  const Node& output = *model_.graph().output_node();
+  for (std::size_t i = 0; i < output.inputs().size(); ++i) {
+    const Place place = place_of(output.input(i));
+    if (place.kind == Place::Kind::output && place.index == i) continue;
+    plan_->copies.push_back({static_cast<std::uint32_t>(i), place});
+  }
+}
+
+// What taps see. Values of a loop are never whole.
+void Builder::add_visible() {
+  if (!plan_->loops.empty()) return;
+  std::unordered_map<const Value*, std::size_t> step_of;  // the step that makes the elements, SIZE_MAX: an input
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+    const PlanStep& step = plan_->steps[s];
+    for (std::size_t i = 0; i < step.output_count; ++i) step_of[step.node->output(i)] = s;
   }
   for (const Node* n : model_.graph().nodes()) {
     if (n->output_count() == 0 || (n->def().has_trait(kStructural) && !n->is(Op::input))) continue;
@@ -354,11 +418,107 @@ void Builder::resolve() {
       visible.push_back({n->output(i), type_of(n->output(i)), place_of(n->output(i))});
     }
   }
-  const Node& output = *model_.graph().output_node();
-  for (std::size_t i = 0; i < output.inputs().size(); ++i) {
-    const Place place = place_of(output.input(i));
-    if (place.kind == Place::Kind::output && place.index == i) continue;
-    plan_->copies.push_back({static_cast<std::uint32_t>(i), place});
+}
+
+LoopStep Builder::loop_step(const SampleSlices& slices, const LoopProblem& problem, std::size_t s) const {
+  LoopStep out;
+  const Node& node = *plan_->steps[s].node;
+  std::optional<SlicedNode> sliced;
+  for (std::int64_t count : problem.slice_counts) {
+    sliced = slices.slice(node, slices.batch() / count);
+    if (!sliced) return out;
+  }
+  std::uint64_t largest = 0;  // constant, in elements
+  for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+    if (node.input(i) == nullptr) continue;
+    const Home& home = homes_.at(node.input(i));
+    const Result<std::uint64_t> bytes = byte_size(type_of(node.input(i)));
+    if (!bytes.ok()) return out;
+    const bool is_constant = home.kind == Place::Kind::none || home.kind == Place::Kind::constant;
+    // A kernel may read a constant packed, and then all of it.
+    if (is_constant && sliced->cut[i]) return out;
+    if (is_constant) {
+      out.weight_bytes += *bytes;
+      const std::optional<std::int64_t> elements = checked::element_count(type_of(node.input(i)).shape);
+      largest = std::max(largest, static_cast<std::uint64_t>(elements.value_or(0)));
+    } else if (sliced->cut[i]) {
+      out.moving_bytes += *bytes;
+    } else if (home.kind == Place::Kind::arena) {
+      out.whole_from = std::max(out.whole_from, buffers_[home.index].first);
+    }
+  }
+  for (std::size_t i = 0; i < node.output_count(); ++i)
+    out.moving_bytes += buffers_[homes_.at(node.output(i)).index].bytes;
+  const std::uint64_t macs = plan_->steps[s].info.macs;
+  // Without products a constant is a table, of which no more is read than is written.
+  if (macs == 0) out.weight_bytes = std::min(out.weight_bytes, out.moving_bytes);
+  if (macs > 0 && largest > 0) out.weight_rows = static_cast<double>(macs) / static_cast<double>(largest);
+  out.is_sliceable = true;
+  return out;
+}
+
+LoopProblem Builder::loop_problem(const SampleSlices& slices) const {
+  LoopProblem problem{{}, {}, slices.slice_counts(), cache_sizes(), model_.pool().size()};
+  std::vector<std::vector<std::int64_t>> accesses(buffers_.size());
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+    problem.steps.push_back(loop_step(slices, problem, s));
+    const Node& node = *plan_->steps[s].node;
+    for (std::size_t i = 0; i < node.inputs().size() + node.output_count(); ++i) {
+      const bool is_input = i < node.inputs().size();
+      const Value* v = is_input ? node.input(i) : node.output(i - node.inputs().size());
+      if (v == nullptr || homes_.at(v).kind != Place::Kind::arena) continue;
+      accesses[homes_.at(v).index].push_back(static_cast<std::int64_t>(s));
+    }
+  }
+  for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    if (buffers_[b].output >= 0) continue;
+    problem.values.push_back({buffers_[b].first, buffers_[b].last, buffers_[b].bytes, std::move(accesses[b])});
+  }
+  return problem;
+}
+
+void Builder::choose_batch_loops() {
+  const BatchLoops where = model_.options().batch_loops;
+  if (plan_->use == PlanUse::tap || where == BatchLoops::nowhere) return;
+  const SampleSlices slices(model_.graph(), symbols_, types_);
+  if (slices.batch() < 2) return;
+  const LoopProblem problem = loop_problem(slices);
+  for (const BatchLoop& loop : where == BatchLoops::everywhere ? all_loops(problem) : choose_loops(problem)) {
+    add_loop(loop, slices);
+  }
+  cut_buffers();
+}
+
+void Builder::add_loop(const BatchLoop& chosen, const SampleSlices& slices) {
+  PlanLoop loop{static_cast<std::uint32_t>(chosen.first), static_cast<std::uint32_t>(chosen.count), chosen.slices};
+  loop.workers = loop_workers(chosen.slices, model_.pool().size());
+  const auto index = static_cast<std::int64_t>(plan_->loops.size());
+  for (std::size_t s = loop.first_step; s < loop.first_step + loop.step_count; ++s) {
+    PlanStep& step = plan_->steps[s];
+    std::optional<SlicedNode> sliced = slices.slice(*step.node, slices.batch() / chosen.slices);
+    AOQ_CHECK(sliced.has_value());
+    nodes_[s] = std::move(*sliced);
+    loops_[s] = step.info.loop = index;
+    step.info.slices = chosen.slices;
+  }
+  plan_->loops.push_back(loop);
+}
+
+// Values that one loop alone sees shrink to a slice; others live for all slices of the loops that touch them.
+void Builder::cut_buffers() {
+  const auto steps = static_cast<std::int64_t>(plan_->steps.size());
+  auto loop_at = [&](std::int64_t s) { return s < steps ? loops_[static_cast<std::size_t>(s)] : -1; };
+  for (Buffer& b : buffers_) {
+    const std::int64_t first = loop_at(b.first), last = loop_at(b.last);
+    if (b.output < 0 && first >= 0 && first == last) {
+      b.loop = first;
+      b.bytes /= static_cast<std::uint64_t>(plan_->loops[static_cast<std::size_t>(first)].slices);
+      continue;
+    }
+    if (first >= 0) b.first = plan_->loops[static_cast<std::size_t>(first)].first_step;
+    if (last < 0) continue;
+    const PlanLoop& loop = plan_->loops[static_cast<std::size_t>(last)];
+    b.last = static_cast<std::int64_t>(loop.first_step) + static_cast<std::int64_t>(loop.step_count) - 1;
   }
 }
 
@@ -374,6 +534,11 @@ Result<std::unique_ptr<Plan>> Builder::build(const Shapes& input_shapes) {
     if (!added.ok()) return std::move(added).with_context(describe(*n));
   }
   claim_outputs();
+  choose_batch_loops();
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) {
+    Status prepared = prepare_step(s);
+    if (!prepared.ok()) return std::move(prepared).with_context(describe(*plan_->steps[s].node));
+  }
   share_in_place();
   AOQ_TRY(place_buffers());
   AOQ_TRY(add_ports());
@@ -384,13 +549,15 @@ Result<std::unique_ptr<Plan>> Builder::build(const Shapes& input_shapes) {
                  plan_->memory.output_bytes, cap);
   }
   resolve();
+  add_visible();
   return std::move(plan_);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Plan>> build_plan(const Model& model, const Shapes& input_shapes, PackedStores& stores) {
-  return Builder(model, stores).build(input_shapes);
+Result<std::unique_ptr<Plan>> build_plan(const Model& model, const Shapes& input_shapes, PlanUse use,
+                                         PackedStores& stores) {
+  return Builder(model, stores, use).build(input_shapes);
 }
 
 }  // namespace aoq

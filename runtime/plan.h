@@ -22,6 +22,9 @@ struct Place {
   std::uint32_t index = 0;          // of the input or output
   std::uint64_t offset = 0;         // in the arena
   const std::byte* data = nullptr;  // of the constant
+  // In a loop: how far it moves from slice to slice, and whether each worker has its own.
+  std::uint64_t slice_bytes = 0;
+  bool is_per_worker = false;
 };
 
 // A value that a tap can see after a step.
@@ -37,8 +40,17 @@ struct PlanStep {
   std::uint32_t first_input = 0, input_count = 0;    // in Plan::inputs
   std::uint32_t first_output = 0, output_count = 0;  // in Plan::outputs
   std::uint64_t scratch_offset = 0;
-  std::vector<VisibleValue> visible;  // its results and their views
+  std::vector<VisibleValue> visible;  // its results and their views; empty where the plan has loops
   StepInfo info;
+};
+
+// Steps that are executed slice by slice of the batch (runtime/batch_loops.h). With more than one worker the slices are
+// shared out, and a kernel runs on one thread; else its own work is split.
+struct PlanLoop {
+  std::uint32_t first_step = 0, step_count = 0;
+  std::int64_t slices = 1;
+  int workers = 1;
+  std::uint64_t worker_bytes = 0;  // from one worker's values and scratch to the next one's, in the arena
 };
 
 // A result that no step writes in place: it is another result, an input or a constant.
@@ -56,8 +68,10 @@ struct PlanPort {
 };
 
 struct Plan {
+  PlanUse use = PlanUse::run;
   std::vector<PlanPort> input_ports, output_ports;
   std::vector<PlanStep> steps;
+  std::vector<PlanLoop> loops;         // in order; steps of none run once
   std::vector<Place> inputs, outputs;  // operands of all steps
   std::vector<OutputCopy> copies;
   std::vector<VisibleValue> visible_inputs;  // graph inputs and their views
@@ -71,6 +85,7 @@ class PackedStores {
   virtual PackedStore& store(const Backend& backend) = 0;
 };
 
-Result<std::unique_ptr<Plan>> build_plan(const Model& model, const Shapes& input_shapes, PackedStores& stores);
+Result<std::unique_ptr<Plan>> build_plan(const Model& model, const Shapes& input_shapes, PlanUse use,
+                                         PackedStores& stores);
 
 }  // namespace aoq

@@ -29,6 +29,16 @@ struct Instance {
     std::uint32_t port;
   };
   std::vector<Patch> input_from_input, input_from_output, output_from_output;
+  // Of each worker in a loop, for the largest of its steps: the operands of a step on a slice, how it went, and how
+  // long the steps took.
+  struct Worker {
+    std::vector<const std::byte*> inputs;
+    std::vector<std::byte*> outputs;
+    std::vector<std::int64_t> nanoseconds;
+    bool has_run = false;
+    Status status;
+  };
+  std::vector<Worker> workers;
   // This run's.
   std::vector<const std::byte*> input_data;
   std::vector<std::byte*> output_data;
@@ -93,24 +103,58 @@ std::int64_t nanoseconds_now() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
 }
 
-// Runs a step again where that gives the same, and keeps the shortest time.
-Status repeat(const PlanStep& step, const RunContext& context, int times, std::int64_t& shortest) {
+// Runs a step and gives the time since `start`; where it gives the same again, the shortest of `times` runs.
+Status run_timed(const PlanStep& step, const RunContext& context, int times, std::int64_t start,
+                 std::int64_t& shortest) {
+  AOQ_TRY(step.kernel->run(context));
+  shortest = nanoseconds_now() - start;
   for (int i = 1; i < times && !step.info.in_place; ++i) {
-    const std::int64_t start = nanoseconds_now();
+    const std::int64_t again = nanoseconds_now();
     AOQ_TRY(step.kernel->run(context));
-    shortest = std::min(shortest, nanoseconds_now() - start);
+    shortest = std::min(shortest, nanoseconds_now() - again);
   }
   return {};
+}
+
+// One call after another on the caller's thread, for kernels in a loop whose slices are shared out.
+ThreadPool& serial_pool() {
+  static ThreadPool pool(1);
+  return pool;
+}
+
+// Room for the workers of the loops of a plan.
+std::vector<Instance::Worker> make_workers(const Plan& plan) {
+  std::size_t count = 0, inputs = 0, outputs = 0, steps = 0;
+  for (const PlanLoop& loop : plan.loops) {
+    count = std::max(count, static_cast<std::size_t>(loop.workers));
+    steps = std::max<std::size_t>(steps, loop.step_count);
+    for (std::size_t s = loop.first_step; s < loop.first_step + loop.step_count; ++s) {
+      inputs = std::max<std::size_t>(inputs, plan.steps[s].input_count);
+      outputs = std::max<std::size_t>(outputs, plan.steps[s].output_count);
+    }
+  }
+  std::vector<Instance::Worker> workers(count);
+  for (Instance::Worker& w : workers) {
+    w.inputs.resize(inputs);
+    w.outputs.resize(outputs);
+    w.nanoseconds.resize(steps);
+  }
+  return workers;
 }
 
 }  // namespace
 
 struct Session::Impl {
+  // A plan without loops shows every value, but only one that was free to have some is the fastest.
+  static bool serves(const Plan& plan, PlanUse use) {
+    return plan.use == use || (use == PlanUse::tap && plan.loops.empty());
+  }
+
   explicit Impl(std::shared_ptr<const Model> m) : model(std::move(m)), by_name(model->inputs().size()) {}
 
-  Result<Instance*> instance_for(std::span<const TensorView> inputs);
-  Instance* find(std::span<const TensorView> inputs);
-  Result<Instance*> add(const Shapes& shapes);
+  Result<Instance*> instance_for(std::span<const TensorView> inputs, PlanUse use);
+  Instance* find(std::span<const TensorView> inputs, PlanUse use);
+  Result<Instance*> add(const Shapes& shapes, PlanUse use);
   Result<const Plan*> plan_for(const Shapes& shapes);
   Status resolve(Instance& instance);
 
@@ -121,9 +165,18 @@ struct Session::Impl {
                      std::span<const MutableTensorView> outputs);
   Status execute(Instance& instance, const Watch& watch);
   RunContext context(const Instance& instance, const PlanStep& step);
-  Status run_step(const Instance& instance, const PlanStep& step);
-  Status run_steps(const Instance& instance, const Tap* tap);
-  Status run_timed(const Instance& instance, const StepTimes& times);
+  // The part of a loop that one worker does: slices [begin, end).
+  struct Share {
+    const PlanLoop& loop;
+    int worker = 0;
+    std::int64_t begin = 0, end = 0;
+  };
+  RunContext context(Instance& instance, const PlanStep& step, const Share& share, std::int64_t slice);
+  Status run_step(const Instance& instance, const PlanStep& step, const StepTimes* times, std::int64_t& start);
+  Status run_share(Instance& instance, const Share& share, const StepTimes* times);
+  Status run_loop(Instance& instance, const PlanLoop& loop, const StepTimes* times);
+  Status run_steps(Instance& instance, const StepTimes* times);
+  Status run_tapped(const Instance& instance, const Tap& tap);
   Status show(const Instance& instance, std::span<const VisibleValue> values, const Wanted& wanted,
               const Tap& tap) const;
   const std::byte* pointer(const Instance& instance, const Place& place) const;
@@ -141,8 +194,9 @@ struct Session::Impl {
   std::vector<TensorView> by_name;
 };
 
-Instance* Session::Impl::find(std::span<const TensorView> inputs) {
+Instance* Session::Impl::find(std::span<const TensorView> inputs, PlanUse use) {
   for (const auto& instance : instances) {
+    if (!serves(*instance->plan, use)) continue;
     const std::vector<PlanPort>& ports = instance->plan->input_ports;
     bool same = ports.size() == inputs.size();
     for (std::size_t i = 0; same && i < ports.size(); ++i) {
@@ -154,9 +208,9 @@ Instance* Session::Impl::find(std::span<const TensorView> inputs) {
   return nullptr;
 }
 
-Result<Instance*> Session::Impl::add(const Shapes& shapes) {
+Result<Instance*> Session::Impl::add(const Shapes& shapes, PlanUse use) {
   auto instance = std::make_unique<Instance>();
-  AOQ_ASSIGN(instance->plan, model->plan(shapes));
+  AOQ_ASSIGN(instance->plan, model->plan(shapes, use));
   const Plan& plan = *instance->plan;
   instance->inputs.resize(plan.inputs.size());
   instance->outputs.resize(plan.outputs.size());
@@ -167,6 +221,7 @@ Result<Instance*> Session::Impl::add(const Shapes& shapes) {
   for (std::uint32_t i = 0; i < plan.outputs.size(); ++i) {
     if (plan.outputs[i].kind == Place::Kind::output) instance->output_from_output.push_back({i, plan.outputs[i].index});
   }
+  instance->workers = make_workers(plan);
   instance->input_data.resize(plan.input_ports.size());
   instance->output_data.resize(plan.output_ports.size());
   for (const PlanPort& port : plan.output_ports) instance->results.push_back({port.dtype, port.shape, nullptr});
@@ -195,13 +250,13 @@ Status Session::Impl::resolve(Instance& instance) {
   return {};
 }
 
-Result<Instance*> Session::Impl::instance_for(std::span<const TensorView> inputs) {
-  Instance* instance = find(inputs);
+Result<Instance*> Session::Impl::instance_for(std::span<const TensorView> inputs, PlanUse use) {
+  Instance* instance = find(inputs, use);
   if (instance == nullptr) {
     AOQ_TRY(check_inputs(*model, inputs));
     Shapes shapes;
     for (const TensorView& t : inputs) shapes.emplace_back(t.shape.begin(), t.shape.end());
-    AOQ_ASSIGN(instance, add(shapes));
+    AOQ_ASSIGN(instance, add(shapes, use));
   }
   instance->last_used = ++clock;
   AOQ_TRY(resolve(*instance));
@@ -211,12 +266,13 @@ Result<Instance*> Session::Impl::instance_for(std::span<const TensorView> inputs
 Result<const Plan*> Session::Impl::plan_for(const Shapes& shapes) {
   for (const auto& instance : instances) {
     const std::vector<PlanPort>& ports = instance->plan->input_ports;
+    if (!serves(*instance->plan, PlanUse::run)) continue;
     if (std::equal(ports.begin(), ports.end(), shapes.begin(), shapes.end(),
                    [](const PlanPort& p, const auto& s) { return p.shape == s; })) {
       return instance->plan.get();
     }
   }
-  AOQ_ASSIGN(Instance * instance, add(shapes));
+  AOQ_ASSIGN(Instance * instance, add(shapes, PlanUse::run));
   instance->last_used = ++clock;
   return instance->plan.get();
 }
@@ -318,34 +374,120 @@ RunContext Session::Impl::context(const Instance& instance, const PlanStep& step
           &model->pool()};
 }
 
-Status Session::Impl::run_step(const Instance& instance, const PlanStep& step) {
-  Status status = step.kernel->run(context(instance, step));
+// Of a step on one slice, in the worker's own arrays.
+RunContext Session::Impl::context(Instance& instance, const PlanStep& step, const Share& share, std::int64_t slice) {
+  const Plan& plan = *instance.plan;
+  Instance::Worker& worker = instance.workers[static_cast<std::size_t>(share.worker)];
+  const std::uint64_t own = share.loop.worker_bytes * static_cast<std::uint64_t>(share.worker);
+  auto offset = [&](const Place& place) {
+    return place.slice_bytes * static_cast<std::uint64_t>(slice) + (place.is_per_worker ? own : 0);
+  };
+  for (std::size_t i = 0; i < step.input_count; ++i) {
+    const std::byte* data = instance.inputs[step.first_input + i];
+    worker.inputs[i] = data == nullptr ? nullptr : data + offset(plan.inputs[step.first_input + i]);
+  }
+  for (std::size_t i = 0; i < step.output_count; ++i) {
+    worker.outputs[i] = instance.outputs[step.first_output + i] + offset(plan.outputs[step.first_output + i]);
+  }
+  return {{worker.inputs.data(), step.input_count},
+          {worker.outputs.data(), step.output_count},
+          arena.data() + step.scratch_offset + own,
+          share.loop.workers > 1 ? &serial_pool() : &model->pool()};
+}
+
+// With times `start` is the end of the step before, and becomes that of this one.
+Status Session::Impl::run_step(const Instance& instance, const PlanStep& step, const StepTimes* times,
+                               std::int64_t& start) {
+  const RunContext operands = context(instance, step);
+  Status status;
+  if (times == nullptr) {
+    status = step.kernel->run(operands);
+  } else {
+    const auto index = static_cast<std::size_t>(&step - instance.plan->steps.data());
+    status = run_timed(step, operands, times->repeats, start, times->nanoseconds[index]);
+    start = nanoseconds_now();
+  }
   return status.ok() ? std::move(status) : std::move(status).with_context(aoq::describe(*step.node));
 }
 
-Status Session::Impl::run_timed(const Instance& instance, const StepTimes& times) {
-  const std::vector<PlanStep>& steps = instance.plan->steps;
-  if (times.nanoseconds.size() != steps.size()) {
-    return error(Code::invalid_argument, "found room for {} times, expected one for each of the {} steps",
-                 times.nanoseconds.size(), steps.size());
-  }
-  std::int64_t start = nanoseconds_now();
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    AOQ_TRY(run_step(instance, steps[i]));
-    times.nanoseconds[i] = nanoseconds_now() - start;
-    AOQ_TRY(repeat(steps[i], context(instance, steps[i]), times.repeats, times.nanoseconds[i]));
-    start = nanoseconds_now();
+Status Session::Impl::run_share(Instance& instance, const Share& share, const StepTimes* times) {
+  Instance::Worker& worker = instance.workers[static_cast<std::size_t>(share.worker)];
+  std::int64_t start = times != nullptr ? nanoseconds_now() : 0;
+  for (std::int64_t slice = share.begin; slice < share.end; ++slice) {
+    for (std::uint32_t i = 0; i < share.loop.step_count; ++i) {
+      const PlanStep& step = instance.plan->steps[share.loop.first_step + i];
+      const RunContext operands = context(instance, step, share, slice);
+      Status status;
+      if (times == nullptr) {
+        status = step.kernel->run(operands);
+      } else {
+        std::int64_t shortest = 0;
+        status = run_timed(step, operands, times->repeats, start, shortest);
+        worker.nanoseconds[i] += shortest;
+        start = nanoseconds_now();
+      }
+      if (!status.ok()) return std::move(status).with_context(aoq::describe(*step.node));
+    }
   }
   return {};
 }
 
-Status Session::Impl::run_steps(const Instance& instance, const Tap* tap) {
-  Wanted wanted;
-  if (tap != nullptr) wanted.insert(tap->values.begin(), tap->values.end());
-  if (tap != nullptr) AOQ_TRY(show(instance, instance.plan->visible_inputs, wanted, *tap));
+Status Session::Impl::run_loop(Instance& instance, const PlanLoop& loop, const StepTimes* times) {
+  for (Instance::Worker& w : instance.workers) {
+    w.has_run = false;
+    if (times != nullptr) std::fill(w.nanoseconds.begin(), w.nanoseconds.end(), 0);
+  }
+  model->pool().parallel_for(
+      loop.slices,
+      [&](int worker, std::int64_t begin, std::int64_t end) {
+        Instance::Worker& w = instance.workers[static_cast<std::size_t>(worker)];
+        w.has_run = true;
+        w.status = guarded([&] { return run_share(instance, {loop, worker, begin, end}, times); });
+      },
+      loop.workers);
+  std::int64_t shared = 0;
+  // Workers follow each other in the order of the slices.
+  for (Instance::Worker& w : instance.workers) {
+    if (!w.has_run) continue;
+    AOQ_TRY(std::exchange(w.status, Status{}));
+    ++shared;
+  }
+  for (std::uint32_t i = 0; times != nullptr && i < loop.step_count; ++i) {
+    std::int64_t& sum = times->nanoseconds[loop.first_step + i] = 0;
+    for (const Instance::Worker& w : instance.workers) sum += w.nanoseconds[i];
+    sum /= shared;
+  }
+  return {};
+}
+
+Status Session::Impl::run_steps(Instance& instance, const StepTimes* times) {
+  const Plan& plan = *instance.plan;
+  if (times != nullptr && times->nanoseconds.size() != plan.steps.size()) {
+    return error(Code::invalid_argument, "found room for {} times, expected one for each of the {} steps",
+                 times->nanoseconds.size(), plan.steps.size());
+  }
+  std::int64_t start = times != nullptr ? nanoseconds_now() : 0;
+  auto loop = plan.loops.begin();
+  for (std::size_t s = 0; s < plan.steps.size();) {
+    if (loop == plan.loops.end() || loop->first_step != s) {
+      AOQ_TRY(run_step(instance, plan.steps[s++], times, start));
+      continue;
+    }
+    AOQ_TRY(run_loop(instance, *loop, times));
+    s += loop->step_count;
+    ++loop;
+    start = times != nullptr ? nanoseconds_now() : 0;
+  }
+  return {};
+}
+
+Status Session::Impl::run_tapped(const Instance& instance, const Tap& tap) {
+  const Wanted wanted(tap.values.begin(), tap.values.end());
+  AOQ_TRY(show(instance, instance.plan->visible_inputs, wanted, tap));
+  std::int64_t start = 0;
   for (const PlanStep& step : instance.plan->steps) {
-    AOQ_TRY(run_step(instance, step));
-    if (tap != nullptr) AOQ_TRY(show(instance, step.visible, wanted, *tap));
+    AOQ_TRY(run_step(instance, step, nullptr, start));
+    AOQ_TRY(show(instance, step.visible, wanted, tap));
   }
   return {};
 }
@@ -355,7 +497,7 @@ Status Session::Impl::execute(Instance& instance, const Watch& watch) {
   for (const auto& p : instance.input_from_input) instance.inputs[p.operand] = instance.input_data[p.port];
   for (const auto& p : instance.input_from_output) instance.inputs[p.operand] = instance.output_data[p.port];
   for (const auto& p : instance.output_from_output) instance.outputs[p.operand] = instance.output_data[p.port];
-  AOQ_TRY(watch.times != nullptr ? run_timed(instance, *watch.times) : run_steps(instance, watch.tap));
+  AOQ_TRY(watch.tap != nullptr ? run_tapped(instance, *watch.tap) : run_steps(instance, watch.times));
   for (const OutputCopy& copy : plan.copies) {
     copy_bytes(instance.output_data[copy.output], pointer(instance, copy.from), plan.output_ports[copy.output].bytes);
   }
@@ -363,7 +505,7 @@ Status Session::Impl::execute(Instance& instance, const Watch& watch) {
 }
 
 Result<std::span<const TensorView>> Session::Impl::run(std::span<const TensorView> inputs, const Watch& watch) {
-  AOQ_ASSIGN(Instance * instance, instance_for(inputs));
+  AOQ_ASSIGN(Instance * instance, instance_for(inputs, watch.tap != nullptr ? PlanUse::tap : PlanUse::run));
   AOQ_TRY(set_inputs(*instance, inputs));
   AOQ_TRY(own_outputs(*instance));
   AOQ_TRY(execute(*instance, watch));
@@ -371,7 +513,7 @@ Result<std::span<const TensorView>> Session::Impl::run(std::span<const TensorVie
 }
 
 Status Session::Impl::run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs) {
-  AOQ_ASSIGN(Instance * instance, instance_for(inputs));
+  AOQ_ASSIGN(Instance * instance, instance_for(inputs, PlanUse::run));
   AOQ_TRY(check_outputs(*instance, outputs));
   AOQ_TRY(set_inputs(*instance, inputs));
   AOQ_TRY(set_outputs(*instance, inputs, outputs));

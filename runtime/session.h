@@ -40,7 +40,9 @@ struct StepInfo {
   ConcreteType output;  // the first result
   std::uint64_t scratch_bytes = 0;
   bool in_place = false;
-  std::uint64_t macs = 0;  // multiply-accumulates
+  std::uint64_t macs = 0;   // multiply-accumulates
+  std::int64_t slices = 1;  // above 1: it runs that often, each time on a part of the batch
+  std::int64_t loop = -1;   // steps with the same number take turns on a slice; -1: on the whole batch
 };
 
 struct PlanInfo {
@@ -48,7 +50,8 @@ struct PlanInfo {
   MemoryNeed memory;
 };
 
-// Asks a run how long its steps take, in nanoseconds, one for each of PlanInfo::steps. The buffer is the caller's.
+// Asks a run how long its steps take, in nanoseconds, one for each of PlanInfo::steps: where a step runs on slices of
+// the batch, all of them together, divided by the threads that share them. The buffer is the caller's.
 struct StepTimes {
   std::span<std::int64_t> nanoseconds;
   // 1: from the end of the step before. More: the kernel runs that often in a row and the shortest time counts, so that
@@ -76,7 +79,7 @@ class Session {
   // where an input lies; results must not overlap each other.
   Status run_into(std::span<const TensorView> inputs, std::span<const MutableTensorView> outputs);
   // Shows the values of model().graph() that the tap asks for: each right after the step that computed it, a view of it
-  // then too. Constants are not shown. Allocates.
+  // then too. Constants are not shown. Allocates, and runs every step on the whole batch.
   Result<std::span<const TensorView>> run(std::span<const TensorView> inputs, const Tap& tap);
 
   // invalid_argument where there is not one time for each step. Allocates nothing once the shapes are known.

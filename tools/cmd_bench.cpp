@@ -96,7 +96,7 @@ class StepClock {
     keep(alone_);
     return {};
   }
-  // [{"name","op","kernel","median_us","alone_us","macs","gmac_per_s"}]
+  // [{"name","op","kernel","slices","median_us","alone_us","macs","gmac_per_s"}]
   Json to_json() const {
     Json ops = Json::array();
     for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -105,6 +105,7 @@ class StepClock {
       ops.push_back({{"name", steps_[i].label},
                      {"op", steps_[i].op},
                      {"kernel", steps_[i].row},
+                     {"slices", steps_[i].slices},
                      {"median_us", median},
                      {"alone_us", quantile(alone_[i], 0.5)},
                      {"macs", steps_[i].macs},
@@ -141,12 +142,14 @@ std::string per_op_table(const Json& ops) {
   std::vector<std::vector<std::string>> rows{
       {"op", "name", "kernel", "median us", "alone us", "share", "MMAC", "GMAC/s"}};
   for (const Json* op : order) {
+    const auto slices = (*op)["slices"].get<std::int64_t>();
+    const std::string kernel = (*op)["kernel"].get<std::string>() + (slices > 1 ? fmt::format(" x {}", slices) : "");
     const double us = (*op)["median_us"].get<double>(), macs = (*op)["macs"].get<double>();
-    rows.push_back(
-        {(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(), (*op)["kernel"].get<std::string>(),
-         fmt::format("{:.2f}", us), fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
-         fmt::format("{:.1f} %", sum > 0 ? us * 100 / sum : 0.0), macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
-         macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
+    rows.push_back({(*op)["op"].get<std::string>(), (*op)["name"].get<std::string>(), kernel, fmt::format("{:.2f}", us),
+                    fmt::format("{:.2f}", (*op)["alone_us"].get<double>()),
+                    fmt::format("{:.1f} %", sum > 0 ? us * 100 / sum : 0.0),
+                    macs > 0 ? fmt::format("{:.2f}", macs * 1e-6) : "",
+                    macs > 0 ? fmt::format("{:.1f}", (*op)["gmac_per_s"].get<double>()) : ""});
   }
   return format_table(rows);
 }
@@ -162,6 +165,7 @@ class Bench : public Command {
                "The shape of a made-up input, where it is symbolic; repeatable");
     flags.flag("--per-op", per_op_, "Time every op as well: within the run, and repeated by itself");
     tools::declare(flags, run_);
+    declare_batch_loops(flags, run_);
   }
 
   Status run(Console& console) override {

@@ -20,6 +20,7 @@ class Eval : public Command {
     flags.choice("--metric", metric_, metric_names(), "Of the first output, along its last axis");
     flags.real("--at-least", "VALUE", at_least_, "Exit 1 when the value is smaller");
     tools::declare(flags, run_);
+    declare_batch_loops(flags, run_);
   }
 
   Status run(Console& console) override {

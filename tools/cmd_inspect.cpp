@@ -39,9 +39,16 @@ Json ops_to_json(const std::vector<OpEntry>& ops) {
                     {"reason", e.reason},
                     {"kernel", e.kernel},
                     {"inexact", e.inexact},
+                    {"slices", e.slices},
                     {"refused", refused}});
   }
   return list;
+}
+
+// "conv_f32 x 8 (inexact)"
+std::string kernel_text(const OpEntry& e) {
+  if (e.kernel.empty()) return "-";
+  return e.kernel + (e.slices > 1 ? fmt::format(" x {}", e.slices) : "") + (e.inexact ? " (inexact)" : "");
 }
 
 std::string ports_text(const char* title, const std::vector<Port>& ports) {
@@ -56,6 +63,7 @@ class Inspect : public Command {
     flags.positional("MODEL", model_, "Model: .aoq, .onnx or .aoqir");
     flags.list("--shape", "NAME=1x3x224x224", shapes_, "The shape of an input, where it is symbolic; repeatable");
     tools::declare(flags, run_);
+    declare_batch_loops(flags, run_);
   }
 
   Status run(Console& console) override {
@@ -107,8 +115,7 @@ class Inspect : public Command {
     text += fmt::format("{:<8} {}\n\n", "ops", counts.empty() ? "none" : counts);
     std::vector<std::vector<std::string>> rows{{"name", "op", "asked for", "runs in", "kernel", "why"}};
     for (const OpEntry& e : ops) {
-      rows.push_back({e.name, e.op, e.requested.empty() ? "-" : e.requested, e.runs,
-                      (e.kernel.empty() ? "-" : e.kernel) + (e.inexact ? " (inexact)" : ""), e.reason});
+      rows.push_back({e.name, e.op, e.requested.empty() ? "-" : e.requested, e.runs, kernel_text(e), e.reason});
     }
     console.print(text + format_table(rows));
   }

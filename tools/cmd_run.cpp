@@ -47,6 +47,7 @@ class Run : public Command {
     flags.text("-o,--output", "OUT.npz", output_, "The file to write: one array per model output",
                Flags::Need::required);
     tools::declare(flags, run_);
+    declare_batch_loops(flags, run_);
   }
 
   Status run(Console& console) override {

@@ -76,6 +76,7 @@ ModelOptions model_options(const RunSettings& settings) {
     options.pool = ThreadPool::process_default();
   }
   options.deterministic = settings.deterministic;
+  options.batch_loops = settings.batch_loops;
   return options;
 }
 

@@ -32,6 +32,7 @@ std::vector<std::string> cpu_classes();
 struct RunSettings {
   int threads = 0;  // 0: what this process may use
   bool deterministic = false;
+  BatchLoops batch_loops = BatchLoops::automatic;
 };
 ModelOptions model_options(const RunSettings& settings);
 

@@ -83,6 +83,7 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
     if (step < steps.size() && steps[step].op == e.op && steps[step].label == e.name) {
       e.kernel = steps[step].row;
       e.inexact = steps[step].inexact;
+      e.slices = steps[step].slices;
       e.refused = steps[step].refused;
       ++step;
     } else if (e.is_view && !steps.empty()) {

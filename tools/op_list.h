@@ -18,6 +18,7 @@ struct OpEntry {
   std::string reason;
   std::string kernel;  // empty where no plan was made, "view" where nothing is computed
   bool inexact = false;
+  std::int64_t slices = 1;  // above 1: it runs so many times, each on a part of the batch
   bool is_view = false;
   std::vector<Refusal> refused;
 };

@@ -76,9 +76,15 @@ void declare(Flags& flags, RunOptions& options) {
   flags.list("--bind", "SYMBOL=N", options.bind, "A number for a symbolic dimension of an .onnx model; repeatable");
 }
 
+void declare_batch_loops(Flags& flags, RunOptions& options) {
+  flags.flag("--whole-batch", options.whole_batch,
+             "Run every op on the whole batch (default: sample by sample where that should be faster)");
+}
+
 ModelOptions to_model_options(const RunOptions& options) {
   return model_options({.threads = static_cast<int>(std::min<std::int64_t>(options.threads, ThreadPool::kMaxThreads)),
-                        .deterministic = options.deterministic});
+                        .deterministic = options.deterministic,
+                        .batch_loops = options.whole_batch ? BatchLoops::nowhere : BatchLoops::automatic});
 }
 
 LoadOptions load_options(const std::string& path, const RunOptions& options) {

@@ -15,10 +15,13 @@ namespace aoq::tools {
 struct RunOptions {
   std::int64_t threads = 0;
   bool deterministic = false;
+  bool whole_batch = false;
   std::vector<std::string> bind;  // as in LoadOptions
 };
 // --threads, --deterministic and --bind.
 void declare(Flags& flags, RunOptions& options);
+// --whole-batch, for commands that run a model without looking inside.
+void declare_batch_loops(Flags& flags, RunOptions& options);
 
 struct OpenModel {
   Session session;
