@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+namespace aoq::math {
+struct LayerNormParams;
+}
+
 namespace aoq::cpu {
 
 struct ConvVnniPlan;
@@ -30,6 +34,16 @@ struct MatmulF32Plan;
 struct MatmulF32Args;
 void run_matmul_f32_avx512(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
+
+struct AttentionPlan;
+struct AttentionArgs;
+void run_attention_avx512_vnni(const AttentionPlan& plan, const AttentionArgs& args, std::int64_t begin,
+                               std::int64_t end, std::byte* scratch);
+
+struct RowsF32;
+struct ScoresF32;
+void softmax_scores_f32_avx512(const ScoresF32& scores, const RowsF32& rows);
+void layer_norm_f32_avx512(const math::LayerNormParams& params, const RowsF32& rows);
 
 struct UnaryF32;
 // False, and nothing done, where the AVX2 form is as good.

@@ -1,0 +1,335 @@
+// Attention in int8 for AVX512-VNNI. k and v of a head are packed as codes, four to a lane; then six rows at a time go
+// through the scores, the softmax and the second product, and never leave the first cache.
+//
+// Queries are codes + 128, as the instruction multiplies unsigned by signed; the sums start from what that adds.
+#include "backends/cpu/kernels/attention.h"
+#include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
+#include "backends/cpu/kernels/simd_avx2.h"
+#include "backends/cpu/kernels/simd_avx512.h"
+#include "ir/math_functions.h"
+
+namespace aoq::cpu {
+namespace {
+
+#define AOQ_INLINE inline __attribute__((always_inline))
+
+constexpr int kRows = 6;
+constexpr int kPanels = 4;
+
+inline std::int64_t up(std::int64_t n, std::int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+// What a worker's scratch holds, of plan_attention_s8's size. Columns are padded to 16 and depth to 4, with zeros.
+struct Scratch {
+  std::int64_t columns, depth, width;  // padded
+  std::byte* keys;                     // [columns / 16][depth / 4][16][4]
+  std::int32_t* key_starts;            // [columns]
+  float* key_scales;                   // [columns]
+  std::byte* values;                   // [width / 16][columns / 4][16][4]
+  float* value_scales;                 // [width]
+  std::uint8_t* query;                 // [6][depth]
+  float* scores;                       // [6][columns]
+  std::uint8_t* weights;               // [6][columns]
+
+  Scratch(const AttentionDims& d, std::byte* at)
+      : columns(up(d.columns, 16)), depth(up(d.depth, 4)), width(up(d.width, 16)) {
+    keys = take(at, columns * depth);
+    key_starts = reinterpret_cast<std::int32_t*>(take(at, columns * 4));
+    key_scales = reinterpret_cast<float*>(take(at, columns * 4));
+    values = take(at, columns * width);
+    value_scales = reinterpret_cast<float*>(take(at, width * 4));
+    query = reinterpret_cast<std::uint8_t*>(take(at, kRows * depth));
+    scores = reinterpret_cast<float*>(take(at, kRows * columns * 4));
+    weights = reinterpret_cast<std::uint8_t*>(take(at, kRows * columns));
+  }
+  static std::byte* take(std::byte*& at, std::int64_t bytes) {
+    std::byte* begin = at;
+    at += up(bytes, 64);
+    return begin;
+  }
+};
+
+// max|x| by the bits, which order like the numbers and put NaN on top.
+AOQ_INLINE __m512i larger(__m512i max, __m512 x) {
+  return _mm512_max_epi32(max, _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
+}
+inline float scale_of(__m512i max) {
+  return __builtin_bit_cast(float, _mm512_reduce_max_epi32(max)) / 127.0f;
+}
+inline float inverse_of(float scale) {
+  return scale > 0.0f ? 1.0f / scale : 0.0f;
+}
+// The codes of 16 numbers, as quantize_value makes them.
+AOQ_INLINE __m512i codes_of(__m512 x, __m512 inverse) {
+  const __m512 v = _mm512_max_ps(_mm512_mul_ps(x, inverse), _mm512_set1_ps(-127.0f));
+  return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(127.0f)));
+}
+
+// Codes of one line of `depth` numbers, padded with zeros; returns the scale.
+inline float quantize_line(const float* x, std::int64_t depth, std::int8_t* codes) {
+  __m512i max = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < depth; i += 16) max = larger(max, load_first_16(x + i, min_of(depth - i, 16)).v);
+  const float scale = scale_of(max);
+  const __m512 inverse = _mm512_set1_ps(inverse_of(scale));
+  for (std::int64_t i = 0; i < depth; i += 16) {
+    const std::int64_t left = min_of(depth - i, 16);
+    const __m512i c = _mm512_maskz_mov_epi32(first_16(left), codes_of(load_first_16(x + i, left).v, inverse));
+    _mm_mask_storeu_epi8(codes + i, first_16(up(left, 4)), _mm512_cvtepi32_epi8(c));
+  }
+  return scale;
+}
+
+void pack_keys(const AttentionDims& d, const float* k, const Scratch& s) {
+  const std::int64_t steps = s.depth / 4;
+  auto* line = reinterpret_cast<std::int8_t*>(s.query);  // which has no use yet
+  for (std::int64_t panel = 0; panel < s.columns / 16; ++panel) {
+    auto* to = reinterpret_cast<std::int32_t*>(s.keys) + panel * steps * 16;
+    for (std::int64_t j = 0; j < 16; ++j) {
+      const std::int64_t column = panel * 16 + j;
+      if (column < d.columns) {
+        s.key_scales[column] = quantize_line(k + column * d.heads * d.depth, d.depth, line);
+      } else {
+        s.key_scales[column] = 0.0f;
+        __builtin_memset(line, 0, static_cast<std::size_t>(s.depth));
+      }
+      for (std::int64_t i = 0; i < steps; ++i) __builtin_memcpy(to + 16 * i + j, line + 4 * i, 4);
+    }
+    __m512i added = _mm512_setzero_si512();
+    for (std::int64_t i = 0; i < steps; ++i) {
+      added = _mm512_dpbusd_epi32(added, _mm512_set1_epi8(-128), _mm512_load_si512(to + 16 * i));
+    }
+    _mm512_store_si512(s.key_starts + panel * 16, _mm512_sub_epi32(_mm512_setzero_si512(), added));
+  }
+}
+
+void pack_values(const AttentionDims& d, const float* v, const Scratch& s) {
+  const std::int64_t pitch = d.heads * d.width;
+  for (std::int64_t e = 0; e < d.width; e += 16) {
+    const __mmask16 some = first_16(min_of(d.width - e, 16));
+    __m512i max = _mm512_setzero_si512();
+    for (std::int64_t j = 0; j < d.columns; ++j) max = larger(max, _mm512_maskz_loadu_ps(some, v + j * pitch + e));
+    const __m512 scale = _mm512_div_ps(_mm512_castsi512_ps(max), _mm512_set1_ps(127.0f));
+    const __mmask16 is_positive = _mm512_cmp_ps_mask(scale, _mm512_setzero_ps(), _CMP_GT_OQ);
+    const __m512 inverse = _mm512_maskz_div_ps(is_positive, _mm512_set1_ps(1.0f), scale);
+    _mm512_store_ps(s.value_scales + e, scale);
+    std::byte* to = s.values + e * s.columns;
+    for (std::int64_t j = 0; j < s.columns; j += 4, to += 64) {
+      __m512i four = _mm512_setzero_si512();
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        if (j + i >= d.columns) continue;
+        const __m512 x = _mm512_maskz_loadu_ps(some, v + (j + i) * pitch + e);
+        const __m512i code = _mm512_and_si512(codes_of(x, inverse), _mm512_set1_epi32(0xff));
+        four = _mm512_or_si512(four, _mm512_slli_epi32(code, static_cast<unsigned>(8 * i)));
+      }
+      _mm512_store_si512(to, four);
+    }
+  }
+}
+
+// Six rows of unsigned codes times C panels.
+template <int C>
+AOQ_INLINE void multiply(const std::uint8_t* rows, std::int64_t pitch, const std::byte* panels, std::int64_t steps,
+                         __m512i (&sum)[kRows][C]) {
+  const std::int64_t panel_bytes = steps * 64;
+  const std::uint8_t* second = rows + 3 * pitch;
+#pragma GCC unroll 1
+  for (std::int64_t i = 0; i < steps; ++i, panels += 64, rows += 4, second += 4) {
+    __m512i w[C];
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) w[c] = _mm512_load_si512(panels + c * panel_bytes);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const std::uint8_t* from = (r < 3 ? rows : second) + r % 3 * pitch;
+      const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(from));
+#pragma GCC unroll 4
+      for (int c = 0; c < C; ++c) {
+        sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
+        asm volatile("" : "+v"(sum[r][c]));
+      }
+    }
+  }
+}
+
+// The rows of a tile and what their scores are made with.
+struct Tile {
+  std::int64_t rows;     // 1 to 6
+  float factors[kRows];  // of the queries
+  const float* mask;
+  std::int64_t mask_row, mask_column;
+};
+
+// Scores of 16 * C columns from `column` on; those behind the last column become -infinity.
+template <int C>
+void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::int64_t column, __m512* max) {
+  __m512i sum[kRows][C];
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    const __m512i start = _mm512_load_si512(s.key_starts + column + 16 * c);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) sum[r][c] = start;
+  }
+  multiply<C>(s.query, s.depth, s.keys + column * s.depth, s.depth / 4, sum);
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    const std::int64_t at = column + 16 * c;
+    const __mmask16 exist = first_16(min_of(d.columns - at, 16));
+    const __m512 scale = _mm512_load_ps(s.key_scales + at);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 factor = _mm512_set1_ps(t.factors[r]);
+      __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), scale);
+      if (t.mask == nullptr) {
+        x = _mm512_mul_ps(x, factor);
+      } else {
+        const float* mask = t.mask + min_of(r, t.rows - 1) * t.mask_row;
+        const __m512 added = t.mask_column == 0 ? _mm512_set1_ps(*mask) : _mm512_maskz_loadu_ps(exist, mask + at);
+        x = _mm512_fmadd_ps(x, factor, added);
+      }
+      x = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), exist, x);
+      max[r] = _mm512_max_ps(x, max[r]);
+      _mm512_store_ps(s.scores + r * s.columns + at, x);
+    }
+  }
+}
+
+void score_tile(const AttentionDims& d, const Scratch& s, const Tile& t, __m512* max) {
+  for (int r = 0; r < kRows; ++r) max[r] = _mm512_set1_ps(-__builtin_inff());
+  std::int64_t column = 0;
+  for (; column + 16 * kPanels <= s.columns; column += 16 * kPanels) score_panels<kPanels>(d, s, t, column, max);
+  const std::int64_t left = (s.columns - column) / 16;
+  if (left == 3) score_panels<3>(d, s, t, column, max);
+  if (left == 2) score_panels<2>(d, s, t, column, max);
+  if (left == 1) score_panels<1>(d, s, t, column, max);
+}
+
+// exp(score - max) * 255 as codes; returns 1 / sum.
+inline float weigh_row(const float* scores, std::int64_t columns, float max, std::uint8_t* weights) {
+  __m512i sum = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < columns; i += 16) {
+    const F32x16 e = math::exp_fn(F32x16(_mm512_load_ps(scores + i)) - F32x16(max));
+    const __m512 v = _mm512_max_ps(_mm512_mul_ps(e.v, _mm512_set1_ps(255.0f)), _mm512_setzero_ps());
+    const __m512i code = _mm512_cvtps_epi32(v);
+    sum = _mm512_add_epi32(sum, code);
+    _mm_store_si128(reinterpret_cast<__m128i*>(weights + i), _mm512_cvtepi32_epi8(code));
+  }
+  return 1.0f / static_cast<float>(_mm512_reduce_add_epi32(sum));
+}
+
+// Where a tile's results go.
+struct Out {
+  void* at;
+  std::int64_t pitch;    // elements from row to row
+  const float* inverse;  // [6], of the sums of weights
+  bool is_float;
+  __m512 inv_scale, lo, hi;
+  __m512i zero_point;
+};
+
+AOQ_INLINE void store_results(const Out& out, __m512 y, std::int64_t at, __mmask16 exist) {
+  if (out.is_float) return _mm512_mask_storeu_ps(static_cast<float*>(out.at) + at, exist, y);
+  __m512 v = _mm512_max_ps(_mm512_mul_ps(y, out.inv_scale), out.lo);
+  v = _mm512_min_ps(v, out.hi);
+  const __m512i code = _mm512_add_epi32(_mm512_cvtps_epi32(v), out.zero_point);
+  _mm_mask_storeu_epi8(static_cast<std::byte*>(out.at) + at, exist, _mm512_cvtepi32_epi8(code));
+}
+
+template <int C>
+void mix_panels(const AttentionDims& d, const Scratch& s, std::int64_t rows, std::int64_t column, const Out& out) {
+  __m512i sum[kRows][C];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) sum[r][c] = _mm512_setzero_si512();
+  }
+  multiply<C>(s.weights, s.columns, s.values + column * s.columns, s.columns / 4, sum);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    if (r >= rows) break;
+    const __m512 inverse = _mm512_set1_ps(out.inverse[r]);
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const std::int64_t at = column + 16 * c;
+      const __m512 scale = _mm512_load_ps(s.value_scales + at);
+      const __m512 y = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), scale), inverse);
+      store_results(out, y, r * out.pitch + at, first_16(min_of(d.width - at, 16)));
+    }
+  }
+}
+
+void mix_tile(const AttentionDims& d, const Scratch& s, std::int64_t rows, const Out& out) {
+  std::int64_t column = 0;
+  for (; column + 16 * kPanels <= s.width; column += 16 * kPanels) mix_panels<kPanels>(d, s, rows, column, out);
+  const std::int64_t left = (s.width - column) / 16;
+  if (left == 3) mix_panels<3>(d, s, rows, column, out);
+  if (left == 2) mix_panels<2>(d, s, rows, column, out);
+  if (left == 1) mix_panels<1>(d, s, rows, column, out);
+}
+
+Out out_of(const AttentionPlan& plan) {
+  const QuantizeParams& q = plan.codes;
+  return {.at = nullptr,
+          .pitch = plan.dims.heads * plan.dims.width,
+          .inverse = nullptr,
+          .is_float = !plan.gives_codes,
+          .inv_scale = _mm512_set1_ps(q.inv_scale),
+          .lo = _mm512_set1_ps(static_cast<float>(q.qmin - q.zero_point)),
+          .hi = _mm512_set1_ps(static_cast<float>(q.qmax - q.zero_point)),
+          .zero_point = _mm512_set1_epi32(q.zero_point)};
+}
+
+// Codes of the tile's queries; rows that it lacks stay what they were, and their results go nowhere.
+void quantize_queries(const AttentionPlan& plan, const float* q, const Scratch& s, Tile* t) {
+  const AttentionDims& d = plan.dims;
+  const ScoresF32& steps = plan.scores;
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    t->factors[r] = 0.0f;
+    if (r >= t->rows) continue;
+    std::uint8_t* codes = s.query + r * s.depth;
+    float scale = quantize_line(q + r * d.heads * d.depth, d.depth, reinterpret_cast<std::int8_t*>(codes));
+    for (std::int64_t i = 0; i < s.depth; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ 0x80u);
+    if (steps.has_scale) scale = scale * steps.scale;
+    if (steps.has_divisor) scale = scale / steps.divisor;
+    t->factors[r] = scale;
+  }
+}
+
+void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, std::byte* scratch) {
+  const AttentionDims& d = plan.dims;
+  const Scratch s(d, scratch);
+  pack_keys(d, u.k, s);
+  pack_values(d, u.v, s);
+  Out out = out_of(plan);
+  for (std::int64_t row = 0; row < u.rows; row += kRows) {
+    Tile t = {.rows = min_of(u.rows - row, kRows),
+              .factors = {},
+              .mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row,
+              .mask_row = d.mask_row,
+              .mask_column = d.mask_column};
+    quantize_queries(plan, u.q + row * d.heads * d.depth, s, &t);
+    __m512 max[kRows];
+    float inverse[kRows];
+    score_tile(d, s, t, max);
+    for (std::int64_t r = 0; r < t.rows; ++r) {
+      inverse[r] =
+          weigh_row(s.scores + r * s.columns, s.columns, _mm512_reduce_max_ps(max[r]), s.weights + r * s.columns);
+    }
+    const std::int64_t at = u.out + row * out.pitch;
+    out.at = static_cast<std::byte*>(result) + (out.is_float ? 4 * at : at);
+    out.inverse = inverse;
+    mix_tile(d, s, t.rows, out);
+  }
+}
+
+}  // namespace
+
+void run_attention_avx512_vnni(const AttentionPlan& plan, const AttentionArgs& args, std::int64_t begin,
+                               std::int64_t end, std::byte* scratch) {
+  for (std::int64_t unit = begin; unit < end; ++unit) {
+    run_unit(plan, attention_unit(plan, args, unit), args.out, scratch);
+  }
+}
+
+}  // namespace aoq::cpu
