@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "ir/attention_levels.h"
 #include "ir/math.h"
 #include "ir/ops/fma.h"
 #include "ir/ops/lowered.h"
@@ -132,18 +133,36 @@ class Reference {
     }
   }
 
-  // The codes exp(x - max) * 255 of a row of scores; those that are no numbers count as 0.
-  static std::vector<std::int32_t> weights_of(const Line& scores) {
+  // The codes exp(x - max) * levels of a row of scores; those that are no numbers count as 0.
+  std::vector<std::int32_t> weights_of(const Line& scores) const {
+    const std::int32_t levels = attention_levels(s_.columns);
     float max = -std::numeric_limits<float>::infinity();
     for (float x : scores) max = x > max ? x : max;
     std::vector<std::int32_t> weights;
-    for (float x : scores) weights.push_back(quantize_value(math::exp(x - max), 255.0f, 0, 0, 255));
+    for (float x : scores)
+      weights.push_back(quantize_value(math::exp(x - max), static_cast<float>(levels), 0, 0, levels));
     return weights;
+  }
+
+  Line mean_key(Head h) const {
+    Line mean(static_cast<std::size_t>(s_.depth), 0.0f);
+    for (std::int64_t j = 0; j < s_.columns; ++j) {
+      std::span<const float> key = line_of(k_, h, j, s_.columns, s_.depth);
+      for (std::size_t d = 0; d < mean.size(); ++d) mean[d] = mean[d] + key[d];
+    }
+    for (float& sum : mean) sum = sum / static_cast<float>(s_.columns);
+    return mean;
   }
 
   void run_integer(Head h, const ops::Output& out) const {
     CodeLines keys, values;
-    for (std::int64_t j = 0; j < s_.columns; ++j) keys.add(line_of(k_, h, j, s_.columns, s_.depth));
+    const Line mean = mean_key(h);
+    for (std::int64_t j = 0; j < s_.columns; ++j) {
+      std::span<const float> key = line_of(k_, h, j, s_.columns, s_.depth);
+      Line centred(key.begin(), key.end());
+      for (std::size_t d = 0; d < mean.size(); ++d) centred[d] = centred[d] - mean[d];
+      keys.add(centred);
+    }
     for (std::int64_t e = 0; e < s_.width; ++e) {
       Line column;
       for (std::int64_t j = 0; j < s_.columns; ++j)
@@ -215,16 +234,14 @@ const OpDef kOpDef_attention = {
     .name = "attention",
     .doc =
         "softmax(q k^T * scale / divisor + mask) v for each head, over q [batch, rows, heads, depth], k [batch, "
-        "columns, "
-        "heads, depth] and v [batch, columns, heads, width], giving [batch, rows, heads, width]; the mask broadcasts "
-        "to "
-        "[batch, heads, rows, columns]. In f32 each step rounds as matmul, mul, div, add, softmax and matmul do. In "
-        "int8 "
-        "lines of q and k over depth and of v over columns become codes from -127 to 127 with the scale max|x| / 127; "
-        "a "
-        "score is fma(float(sum) * k_scale, q_scale * scale / divisor, mask); weights are the codes exp(score - max) * "
-        "255; and the result is (float(sum) * v_scale) * (1 / float(sum of weights)). Codes of the result are those of "
-        "quantize.",
+        "columns, heads, depth] and v [batch, columns, heads, width], giving [batch, rows, heads, width]; the mask "
+        "broadcasts to [batch, heads, rows, columns]. In f32 each step rounds as matmul, mul, div, add, softmax and "
+        "matmul do. In int8 the mean over columns is taken off k, which no softmax sees; then lines of q and k over "
+        "depth and of v over columns become codes from -127 to 127 in steps of max|x| / 127. A score is fma(float(sum) "
+        "* k_step, q_step * scale / divisor, mask), without a mask the product; its weight is the code exp(score - "
+        "max) "
+        "* levels, levels = min(32767, (2^31 - 1) / (127 * columns)) rounded down; and the result is (float(sum) * "
+        "v_step) * (1 / float(sum of weights)). Codes of the result are those of quantize.",
     .inputs = {{{"q"}, {"k"}, {"v"}, {"mask", Arity::optional}}},
     .attributes = {{{"scale", AttributeKind::real, ops::kAbsent, "of the products of q and k"},
                     {"divisor", AttributeKind::real, ops::kAbsent, "of the scaled products"},

@@ -28,7 +28,8 @@ struct AttentionPlan {
   QuantizeParams codes;  // of the result, where it is codes
   Isa isa = Isa::reference;
 
-  std::int64_t block = 0;  // rows of a unit
+  std::int32_t levels = 0;  // of weights in int8
+  std::int64_t block = 0;   // rows of a unit
   std::int64_t blocks = 0;
   MatmulF32Plan score_product, mix_product;  // of one unit
   std::int64_t scratch_bytes = 0;            // per worker, 64-byte aligned

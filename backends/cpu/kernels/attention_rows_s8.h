@@ -12,8 +12,9 @@ struct WeighRow {
   const float* mask;         // of the first column, or null
   std::int64_t mask_column;  // 1, or 0 for one column
   std::int64_t columns;
+  std::int32_t levels;
   float* scores;          // [columns]
-  std::int16_t* weights;  // [columns], exp(score - max) * 255 as codes
+  std::int16_t* weights;  // [columns], exp(score - max) * levels as codes
 };
 
 // Returns 1 / sum of the weights. The definition is in attention_s8.cpp.

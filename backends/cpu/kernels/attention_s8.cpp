@@ -8,6 +8,7 @@
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/matmul_s8.h"
+#include "ir/attention_levels.h"
 #include "ir/math.h"
 
 namespace aoq::cpu {
@@ -28,6 +29,7 @@ struct Scratch {
   std::int32_t* sums;     // [columns / 32 or width / 32][4][32]
   std::int32_t* row;      // [columns], the sums of one
   float* scores;          // [columns]
+  float* mean;            // [depth], of k
   float* line;            // of k or v
   std::int8_t* codes;     // of that line
   std::int64_t bytes = 0;
@@ -46,6 +48,7 @@ struct Scratch {
     sums = take<std::int32_t>(at, kRows * std::max(columns, width));
     row = take<std::int32_t>(at, columns);
     scores = take<float>(at, columns);
+    mean = take<float>(at, depth);
     line = take<float>(at, lines);
     codes = take<std::int8_t>(at, lines);
   }
@@ -78,8 +81,14 @@ void pack(const AttentionPlan& plan, const AttentionUnit& u, const Scratch& s) {
   std::fill_n(s.values, s.width * s.columns, std::int16_t{0});
   std::fill_n(s.query, kRows * s.depth, std::int16_t{0});
   std::fill_n(s.weights, kRows * s.columns, std::int16_t{0});
+  std::fill_n(s.mean, d.depth, 0.0f);
   for (std::int64_t j = 0; j < d.columns; ++j) {
-    s.key_scales[j] = quantize_line(plan.isa, u.k + j * d.heads * d.depth, d.depth, s);
+    for (std::int64_t i = 0; i < d.depth; ++i) s.mean[i] = s.mean[i] + u.k[j * d.heads * d.depth + i];
+  }
+  for (std::int64_t i = 0; i < d.depth; ++i) s.mean[i] = s.mean[i] / static_cast<float>(d.columns);
+  for (std::int64_t j = 0; j < d.columns; ++j) {
+    for (std::int64_t i = 0; i < d.depth; ++i) s.line[i] = u.k[j * d.heads * d.depth + i] - s.mean[i];
+    s.key_scales[j] = quantize_line(plan.isa, s.line, d.depth, s);
     put_line(s.keys, s.depth / 2, j, s.codes, d.depth);
   }
   for (std::int64_t e = 0; e < d.width; ++e) {
@@ -123,8 +132,9 @@ float weigh_row(Isa isa, const WeighRow& row) {
     max = score > max ? score : max;
   }
   std::int32_t sum = 0;
+  const auto levels = static_cast<float>(row.levels);
   for (std::int64_t i = 0; i < row.columns; ++i) {
-    std::int32_t weight = quantize_value(math::exp(row.scores[i] - max), 255.0f, 0, 0, 255);
+    std::int32_t weight = quantize_value(math::exp(row.scores[i] - max), levels, 0, 0, row.levels);
     row.weights[i] = static_cast<std::int16_t>(weight);
     sum += weight;
   }
@@ -165,6 +175,7 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
                                         .mask = u.mask == nullptr ? nullptr : u.mask + (first + r) * d.mask_row,
                                         .mask_column = d.mask_column,
                                         .columns = d.columns,
+                                        .levels = plan.levels,
                                         .scores = s.scores,
                                         .weights = s.weights + r * s.columns});
     }
@@ -177,14 +188,15 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
 }
 
 std::int64_t vnni_scratch_bytes(const AttentionDims& d) {
-  std::int64_t depth = round_up(d.depth, 4), columns = round_up(d.columns, 16), width = round_up(d.width, 16);
-  return columns * (depth + width + 4 + 4 + 6 * 5) + width * 4 + depth * 6 + 8 * 64;
+  std::int64_t depth = round_up(d.depth, 16), columns = round_up(d.columns, 16), width = round_up(d.width, 16);
+  return columns * (depth + 2 * width + 4 + 4 + 6 * 6) + width * 4 + depth * (4 + 6) + 16 * 64;
 }
 
 }  // namespace
 
 void plan_attention_s8(AttentionPlan& plan, std::int64_t units) {
   const AttentionDims& d = plan.dims;
+  plan.levels = attention_levels(d.columns);
   // Scores leave no cache, so only the number of units limits a block.
   std::int64_t blocks = ceil_div(units, std::max<std::int64_t>(d.batch * d.heads, 1));
   plan.block = std::min(std::max<std::int64_t>(ceil_div(d.rows, std::max<std::int64_t>(blocks, 1)), 24), d.rows);

@@ -27,22 +27,24 @@ struct Scratch {
   std::byte* keys;                     // [columns / 16][depth / 4][16][4]
   std::int32_t* key_starts;            // [columns]
   float* key_scales;                   // [columns]
-  std::byte* values;                   // [width / 16][columns / 4][16][4]
+  std::byte* values;                   // s16 [width / 16][columns / 2][16][2]
   float* value_scales;                 // [width]
   std::uint8_t* query;                 // [6][depth]
   float* scores;                       // [6][columns]
-  std::uint8_t* weights;               // [6][columns]
+  std::int16_t* weights;               // [6][columns]
+  float* mean;                         // [depth], of k
 
   Scratch(const AttentionDims& d, std::byte* at)
       : columns(up(d.columns, 16)), depth(up(d.depth, 4)), width(up(d.width, 16)) {
     keys = take(at, columns * depth);
     key_starts = reinterpret_cast<std::int32_t*>(take(at, columns * 4));
     key_scales = reinterpret_cast<float*>(take(at, columns * 4));
-    values = take(at, columns * width);
+    values = take(at, 2 * columns * width);
     value_scales = reinterpret_cast<float*>(take(at, width * 4));
     query = reinterpret_cast<std::uint8_t*>(take(at, kRows * depth));
     scores = reinterpret_cast<float*>(take(at, kRows * columns * 4));
-    weights = reinterpret_cast<std::uint8_t*>(take(at, kRows * columns));
+    weights = reinterpret_cast<std::int16_t*>(take(at, 2 * kRows * columns));
+    mean = reinterpret_cast<float*>(take(at, up(depth, 16) * 4));
   }
   static std::byte* take(std::byte*& at, std::int64_t bytes) {
     std::byte* begin = at;
@@ -67,21 +69,41 @@ AOQ_INLINE __m512i codes_of(__m512 x, __m512 inverse) {
   return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(127.0f)));
 }
 
+// Sixteen numbers or the last ones of a line, less their mean where there is one; zeros behind them.
+AOQ_INLINE __m512 centred(const float* x, const float* mean, std::int64_t i, std::int64_t depth) {
+  const __mmask16 some = first_16(min_of(depth - i, 16));
+  const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
+  return mean == nullptr ? v : _mm512_maskz_sub_ps(some, v, _mm512_load_ps(mean + i));
+}
+
 // Codes of one line of `depth` numbers, padded with zeros; returns the scale.
-inline float quantize_line(const float* x, std::int64_t depth, std::int8_t* codes) {
+AOQ_INLINE float quantize_line(const float* x, const float* mean, std::int64_t depth, std::int8_t* codes) {
   __m512i max = _mm512_setzero_si512();
-  for (std::int64_t i = 0; i < depth; i += 16) max = larger(max, load_first_16(x + i, min_of(depth - i, 16)).v);
+  for (std::int64_t i = 0; i < depth; i += 16) max = larger(max, centred(x, mean, i, depth));
   const float scale = scale_of(max);
   const __m512 inverse = _mm512_set1_ps(inverse_of(scale));
   for (std::int64_t i = 0; i < depth; i += 16) {
     const std::int64_t left = min_of(depth - i, 16);
-    const __m512i c = _mm512_maskz_mov_epi32(first_16(left), codes_of(load_first_16(x + i, left).v, inverse));
+    const __m512i c = _mm512_maskz_mov_epi32(first_16(left), codes_of(centred(x, mean, i, depth), inverse));
     _mm_mask_storeu_epi8(codes + i, first_16(up(left, 4)), _mm512_cvtepi32_epi8(c));
   }
   return scale;
 }
 
+// Sums over columns from the first on, divided by their number.
+void find_mean(const AttentionDims& d, const float* k, const Scratch& s) {
+  for (std::int64_t i = 0; i < d.depth; i += 16) {
+    const __mmask16 some = first_16(min_of(d.depth - i, 16));
+    __m512 sum = _mm512_setzero_ps();
+    for (std::int64_t j = 0; j < d.columns; ++j) {
+      sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(some, k + j * d.heads * d.depth + i));
+    }
+    _mm512_store_ps(s.mean + i, _mm512_div_ps(sum, _mm512_set1_ps(static_cast<float>(d.columns))));
+  }
+}
+
 void pack_keys(const AttentionDims& d, const float* k, const Scratch& s) {
+  find_mean(d, k, s);
   const std::int64_t steps = s.depth / 4;
   auto* line = reinterpret_cast<std::int8_t*>(s.query);  // which has no use yet
   for (std::int64_t panel = 0; panel < s.columns / 16; ++panel) {
@@ -89,7 +111,7 @@ void pack_keys(const AttentionDims& d, const float* k, const Scratch& s) {
     for (std::int64_t j = 0; j < 16; ++j) {
       const std::int64_t column = panel * 16 + j;
       if (column < d.columns) {
-        s.key_scales[column] = quantize_line(k + column * d.heads * d.depth, d.depth, line);
+        s.key_scales[column] = quantize_line(k + column * d.heads * d.depth, s.mean, d.depth, line);
       } else {
         s.key_scales[column] = 0.0f;
         __builtin_memset(line, 0, static_cast<std::size_t>(s.depth));
@@ -114,23 +136,27 @@ void pack_values(const AttentionDims& d, const float* v, const Scratch& s) {
     const __mmask16 is_positive = _mm512_cmp_ps_mask(scale, _mm512_setzero_ps(), _CMP_GT_OQ);
     const __m512 inverse = _mm512_maskz_div_ps(is_positive, _mm512_set1_ps(1.0f), scale);
     _mm512_store_ps(s.value_scales + e, scale);
-    std::byte* to = s.values + e * s.columns;
-    for (std::int64_t j = 0; j < s.columns; j += 4, to += 64) {
-      __m512i four = _mm512_setzero_si512();
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        if (j + i >= d.columns) continue;
-        const __m512 x = _mm512_maskz_loadu_ps(some, v + (j + i) * pitch + e);
-        const __m512i code = _mm512_and_si512(codes_of(x, inverse), _mm512_set1_epi32(0xff));
-        four = _mm512_or_si512(four, _mm512_slli_epi32(code, static_cast<unsigned>(8 * i)));
+    std::byte* to = s.values + 2 * e * s.columns;
+    for (std::int64_t j = 0; j < s.columns; j += 2, to += 64) {
+      __m512i pair = _mm512_setzero_si512();
+      if (j < d.columns) {
+        const __m512 x = _mm512_maskz_loadu_ps(some, v + j * pitch + e);
+        pair = _mm512_and_si512(codes_of(x, inverse), _mm512_set1_epi32(0xffff));
       }
-      _mm512_store_si512(to, four);
+      if (j + 1 < d.columns) {
+        const __m512 x = _mm512_maskz_loadu_ps(some, v + (j + 1) * pitch + e);
+        pair = _mm512_or_si512(pair, _mm512_slli_epi32(codes_of(x, inverse), 16));
+      }
+      _mm512_store_si512(to, pair);
     }
   }
 }
 
-// Six rows of unsigned codes times C panels.
-template <int C>
+// Four products of bytes, or two of words.
+enum class Codes : std::uint8_t { bytes, words };
+
+// Six rows of codes times C panels.
+template <Codes kCodes, int C>
 AOQ_INLINE void multiply(const std::uint8_t* rows, std::int64_t pitch, const std::byte* panels, std::int64_t steps,
                          __m512i (&sum)[kRows][C]) {
   const std::int64_t panel_bytes = steps * 64;
@@ -146,7 +172,11 @@ AOQ_INLINE void multiply(const std::uint8_t* rows, std::int64_t pitch, const std
       const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(from));
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
-        sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
+        if constexpr (kCodes == Codes::bytes) {
+          sum[r][c] = _mm512_dpbusd_epi32(sum[r][c], x, w[c]);
+        } else {
+          sum[r][c] = _mm512_dpwssd_epi32(sum[r][c], x, w[c]);
+        }
         asm volatile("" : "+v"(sum[r][c]));
       }
     }
@@ -171,7 +201,7 @@ void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][c] = start;
   }
-  multiply<C>(s.query, s.depth, s.keys + column * s.depth, s.depth / 4, sum);
+  multiply<Codes::bytes, C>(s.query, s.depth, s.keys + column * s.depth, s.depth / 4, sum);
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
     const std::int64_t at = column + 16 * c;
@@ -205,15 +235,15 @@ void score_tile(const AttentionDims& d, const Scratch& s, const Tile& t, __m512*
   if (left == 1) score_panels<1>(d, s, t, column, max);
 }
 
-// exp(score - max) * 255 as codes; returns 1 / sum.
-inline float weigh_row(const float* scores, std::int64_t columns, float max, std::uint8_t* weights) {
+// exp(score - max) * levels as codes; returns 1 / sum.
+inline float weigh_row(const float* scores, std::int64_t columns, float max, float levels, std::int16_t* weights) {
   __m512i sum = _mm512_setzero_si512();
   for (std::int64_t i = 0; i < columns; i += 16) {
     const F32x16 e = math::exp_fn(F32x16(_mm512_load_ps(scores + i)) - F32x16(max));
-    const __m512 v = _mm512_max_ps(_mm512_mul_ps(e.v, _mm512_set1_ps(255.0f)), _mm512_setzero_ps());
+    const __m512 v = _mm512_max_ps(_mm512_mul_ps(e.v, _mm512_set1_ps(levels)), _mm512_setzero_ps());
     const __m512i code = _mm512_cvtps_epi32(v);
     sum = _mm512_add_epi32(sum, code);
-    _mm_store_si128(reinterpret_cast<__m128i*>(weights + i), _mm512_cvtepi32_epi8(code));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(weights + i), _mm512_cvtepi32_epi16(code));
   }
   return 1.0f / static_cast<float>(_mm512_reduce_add_epi32(sum));
 }
@@ -244,7 +274,8 @@ void mix_panels(const AttentionDims& d, const Scratch& s, std::int64_t rows, std
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) sum[r][c] = _mm512_setzero_si512();
   }
-  multiply<C>(s.weights, s.columns, s.values + column * s.columns, s.columns / 4, sum);
+  multiply<Codes::words, C>(reinterpret_cast<const std::uint8_t*>(s.weights), 2 * s.columns,
+                            s.values + 2 * column * s.columns, s.columns / 2, sum);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     if (r >= rows) break;
@@ -288,7 +319,7 @@ void quantize_queries(const AttentionPlan& plan, const float* q, const Scratch& 
     t->factors[r] = 0.0f;
     if (r >= t->rows) continue;
     std::uint8_t* codes = s.query + r * s.depth;
-    float scale = quantize_line(q + r * d.heads * d.depth, d.depth, reinterpret_cast<std::int8_t*>(codes));
+    float scale = quantize_line(q + r * d.heads * d.depth, nullptr, d.depth, reinterpret_cast<std::int8_t*>(codes));
     for (std::int64_t i = 0; i < s.depth; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ 0x80u);
     if (steps.has_scale) scale = scale * steps.scale;
     if (steps.has_divisor) scale = scale / steps.divisor;
@@ -313,8 +344,8 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
     float inverse[kRows];
     score_tile(d, s, t, max);
     for (std::int64_t r = 0; r < t.rows; ++r) {
-      inverse[r] =
-          weigh_row(s.scores + r * s.columns, s.columns, _mm512_reduce_max_ps(max[r]), s.weights + r * s.columns);
+      inverse[r] = weigh_row(s.scores + r * s.columns, s.columns, _mm512_reduce_max_ps(max[r]),
+                             static_cast<float>(plan.levels), s.weights + r * s.columns);
     }
     const std::int64_t at = u.out + row * out.pitch;
     out.at = static_cast<std::byte*>(result) + (out.is_float ? 4 * at : at);
