@@ -57,12 +57,19 @@ struct Scratch {
 AOQ_INLINE __m512i larger(__m512i max, __m512 x) {
   return _mm512_max_epi32(max, _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
 }
-inline float scale_of(__m512i max) {
-  return __builtin_bit_cast(float, _mm512_reduce_max_epi32(max)) / 127.0f;
-}
-inline float inverse_of(float scale) {
-  return scale > 0.0f ? 1.0f / scale : 0.0f;
-}
+// The steps of 16 lines with these largest numbers, and what numbers take to become codes.
+struct LineSteps {
+  alignas(64) float steps[16];
+  alignas(64) float inverses[16];
+
+  AOQ_INLINE explicit LineSteps(__m512i max) {
+    const __m512 step = _mm512_div_ps(_mm512_castsi512_ps(max), _mm512_set1_ps(127.0f));
+    const __mmask16 is_positive = _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_GT_OQ);
+    _mm512_store_ps(steps, step);
+    _mm512_store_ps(inverses, _mm512_maskz_div_ps(is_positive, _mm512_set1_ps(1.0f), step));
+  }
+};
+
 // The codes of 16 numbers, as quantize_value makes them.
 AOQ_INLINE __m512i codes_of(__m512 x, __m512 inverse) {
   const __m512 v = _mm512_max_ps(_mm512_mul_ps(x, inverse), _mm512_set1_ps(-127.0f));
@@ -76,18 +83,16 @@ AOQ_INLINE __m512 centred(const float* x, const float* mean, std::int64_t i, std
   return mean == nullptr ? v : _mm512_maskz_sub_ps(some, v, _mm512_load_ps(mean + i));
 }
 
-// Codes of one line of `depth` numbers, padded with zeros; returns the scale.
-AOQ_INLINE float quantize_line(const float* x, const float* mean, std::int64_t depth, std::int8_t* codes) {
+AOQ_INLINE std::int32_t largest_of(const float* x, const float* mean, std::int64_t depth) {
   __m512i max = _mm512_setzero_si512();
   for (std::int64_t i = 0; i < depth; i += 16) max = larger(max, centred(x, mean, i, depth));
-  const float scale = scale_of(max);
-  const __m512 inverse = _mm512_set1_ps(inverse_of(scale));
-  for (std::int64_t i = 0; i < depth; i += 16) {
-    const std::int64_t left = min_of(depth - i, 16);
-    const __m512i c = _mm512_maskz_mov_epi32(first_16(left), codes_of(centred(x, mean, i, depth), inverse));
-    _mm_mask_storeu_epi8(codes + i, first_16(up(left, 4)), _mm512_cvtepi32_epi8(c));
-  }
-  return scale;
+  return _mm512_reduce_max_epi32(max);
+}
+
+// Sixteen codes of a line from `i` on; zeros behind its end.
+AOQ_INLINE __m128i line_codes(const float* x, const float* mean, std::int64_t i, std::int64_t depth, float inverse) {
+  const __m512i codes = codes_of(centred(x, mean, i, depth), _mm512_set1_ps(inverse));
+  return _mm512_maskz_cvtepi32_epi8(first_16(min_of(depth - i, 16)), codes);
 }
 
 // Sums over columns from the first on, divided by their number.
@@ -102,28 +107,46 @@ void find_mean(const AttentionDims& d, const float* k, const Scratch& s) {
   }
 }
 
-void pack_keys(const AttentionDims& d, const float* k, const Scratch& s) {
-  find_mean(d, k, s);
-  const std::int64_t steps = s.depth / 4;
-  auto* line = reinterpret_cast<std::int8_t*>(s.query);  // which has no use yet
-  for (std::int64_t panel = 0; panel < s.columns / 16; ++panel) {
-    auto* to = reinterpret_cast<std::int32_t*>(s.keys) + panel * steps * 16;
-    for (std::int64_t j = 0; j < 16; ++j) {
-      const std::int64_t column = panel * 16 + j;
-      if (column < d.columns) {
-        s.key_scales[column] = quantize_line(k + column * d.heads * d.depth, s.mean, d.depth, line);
-      } else {
-        s.key_scales[column] = 0.0f;
-        __builtin_memset(line, 0, static_cast<std::size_t>(s.depth));
+// Rows of four words become columns.
+AOQ_INLINE void transpose_4x4(__m128i (&x)[4]) {
+  const __m128i a = _mm_unpacklo_epi32(x[0], x[1]), b = _mm_unpackhi_epi32(x[0], x[1]);
+  const __m128i c = _mm_unpacklo_epi32(x[2], x[3]), d = _mm_unpackhi_epi32(x[2], x[3]);
+  x[0] = _mm_unpacklo_epi64(a, c);
+  x[1] = _mm_unpackhi_epi64(a, c);
+  x[2] = _mm_unpacklo_epi64(b, d);
+  x[3] = _mm_unpackhi_epi64(b, d);
+}
+
+// Keys from `column` on, at most 16, as one panel.
+void pack_key_panel(const AttentionDims& d, const float* k, std::int64_t column, const Scratch& s) {
+  const std::int64_t pitch = d.heads * d.depth, columns = min_of(d.columns - column, 16);
+  alignas(64) std::int32_t max[16] = {};
+  for (std::int64_t j = 0; j < columns; ++j) max[j] = largest_of(k + (column + j) * pitch, s.mean, d.depth);
+  const LineSteps lines(_mm512_load_si512(max));
+  copy_bytes(s.key_scales + column, lines.steps, 64);
+  std::byte* panel = s.keys + column * s.depth;
+  for (std::int64_t j = 0; j < 16; j += 4) {
+    for (std::int64_t i = 0; i < d.depth; i += 16) {
+      __m128i codes[4];
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t) {
+        codes[t] = _mm_setzero_si128();
+        if (j + t >= columns) continue;
+        codes[t] = line_codes(k + (column + j + t) * pitch, s.mean, i, d.depth, lines.inverses[j + t]);
       }
-      for (std::int64_t i = 0; i < steps; ++i) __builtin_memcpy(to + 16 * i + j, line + 4 * i, 4);
+      transpose_4x4(codes);
+#pragma GCC unroll 4
+      for (int t = 0; t < 4; ++t) {
+        if (i + 4 * t < s.depth)
+          _mm_store_si128(reinterpret_cast<__m128i*>(panel + (i + 4 * t) * 16 + 4 * j), codes[t]);
+      }
     }
-    __m512i added = _mm512_setzero_si512();
-    for (std::int64_t i = 0; i < steps; ++i) {
-      added = _mm512_dpbusd_epi32(added, _mm512_set1_epi8(-128), _mm512_load_si512(to + 16 * i));
-    }
-    _mm512_store_si512(s.key_starts + panel * 16, _mm512_sub_epi32(_mm512_setzero_si512(), added));
   }
+  __m512i added = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < s.depth; i += 4) {
+    added = _mm512_dpbusd_epi32(added, _mm512_set1_epi8(-128), _mm512_load_si512(panel + 16 * i));
+  }
+  _mm512_store_si512(s.key_starts + column, _mm512_sub_epi32(_mm512_setzero_si512(), added));
 }
 
 void pack_values(const AttentionDims& d, const float* v, const Scratch& s) {
@@ -132,10 +155,9 @@ void pack_values(const AttentionDims& d, const float* v, const Scratch& s) {
     const __mmask16 some = first_16(min_of(d.width - e, 16));
     __m512i max = _mm512_setzero_si512();
     for (std::int64_t j = 0; j < d.columns; ++j) max = larger(max, _mm512_maskz_loadu_ps(some, v + j * pitch + e));
-    const __m512 scale = _mm512_div_ps(_mm512_castsi512_ps(max), _mm512_set1_ps(127.0f));
-    const __mmask16 is_positive = _mm512_cmp_ps_mask(scale, _mm512_setzero_ps(), _CMP_GT_OQ);
-    const __m512 inverse = _mm512_maskz_div_ps(is_positive, _mm512_set1_ps(1.0f), scale);
-    _mm512_store_ps(s.value_scales + e, scale);
+    const LineSteps lines(max);
+    const __m512 inverse = _mm512_load_ps(lines.inverses);
+    copy_bytes(s.value_scales + e, lines.steps, 64);
     std::byte* to = s.values + 2 * e * s.columns;
     for (std::int64_t j = 0; j < s.columns; j += 2, to += 64) {
       __m512i pair = _mm512_setzero_si512();
@@ -185,11 +207,38 @@ AOQ_INLINE void multiply(const std::uint8_t* rows, std::int64_t pitch, const std
 
 // The rows of a tile and what their scores are made with.
 struct Tile {
-  std::int64_t rows;     // 1 to 6
-  float factors[kRows];  // of the queries
+  std::int64_t rows;              // 1 to 6
+  alignas(64) float factors[16];  // of the queries
   const float* mask;
-  std::int64_t mask_row, mask_column;
+  std::int64_t mask_offsets[kRows];
+  std::int64_t mask_column;
 };
+
+// Whether all columns of a panel exist.
+enum class Panel : std::uint8_t { whole, cut };
+
+template <Panel kPanel>
+AOQ_INLINE __m512 score_of(const Tile& t, int r, __m512 x, std::int64_t at, __mmask16 exist) {
+  const __m512 factor = _mm512_set1_ps(t.factors[r]);
+  if (t.mask == nullptr) return _mm512_mul_ps(x, factor);
+  const float* mask = t.mask + t.mask_offsets[r];
+  if (t.mask_column == 0) return _mm512_fmadd_ps(x, factor, _mm512_set1_ps(*mask));
+  if constexpr (kPanel == Panel::whole) return _mm512_fmadd_ps(x, factor, _mm512_loadu_ps(mask + at));
+  return _mm512_fmadd_ps(x, factor, _mm512_maskz_loadu_ps(exist, mask + at));
+}
+
+template <Panel kPanel>
+AOQ_INLINE void finish_scores(const Scratch& s, const Tile& t, const __m512i* sums, std::int64_t at, __mmask16 exist,
+                              __m512* max) {
+  const __m512 scale = _mm512_load_ps(s.key_scales + at);
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    __m512 x = score_of<kPanel>(t, r, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), scale), at, exist);
+    if constexpr (kPanel == Panel::cut) x = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), exist, x);
+    max[r] = _mm512_max_ps(x, max[r]);
+    _mm512_store_ps(s.scores + r * s.columns + at, x);
+  }
+}
 
 // Scores of 16 * C columns from `column` on; those behind the last column become -infinity.
 template <int C>
@@ -205,22 +254,13 @@ void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
     const std::int64_t at = column + 16 * c;
-    const __mmask16 exist = first_16(min_of(d.columns - at, 16));
-    const __m512 scale = _mm512_load_ps(s.key_scales + at);
+    __m512i of_panel[kRows];
 #pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 factor = _mm512_set1_ps(t.factors[r]);
-      __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), scale);
-      if (t.mask == nullptr) {
-        x = _mm512_mul_ps(x, factor);
-      } else {
-        const float* mask = t.mask + min_of(r, t.rows - 1) * t.mask_row;
-        const __m512 added = t.mask_column == 0 ? _mm512_set1_ps(*mask) : _mm512_maskz_loadu_ps(exist, mask + at);
-        x = _mm512_fmadd_ps(x, factor, added);
-      }
-      x = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), exist, x);
-      max[r] = _mm512_max_ps(x, max[r]);
-      _mm512_store_ps(s.scores + r * s.columns + at, x);
+    for (int r = 0; r < kRows; ++r) of_panel[r] = sum[r][c];
+    if (at + 16 <= d.columns) {
+      finish_scores<Panel::whole>(s, t, of_panel, at, 0xffff, max);
+    } else {
+      finish_scores<Panel::cut>(s, t, of_panel, at, first_16(d.columns - at), max);
     }
   }
 }
@@ -311,39 +351,47 @@ Out out_of(const AttentionPlan& plan) {
           .zero_point = _mm512_set1_epi32(q.zero_point)};
 }
 
-// Codes of the tile's queries; rows that it lacks stay what they were, and their results go nowhere.
+// Codes of the tile's queries. In place of rows that it lacks stands the last one; their results go nowhere.
 void quantize_queries(const AttentionPlan& plan, const float* q, const Scratch& s, Tile* t) {
   const AttentionDims& d = plan.dims;
-  const ScoresF32& steps = plan.scores;
+  const float* rows[kRows];
+  alignas(64) std::int32_t max[16] = {};
   for (std::int64_t r = 0; r < kRows; ++r) {
-    t->factors[r] = 0.0f;
-    if (r >= t->rows) continue;
-    std::uint8_t* codes = s.query + r * s.depth;
-    float scale = quantize_line(q + r * d.heads * d.depth, nullptr, d.depth, reinterpret_cast<std::int8_t*>(codes));
-    for (std::int64_t i = 0; i < s.depth; ++i) codes[i] = static_cast<std::uint8_t>(codes[i] ^ 0x80u);
-    if (steps.has_scale) scale = scale * steps.scale;
-    if (steps.has_divisor) scale = scale / steps.divisor;
-    t->factors[r] = scale;
+    rows[r] = q + min_of(r, t->rows - 1) * d.heads * d.depth;
+    t->mask_offsets[r] = min_of(r, t->rows - 1) * d.mask_row;
+    max[r] = largest_of(rows[r], nullptr, d.depth);
   }
+  const LineSteps lines(_mm512_load_si512(max));
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t i = 0; i < d.depth; i += 16) {
+      const __m128i codes = line_codes(rows[r], nullptr, i, d.depth, lines.inverses[r]);
+      _mm_mask_storeu_epi8(s.query + r * s.depth + i, first_16(min_of(s.depth - i, 16)),
+                           _mm_xor_si128(codes, _mm_set1_epi8(-128)));
+    }
+  }
+  __m512 factors = _mm512_load_ps(lines.steps);
+  if (plan.scores.has_scale) factors = _mm512_mul_ps(factors, _mm512_set1_ps(plan.scores.scale));
+  if (plan.scores.has_divisor) factors = _mm512_div_ps(factors, _mm512_set1_ps(plan.scores.divisor));
+  _mm512_store_ps(t->factors, factors);
 }
 
 void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, std::byte* scratch) {
   const AttentionDims& d = plan.dims;
   const Scratch s(d, scratch);
-  pack_keys(d, u.k, s);
+  find_mean(d, u.k, s);
+  for (std::int64_t column = 0; column < d.columns; column += 16) pack_key_panel(d, u.k, column, s);
   pack_values(d, u.v, s);
   Out out = out_of(plan);
   for (std::int64_t row = 0; row < u.rows; row += kRows) {
-    Tile t = {.rows = min_of(u.rows - row, kRows),
-              .factors = {},
-              .mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row,
-              .mask_row = d.mask_row,
-              .mask_column = d.mask_column};
+    Tile t;
+    t.rows = min_of(u.rows - row, kRows);
+    t.mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row;
+    t.mask_column = d.mask_column;
     quantize_queries(plan, u.q + row * d.heads * d.depth, s, &t);
     __m512 max[kRows];
     float inverse[kRows];
     score_tile(d, s, t, max);
-    for (std::int64_t r = 0; r < t.rows; ++r) {
+    for (std::int64_t r = 0; r < kRows; ++r) {
       inverse[r] = weigh_row(s.scores + r * s.columns, s.columns, _mm512_reduce_max_ps(max[r]),
                              static_cast<float>(plan.levels), s.weights + r * s.columns);
     }

@@ -82,6 +82,49 @@ AOQ_INLINE float score_row(const ScoresF32& s, const float* mask, const RowsF32&
   return max.value();
 }
 
+// The sums of kRows rows in step, as one alone would wait for itself.
+template <int kRows, typename Step>
+AOQ_INLINE void sum_rows(const float* x, std::int64_t n, float (&sums)[kRows], Step step) {
+  F32x16 lanes[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) lanes[r] = F32x16(0.0f);
+  for_each_16(n, [&](std::int64_t i, std::int64_t left) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      lanes[r] = first_of(step(lanes[r], load_some(x + r * n + i, left), r), lanes[r], left);
+    }
+  });
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) sums[r] = sum_of_lanes(lanes[r]);
+}
+
+template <int kRows>
+inline void normalize_rows(const math::LayerNormParams& params, const float* x, float* out, std::int64_t n) {
+  const auto count = static_cast<float>(n);
+  float sums[kRows];
+  F32x16 center[kRows], inverse[kRows];
+  sum_rows<kRows>(x, n, sums, [](F32x16 lane, F32x16 v, int) { return lane + v; });
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) center[r] = F32x16(sums[r] / count);
+  sum_rows<kRows>(x, n, sums, [&](F32x16 lane, F32x16 v, int r) {
+    const F32x16 d = v - center[r];
+    return fma_of(d, d, lane);
+  });
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) {
+    inverse[r] = F32x16(1.0f) / sqrt_of(F32x16(sums[r] / count + params.epsilon));
+  }
+  for_each_16(n, [&](std::int64_t i, std::int64_t left) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      F32x16 y = (load_some(x + r * n + i, left) - center[r]) * inverse[r];
+      if (params.scale != nullptr) y = y * load_some(params.scale + i, left);
+      if (params.bias != nullptr) y = y + load_some(params.bias + i, left);
+      store_some(out + r * n + i, y, left);
+    }
+  });
+}
+
 }  // namespace
 
 void softmax_scores_f32_avx512(const ScoresF32& scores, const RowsF32& rows) {
@@ -105,28 +148,9 @@ void softmax_scores_f32_avx512(const ScoresF32& scores, const RowsF32& rows) {
 
 void layer_norm_f32_avx512(const math::LayerNormParams& params, const RowsF32& rows) {
   const std::int64_t n = rows.columns;
-  const auto count = static_cast<float>(n);
-  for (std::int64_t row = 0; row < rows.rows; ++row) {
-    const float* x = rows.x + row * n;
-    float* out = rows.out + row * n;
-    F32x16 lanes(0.0f);
-    for_each_16(
-        n, [&](std::int64_t i, std::int64_t left) { lanes = first_of(lanes + load_some(x + i, left), lanes, left); });
-    const F32x16 center(sum_of_lanes(lanes) / count);
-    lanes = F32x16(0.0f);
-    for_each_16(n, [&](std::int64_t i, std::int64_t left) {
-      const F32x16 d = load_some(x + i, left) - center;
-      lanes = first_of(fma_of(d, d, lanes), lanes, left);
-    });
-    const float variance = sum_of_lanes(lanes) / count;
-    const F32x16 inverse = F32x16(1.0f) / sqrt_of(F32x16(variance + params.epsilon));
-    for_each_16(n, [&](std::int64_t i, std::int64_t left) {
-      F32x16 y = (load_some(x + i, left) - center) * inverse;
-      if (params.scale != nullptr) y = y * load_some(params.scale + i, left);
-      if (params.bias != nullptr) y = y + load_some(params.bias + i, left);
-      store_some(out + i, y, left);
-    });
-  }
+  std::int64_t row = 0;
+  for (; row + 4 <= rows.rows; row += 4) normalize_rows<4>(params, rows.x + row * n, rows.out + row * n, n);
+  for (; row < rows.rows; ++row) normalize_rows<1>(params, rows.x + row * n, rows.out + row * n, n);
 }
 
 }  // namespace aoq::cpu

@@ -64,6 +64,9 @@ KernelResult make_along_axis(const PrepareContext& context, RowsFunction functio
       needs);
 }
 
+// Rows that a kernel normalises in step.
+constexpr std::int64_t kTogether = 4;
+
 struct NormRows {
   std::int64_t rows, columns;
 };
@@ -115,16 +118,17 @@ KernelResult make_qlayer_norm(const PrepareContext& context) {
   QuantizeParams codes{context.outputs[0].dtype, 1.0f / static_cast<float>(context.attributes.real("out_scale")),
                        integer_attribute(context.attributes, "out_zero_point").value_or(0),
                        static_cast<std::int32_t>(info.min), static_cast<std::int32_t>(info.max)};
-  auto row_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(n.columns * 4));
+  auto row_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(kTogether * n.columns * 4));
   return make_kernel(
       [n, split, epsilon, has_scale, has_bias, codes, row_bytes, isa = best_isa()](const RunContext& c) -> Status {
         math::LayerNormParams params{has_scale ? input_of<float>(c, 1) : nullptr,
                                      has_bias ? input_of<float>(c, 2) : nullptr, epsilon};
         run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
           auto* row = reinterpret_cast<float*>(c.scratch + row_bytes * static_cast<std::uint64_t>(worker));
-          for (std::int64_t r = begin; r < end; ++r) {
-            layer_norm_f32(isa, params, {input_of<float>(c, 0) + r * n.columns, row, 1, n.columns});
-            quantize_f32(isa, codes, row, c.outputs[0] + r * n.columns, n.columns);
+          for (std::int64_t r = begin; r < end; r += kTogether) {
+            std::int64_t rows = std::min(kTogether, end - r);
+            layer_norm_f32(isa, params, {input_of<float>(c, 0) + r * n.columns, row, rows, n.columns});
+            quantize_f32(isa, codes, row, c.outputs[0] + r * n.columns, rows * n.columns);
           }
         });
         return {};
