@@ -189,7 +189,7 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
 
 std::int64_t vnni_scratch_bytes(const AttentionDims& d) {
   std::int64_t depth = round_up(d.depth, 16), columns = round_up(d.columns, 16), width = round_up(d.width, 16);
-  return columns * (depth + 2 * width + 4 + 4 + 6 * 6) + width * 4 + depth * (4 + 6) + 16 * 64;
+  return columns * (depth + 2 * width + 4 + 4 + 6 * 6) + width * 4 + 96 * (depth + 4) + depth * 4 + 16 * 64;
 }
 
 }  // namespace

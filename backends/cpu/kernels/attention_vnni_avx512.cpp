@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kRows = 6;
 constexpr int kPanels = 4;
+constexpr std::int64_t kQueries = 96;  // that become codes before their scores are made
 
 inline std::int64_t up(std::int64_t n, std::int64_t to) {
   return (n + to - 1) / to * to;
@@ -29,7 +30,8 @@ struct Scratch {
   float* key_scales;                   // [columns]
   std::byte* values;                   // s16 [width / 16][columns / 2][16][2]
   float* value_scales;                 // [width]
-  std::uint8_t* query;                 // [6][depth]
+  std::uint8_t* query;                 // [96][depth]
+  float* factors;                      // [96], of the queries
   float* scores;                       // [6][columns]
   std::int16_t* weights;               // [6][columns]
   float* mean;                         // [depth], of k
@@ -41,7 +43,8 @@ struct Scratch {
     key_scales = reinterpret_cast<float*>(take(at, columns * 4));
     values = take(at, 2 * columns * width);
     value_scales = reinterpret_cast<float*>(take(at, width * 4));
-    query = reinterpret_cast<std::uint8_t*>(take(at, kRows * depth));
+    query = reinterpret_cast<std::uint8_t*>(take(at, kQueries * depth));
+    factors = reinterpret_cast<float*>(take(at, kQueries * 4));
     scores = reinterpret_cast<float*>(take(at, kRows * columns * 4));
     weights = reinterpret_cast<std::int16_t*>(take(at, 2 * kRows * columns));
     mean = reinterpret_cast<float*>(take(at, up(depth, 16) * 4));
@@ -207,8 +210,9 @@ AOQ_INLINE void multiply(const std::uint8_t* rows, std::int64_t pitch, const std
 
 // The rows of a tile and what their scores are made with.
 struct Tile {
-  std::int64_t rows;              // 1 to 6
-  alignas(64) float factors[16];  // of the queries
+  const std::uint8_t* query;  // [6][depth]
+  const float* factors;       // [6]
+  std::int64_t rows;          // 1 to 6
   const float* mask;
   std::int64_t mask_offsets[kRows];
   std::int64_t mask_column;
@@ -250,7 +254,7 @@ void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) sum[r][c] = start;
   }
-  multiply<Codes::bytes, C>(s.query, s.depth, s.keys + column * s.depth, s.depth / 4, sum);
+  multiply<Codes::bytes, C>(t.query, s.depth, s.keys + column * s.depth, s.depth / 4, sum);
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
     const std::int64_t at = column + 16 * c;
@@ -275,17 +279,27 @@ void score_tile(const AttentionDims& d, const Scratch& s, const Tile& t, __m512*
   if (left == 1) score_panels<1>(d, s, t, column, max);
 }
 
-// exp(score - max) * levels as codes; returns 1 / sum.
-inline float weigh_row(const float* scores, std::int64_t columns, float max, float levels, std::int16_t* weights) {
-  __m512i sum = _mm512_setzero_si512();
+// exp(score - max) * levels as codes.
+AOQ_INLINE __m512i weights_of(const float* scores, F32x16 max, __m512 levels) {
+  const F32x16 e = math::exp_fn(F32x16(_mm512_load_ps(scores)) - max);
+  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_mul_ps(e.v, levels), _mm512_setzero_ps()));
+}
+
+// Two rows of weights in step, and 1 / their sums.
+inline void weigh_rows(const float* scores, std::int64_t columns, const float* top, float levels, std::int16_t* weights,
+                       float* inverse) {
+  const F32x16 max[2] = {F32x16(top[0]), F32x16(top[1])};
+  __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
   for (std::int64_t i = 0; i < columns; i += 16) {
-    const F32x16 e = math::exp_fn(F32x16(_mm512_load_ps(scores + i)) - F32x16(max));
-    const __m512 v = _mm512_max_ps(_mm512_mul_ps(e.v, _mm512_set1_ps(levels)), _mm512_setzero_ps());
-    const __m512i code = _mm512_cvtps_epi32(v);
-    sum = _mm512_add_epi32(sum, code);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(weights + i), _mm512_cvtepi32_epi16(code));
+#pragma GCC unroll 2
+    for (int r = 0; r < 2; ++r) {
+      const __m512i code = weights_of(scores + r * columns + i, max[r], _mm512_set1_ps(levels));
+      sum[r] = _mm512_add_epi32(sum[r], code);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(weights + r * columns + i), _mm512_cvtepi32_epi16(code));
+    }
   }
-  return 1.0f / static_cast<float>(_mm512_reduce_add_epi32(sum));
+#pragma GCC unroll 2
+  for (int r = 0; r < 2; ++r) inverse[r] = 1.0f / static_cast<float>(_mm512_reduce_add_epi32(sum[r]));
 }
 
 // Where a tile's results go.
@@ -351,28 +365,50 @@ Out out_of(const AttentionPlan& plan) {
           .zero_point = _mm512_set1_epi32(q.zero_point)};
 }
 
-// Codes of the tile's queries. In place of rows that it lacks stands the last one; their results go nowhere.
-void quantize_queries(const AttentionPlan& plan, const float* q, const Scratch& s, Tile* t) {
+// Codes of 16 queries from `row` on and their factors. In place of those behind the last row stands the last one; their
+// results go nowhere.
+void quantize_queries(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t row, std::uint8_t* query,
+                      float* factors) {
   const AttentionDims& d = plan.dims;
-  const float* rows[kRows];
-  alignas(64) std::int32_t max[16] = {};
-  for (std::int64_t r = 0; r < kRows; ++r) {
-    rows[r] = q + min_of(r, t->rows - 1) * d.heads * d.depth;
-    t->mask_offsets[r] = min_of(r, t->rows - 1) * d.mask_row;
-    max[r] = largest_of(rows[r], nullptr, d.depth);
-  }
+  const std::int64_t pitch = d.heads * d.depth, depth = up(d.depth, 4);
+  alignas(64) std::int32_t max[16];
+  for (std::int64_t r = 0; r < 16; ++r)
+    max[r] = largest_of(u.q + min_of(row + r, u.rows - 1) * pitch, nullptr, d.depth);
   const LineSteps lines(_mm512_load_si512(max));
-  for (std::int64_t r = 0; r < kRows; ++r) {
+  for (std::int64_t r = 0; r < 16; ++r) {
+    const float* x = u.q + min_of(row + r, u.rows - 1) * pitch;
     for (std::int64_t i = 0; i < d.depth; i += 16) {
-      const __m128i codes = line_codes(rows[r], nullptr, i, d.depth, lines.inverses[r]);
-      _mm_mask_storeu_epi8(s.query + r * s.depth + i, first_16(min_of(s.depth - i, 16)),
+      const __m128i codes = line_codes(x, nullptr, i, d.depth, lines.inverses[r]);
+      _mm_mask_storeu_epi8(query + r * depth + i, first_16(min_of(depth - i, 16)),
                            _mm_xor_si128(codes, _mm_set1_epi8(-128)));
     }
   }
-  __m512 factors = _mm512_load_ps(lines.steps);
-  if (plan.scores.has_scale) factors = _mm512_mul_ps(factors, _mm512_set1_ps(plan.scores.scale));
-  if (plan.scores.has_divisor) factors = _mm512_div_ps(factors, _mm512_set1_ps(plan.scores.divisor));
-  _mm512_store_ps(t->factors, factors);
+  __m512 all = _mm512_load_ps(lines.steps);
+  if (plan.scores.has_scale) all = _mm512_mul_ps(all, _mm512_set1_ps(plan.scores.scale));
+  if (plan.scores.has_divisor) all = _mm512_div_ps(all, _mm512_set1_ps(plan.scores.divisor));
+  _mm512_store_ps(factors, all);
+}
+
+// Rows [row, row + 6) of a unit, whose queries are codes.
+void run_tile(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t row, const Scratch& s, Out& out) {
+  const AttentionDims& d = plan.dims;
+  Tile t;
+  t.query = s.query + row % kQueries * s.depth;
+  t.factors = s.factors + row % kQueries;
+  t.rows = min_of(u.rows - row, kRows);
+  t.mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row;
+  t.mask_column = d.mask_column;
+  for (std::int64_t r = 0; r < kRows; ++r) t.mask_offsets[r] = min_of(r, t.rows - 1) * d.mask_row;
+  __m512 max[kRows];
+  float top[kRows], inverse[kRows];
+  score_tile(d, s, t, max);
+  for (int r = 0; r < kRows; ++r) top[r] = _mm512_reduce_max_ps(max[r]);
+  for (int r = 0; r < kRows; r += 2) {
+    weigh_rows(s.scores + r * s.columns, s.columns, top + r, static_cast<float>(plan.levels), s.weights + r * s.columns,
+               inverse + r);
+  }
+  out.inverse = inverse;
+  mix_tile(d, s, t.rows, out);
 }
 
 void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, std::byte* scratch) {
@@ -383,22 +419,12 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
   pack_values(d, u.v, s);
   Out out = out_of(plan);
   for (std::int64_t row = 0; row < u.rows; row += kRows) {
-    Tile t;
-    t.rows = min_of(u.rows - row, kRows);
-    t.mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row;
-    t.mask_column = d.mask_column;
-    quantize_queries(plan, u.q + row * d.heads * d.depth, s, &t);
-    __m512 max[kRows];
-    float inverse[kRows];
-    score_tile(d, s, t, max);
-    for (std::int64_t r = 0; r < kRows; ++r) {
-      inverse[r] = weigh_row(s.scores + r * s.columns, s.columns, _mm512_reduce_max_ps(max[r]),
-                             static_cast<float>(plan.levels), s.weights + r * s.columns);
+    for (std::int64_t r = 0; row % kQueries == 0 && r < kQueries && row + r < u.rows; r += 16) {
+      quantize_queries(plan, u, row + r, s.query + r * s.depth, s.factors + r);
     }
     const std::int64_t at = u.out + row * out.pitch;
     out.at = static_cast<std::byte*>(result) + (out.is_float ? 4 * at : at);
-    out.inverse = inverse;
-    mix_tile(d, s, t.rows, out);
+    run_tile(plan, u, row, s, out);
   }
 }
 
