@@ -4,9 +4,13 @@
 //     =>   permute(attention(permute(q), permute(kT), permute(v), mask))
 //
 // The op reads [batch, rows, heads, width], as linear layers write it: simplify-shapes takes the permutes away with
-// those that made heads of rows, and the result's with the one that follows. Operands of rank 3 have one head. Nothing
-// in between may have another reader. The op's f32 arithmetic is that of the nodes, rounding for rounding; where q, k
+// those that made heads of rows, and the result's with the one that follows. Operands of rank 3 have one head, and so
+// have those whose heads lie apart in memory, as in a cache of keys and values: their heads are batches. Nothing in
+// between may have another reader. The op's f32 arithmetic is that of the nodes, rounding for rounding; where q, k
 // and v come from integer linear layers and no workflow of PyTorch's says otherwise, it computes on codes.
+#include <algorithm>
+#include <optional>
+
 #include "passes/quantize/recipe.h"
 #include "passes/rewrite/common.h"
 
@@ -109,7 +113,7 @@ bool is_from_integers(const Value* v) {
     if (n->is(Op::qlinear)) return n->requested == "int8";
     double factor = 0;
     const bool is_scaled = is_one_of(*n, {Op::mul, Op::div}) && scalar_constant(n->input(1), &factor);
-    if (!is_scaled && !is_one_of(*n, {Op::reshape, Op::permute, Op::slice})) return false;
+    if (!is_scaled && !is_one_of(*n, {Op::reshape, Op::permute, Op::slice, Op::gather})) return false;
   }
 }
 
@@ -118,11 +122,21 @@ bool runs_on_codes(const Pattern& p, const PassContext& context) {
   return is_from_integers(p.q) && is_from_integers(p.kt) && is_from_integers(p.v);
 }
 
+// Whether every head's values lie together: then no permute of v will go away, and a mask must not tell the batches of
+// heads apart.
+bool has_heads_apart(const Pattern& p) {
+  if (p.q->type().rank() != 4 || p.v->def()->is(Op::permute)) return false;
+  if (p.mask == nullptr || p.mask->type().rank() < 3) return true;
+  const std::vector<Dim>& mask = p.mask->type().shape;
+  return std::all_of(mask.begin(), mask.end() - 2, [](const Dim& d) { return d == Dim(1); });
+}
+
 using Perm = std::vector<std::int64_t>;
 
 class Fusion {
  public:
-  Fusion(Graph& graph, const Pattern& p) : graph_(graph), p_(p) {}
+  Fusion(Graph& graph, const Pattern& p)
+      : graph_(graph), p_(p), has_rows_of_heads_(p.q->type().rank() == 4 && !has_heads_apart(p)) {}
 
   Status run(bool on_codes) {
     AOQ_ASSIGN(Value * q, arranged(p_.q, {0, 1, 2}));
@@ -165,14 +179,16 @@ class Fusion {
     return n->output();
   }
 
-  // [batch, heads, a, b] as [batch, rows, heads, width]; `perm` says which of [batch, a, b] comes where.
+  // [batch, heads, a, b] as [batch, rows, heads, width]; `perm` says which of [batch, a, b] comes where. With one head
+  // batches and heads are one dimension.
   Result<Value*> arranged(Value* x, const Perm& perm) {
-    if (x->type().rank() == 4) return permuted(x, {0, perm[1] + 1, 1, perm[2] + 1});
-    if (perm[1] != 1) {
-      AOQ_ASSIGN(x, permuted(x, perm));
+    if (has_rows_of_heads_) return permuted(x, {0, perm[1] + 1, 1, perm[2] + 1});
+    const bool is_transposed = perm[1] != 1, has_heads = x->type().rank() == 4;
+    if (is_transposed) {
+      AOQ_ASSIGN(x, permuted(x, has_heads ? Perm{0, 1, 3, 2} : perm));
     }
     const std::vector<Dim>& s = x->type().shape;
-    return reshaped(x, {s[0], s[1], Dim(1), s[2]});
+    return reshaped(x, {has_heads ? s[0] * s[1] : s[0], s[s.size() - 2], Dim(1), s.back()});
   }
 
   Result<Value*> arranged_mask() {
@@ -182,12 +198,13 @@ class Fusion {
   }
 
   Result<Value*> back(Value* y) {
-    if (p_.q->type().rank() == 4) return permuted(y, {0, 2, 1, 3});
+    if (has_rows_of_heads_) return permuted(y, {0, 2, 1, 3});
     return reshaped(y, p_.mix->output()->type().shape);
   }
 
   Graph& graph_;
   const Pattern& p_;
+  const bool has_rows_of_heads_;  // [batch, rows, heads, width], as linear layers write it
 };
 
 Result<bool> run(Graph& graph, PassContext& context) {

@@ -27,7 +27,7 @@ SHORT_SUMS = "the s32 sums wait in memory while 32 elements are summed in s16"
 SPILLS = [
     Spill("elementwise_f32_avx2", r"^unary_f32_avx2", r"vf", 0, 25, CONSTANTS),
     Spill("elementwise_f32_avx512", r"^unary_f32_avx512", r"vf", 0, 4, CONSTANTS),
-    Spill("rows_f32_avx2", r"^softmax_f32_avx2", r"vf", 0, 1, CONSTANTS),
+    Spill("rows_f32_avx2", r"^softmax_scores_f32_avx2", r"vf", 0, 1, CONSTANTS),
     Spill("linear_weight_only_avx2", r"multiply<ByteFloats, [24], 2>", r"vf", 0, 30, CONSTANTS),
     Spill("linear_weight_only_avx2", r"multiply<NibbleIntegers, 2, 4>", r"vf", 2, 13,
           "8 sums, 4 codes and 4 weights leave none for x; memory limits such tiles"),

@@ -49,6 +49,10 @@ struct UnaryF32;
 // False, and nothing done, where the AVX2 form is as good.
 bool unary_f32_avx512(const UnaryF32& params, const float* x, float* out, std::int64_t n);
 
+struct QuantizeParams;
+struct DequantizeParams;
+void quantize_f32_avx512(const QuantizeParams& params, const float* x, void* out, std::int64_t n);
+void dequantize_bytes_avx512(const DequantizeParams& params, const void* x, float* out, std::int64_t n);
 // Needs AVX512-VBMI besides.
 void look_up_bytes_avx512_vbmi(const std::uint8_t* table, const void* x, void* out, std::int64_t n);
 
