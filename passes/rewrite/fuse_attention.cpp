@@ -6,8 +6,10 @@
 // The op reads [batch, rows, heads, width], as linear layers write it: simplify-shapes takes the permutes away with
 // those that made heads of rows, and the result's with the one that follows. Operands of rank 3 have one head, and so
 // have those whose heads lie apart in memory, as in a cache of keys and values: their heads are batches. Nothing in
-// between may have another reader. The op's f32 arithmetic is that of the nodes, rounding for rounding; where q, k
-// and v come from integer linear layers and no workflow of PyTorch's says otherwise, it computes on codes.
+// between may have another reader.
+//
+// The op's f32 arithmetic is that of the nodes, rounding for rounding. It computes on codes where q, k and v come from
+// integer linear layers, unless the recipe is of one of PyTorch's workflows or keeps one of the nodes in float.
 #include <algorithm>
 #include <optional>
 
@@ -118,7 +120,13 @@ bool is_from_integers(const Value* v) {
 }
 
 bool runs_on_codes(const Pattern& p, const PassContext& context) {
-  if (context.recipe != nullptr && !context.recipe->backend.empty()) return false;
+  if (context.recipe != nullptr) {
+    const Recipe& recipe = *context.recipe;
+    if (!recipe.backend.empty() || !recipe.configs.empty()) return false;
+    for (const Node* n : {p.scores, p.softmax, p.mix}) {
+      if (is_kept_float(recipe, *n)) return false;
+    }
+  }
   return is_from_integers(p.q) && is_from_integers(p.kt) && is_from_integers(p.v);
 }
 
