@@ -140,7 +140,7 @@ class Reference {
     for (float x : scores) max = x > max ? x : max;
     std::vector<std::int32_t> weights;
     for (float x : scores)
-      weights.push_back(quantize_value(math::exp(x - max), static_cast<float>(levels), 0, 0, levels));
+      weights.push_back(quantize_value(math::exp_weight(x - max), static_cast<float>(levels), 0, 0, levels));
     return weights;
   }
 

@@ -14,7 +14,7 @@ struct WeighRow {
   std::int64_t columns;
   std::int32_t levels;
   float* scores;          // [columns]
-  std::int16_t* weights;  // [columns], exp(score - max) * levels as codes
+  std::int16_t* weights;  // [columns up to a multiple of 8], exp(score - max) * levels as codes, zeros behind them
 };
 
 // Returns 1 / sum of the weights. The definition is in attention_s8.cpp.

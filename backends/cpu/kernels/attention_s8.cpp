@@ -134,7 +134,7 @@ float weigh_row(Isa isa, const WeighRow& row) {
   std::int32_t sum = 0;
   const auto levels = static_cast<float>(row.levels);
   for (std::int64_t i = 0; i < row.columns; ++i) {
-    std::int32_t weight = quantize_value(math::exp(row.scores[i] - max), levels, 0, 0, row.levels);
+    std::int32_t weight = quantize_value(math::exp_weight(row.scores[i] - max), levels, 0, 0, row.levels);
     row.weights[i] = static_cast<std::int16_t>(weight);
     sum += weight;
   }

@@ -42,12 +42,12 @@ float weigh_row_avx2(const WeighRow& row) {
   __m256i sum = _mm256_setzero_si256();
   for (std::int64_t i = 0; i < row.columns; i += 8) {
     const std::int64_t left = row.columns - i;
-    const F32x8 e = math::exp_fn(load_first(row.scores + i, left) - top);
-    const __m256 v = _mm256_max_ps(_mm256_mul_ps(e.v, levels), _mm256_setzero_ps());
-    const __m256i codes = _mm256_and_si256(_mm256_cvtps_epi32(v), first_lanes(min_of(left, 8)));
+    const F32x8 e = math::exp_weight_fn(load_first(row.scores + i, left) - top);
+    const __m256i all = _mm256_cvtps_epi32(_mm256_mul_ps(e.v, levels));
+    const __m256i codes = _mm256_and_si256(all, first_lanes(min_of(left, 8)));
     sum = _mm256_add_epi32(sum, codes);
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
-    copy_bytes(row.weights + i, &words, 2 * min_of(left, 8));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(row.weights + i), words);
   }
   alignas(32) std::int32_t lanes[8];
   _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), sum);

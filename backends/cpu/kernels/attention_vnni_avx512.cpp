@@ -13,6 +13,8 @@ namespace aoq::cpu {
 namespace {
 
 #define AOQ_INLINE inline __attribute__((always_inline))
+// Loops that want all registers for themselves.
+#define AOQ_APART __attribute__((noinline))
 
 constexpr int kRows = 6;
 constexpr int kPanels = 4;
@@ -246,7 +248,7 @@ AOQ_INLINE void finish_scores(const Scratch& s, const Tile& t, const __m512i* su
 
 // Scores of 16 * C columns from `column` on; those behind the last column become -infinity.
 template <int C>
-void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::int64_t column, __m512* max) {
+AOQ_APART void score_panels(const AttentionDims& d, const Scratch& s, const Tile& t, std::int64_t column, __m512* max) {
   __m512i sum[kRows][C];
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
@@ -281,13 +283,13 @@ void score_tile(const AttentionDims& d, const Scratch& s, const Tile& t, __m512*
 
 // exp(score - max) * levels as codes.
 AOQ_INLINE __m512i weights_of(const float* scores, F32x16 max, __m512 levels) {
-  const F32x16 e = math::exp_fn(F32x16(_mm512_load_ps(scores)) - max);
-  return _mm512_cvtps_epi32(_mm512_max_ps(_mm512_mul_ps(e.v, levels), _mm512_setzero_ps()));
+  const F32x16 e = math::exp_weight_fn(F32x16(_mm512_load_ps(scores)) - max);
+  return _mm512_cvtps_epi32(_mm512_mul_ps(e.v, levels));
 }
 
 // Two rows of weights in step, and 1 / their sums.
-inline void weigh_rows(const float* scores, std::int64_t columns, const float* top, float levels, std::int16_t* weights,
-                       float* inverse) {
+AOQ_APART void weigh_rows(const float* scores, std::int64_t columns, const float* top, float levels,
+                          std::int16_t* weights, float* inverse) {
   const F32x16 max[2] = {F32x16(top[0]), F32x16(top[1])};
   __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
   for (std::int64_t i = 0; i < columns; i += 16) {
@@ -321,7 +323,8 @@ AOQ_INLINE void store_results(const Out& out, __m512 y, std::int64_t at, __mmask
 }
 
 template <int C>
-void mix_panels(const AttentionDims& d, const Scratch& s, std::int64_t rows, std::int64_t column, const Out& out) {
+AOQ_APART void mix_panels(const AttentionDims& d, const Scratch& s, std::int64_t rows, std::int64_t column,
+                          const Out& out) {
   __m512i sum[kRows][C];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {

@@ -66,6 +66,14 @@ inline F32x16 at_most(F32x16 x, F32x16 hi) {
   return F32x16(_mm512_min_ps(hi.v, x.v));
 }
 
+inline F32x16 number_at_least(F32x16 x, F32x16 lo) {
+  return F32x16(_mm512_max_ps(x.v, lo.v));
+}
+
+inline F32x16 scale_normal(F32x16 v, F32x16 magic) {
+  __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23);
+  return F32x16(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v.v), exponent)));
+}
 inline F32x16 scale_by_magic(F32x16 v, F32x16 magic) {
   return F32x16(_mm512_scalef_ps(v.v, _mm512_sub_ps(magic.v, _mm512_set1_ps(0x1.8p23f))));
 }
