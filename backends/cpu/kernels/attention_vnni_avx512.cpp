@@ -81,22 +81,65 @@ AOQ_INLINE __m512i codes_of(__m512 x, __m512 inverse) {
   return _mm512_cvtps_epi32(_mm512_min_ps(v, _mm512_set1_ps(127.0f)));
 }
 
+// Whether sixteen numbers or columns are all there.
+enum class Part : std::uint8_t { whole, cut };
+
+// Sixteen lines of numbers, of which the last ones may be one.
+struct Lines {
+  const float* at[16];
+
+  Lines(const float* first, std::int64_t pitch, std::int64_t count) {
+    for (std::int64_t j = 0; j < 16; ++j) at[j] = first + min_of(j, count - 1) * pitch;
+  }
+};
+
 // Sixteen numbers or the last ones of a line, less their mean where there is one; zeros behind them.
+template <Part kPart>
 AOQ_INLINE __m512 centred(const float* x, const float* mean, std::int64_t i, std::int64_t depth) {
+  if constexpr (kPart == Part::whole) {
+    const __m512 v = _mm512_loadu_ps(x + i);
+    return mean == nullptr ? v : _mm512_sub_ps(v, _mm512_load_ps(mean + i));
+  }
   const __mmask16 some = first_16(min_of(depth - i, 16));
   const __m512 v = _mm512_maskz_loadu_ps(some, x + i);
   return mean == nullptr ? v : _mm512_maskz_sub_ps(some, v, _mm512_load_ps(mean + i));
 }
 
-AOQ_INLINE std::int32_t largest_of(const float* x, const float* mean, std::int64_t depth) {
-  __m512i max = _mm512_setzero_si512();
-  for (std::int64_t i = 0; i < depth; i += 16) max = larger(max, centred(x, mean, i, depth));
-  return _mm512_reduce_max_epi32(max);
+// The largest word of each of sixteen vectors, in their order: by pairs, fours, and across the quarters.
+AOQ_INLINE __m512i largest_of_each(__m512i (&x)[16]) {
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    x[i] = _mm512_max_epi32(_mm512_unpacklo_epi32(x[i], x[i + 1]), _mm512_unpackhi_epi32(x[i], x[i + 1]));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    x[i] = _mm512_max_epi32(_mm512_unpacklo_epi64(x[i], x[i + 2]), _mm512_unpackhi_epi64(x[i], x[i + 2]));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 16; i += 8) {
+    x[i] = _mm512_max_epi32(_mm512_shuffle_i32x4(x[i], x[i + 4], 0x44), _mm512_shuffle_i32x4(x[i], x[i + 4], 0xee));
+  }
+  return _mm512_max_epi32(_mm512_shuffle_i32x4(x[0], x[8], 0x88), _mm512_shuffle_i32x4(x[0], x[8], 0xdd));
+}
+
+// max|x| of each line.
+template <Part kPart>
+AOQ_INLINE __m512i largest_of(const Lines& lines, const float* mean, std::int64_t depth) {
+  __m512i max[16];
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) max[j] = _mm512_setzero_si512();
+  for (std::int64_t i = 0; i < depth; i += 16) {
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) max[j] = larger(max[j], centred<kPart>(lines.at[j], mean, i, depth));
+  }
+  return largest_of_each(max);
 }
 
 // Sixteen codes of a line from `i` on; zeros behind its end.
+template <Part kPart>
 AOQ_INLINE __m128i line_codes(const float* x, const float* mean, std::int64_t i, std::int64_t depth, float inverse) {
-  const __m512i codes = codes_of(centred(x, mean, i, depth), _mm512_set1_ps(inverse));
+  const __m512i codes = codes_of(centred<kPart>(x, mean, i, depth), _mm512_set1_ps(inverse));
+  if constexpr (kPart == Part::whole) return _mm512_cvtepi32_epi8(codes);
   return _mm512_maskz_cvtepi32_epi8(first_16(min_of(depth - i, 16)), codes);
 }
 
@@ -123,21 +166,21 @@ AOQ_INLINE void transpose_4x4(__m128i (&x)[4]) {
 }
 
 // Keys from `column` on, at most 16, as one panel.
+template <Part kPart>
 void pack_key_panel(const AttentionDims& d, const float* k, std::int64_t column, const Scratch& s) {
   const std::int64_t pitch = d.heads * d.depth, columns = min_of(d.columns - column, 16);
-  alignas(64) std::int32_t max[16] = {};
-  for (std::int64_t j = 0; j < columns; ++j) max[j] = largest_of(k + (column + j) * pitch, s.mean, d.depth);
-  const LineSteps lines(_mm512_load_si512(max));
-  copy_bytes(s.key_scales + column, lines.steps, 64);
+  const Lines lines(k + column * pitch, pitch, columns);
+  const __m512i max = largest_of<kPart>(lines, s.mean, d.depth);
+  const LineSteps steps(_mm512_maskz_mov_epi32(first_16(columns), max));
+  copy_bytes(s.key_scales + column, steps.steps, 64);
   std::byte* panel = s.keys + column * s.depth;
   for (std::int64_t j = 0; j < 16; j += 4) {
     for (std::int64_t i = 0; i < d.depth; i += 16) {
       __m128i codes[4];
 #pragma GCC unroll 4
       for (int t = 0; t < 4; ++t) {
-        codes[t] = _mm_setzero_si128();
-        if (j + t >= columns) continue;
-        codes[t] = line_codes(k + (column + j + t) * pitch, s.mean, i, d.depth, lines.inverses[j + t]);
+        codes[t] = line_codes<kPart>(lines.at[j + t], s.mean, i, d.depth, steps.inverses[j + t]);
+        if (j + t >= columns) codes[t] = _mm_setzero_si128();
       }
       transpose_4x4(codes);
 #pragma GCC unroll 4
@@ -220,27 +263,24 @@ struct Tile {
   std::int64_t mask_column;
 };
 
-// Whether all columns of a panel exist.
-enum class Panel : std::uint8_t { whole, cut };
-
-template <Panel kPanel>
+template <Part kPart>
 AOQ_INLINE __m512 score_of(const Tile& t, int r, __m512 x, std::int64_t at, __mmask16 exist) {
   const __m512 factor = _mm512_set1_ps(t.factors[r]);
   if (t.mask == nullptr) return _mm512_mul_ps(x, factor);
   const float* mask = t.mask + t.mask_offsets[r];
   if (t.mask_column == 0) return _mm512_fmadd_ps(x, factor, _mm512_set1_ps(*mask));
-  if constexpr (kPanel == Panel::whole) return _mm512_fmadd_ps(x, factor, _mm512_loadu_ps(mask + at));
+  if constexpr (kPart == Part::whole) return _mm512_fmadd_ps(x, factor, _mm512_loadu_ps(mask + at));
   return _mm512_fmadd_ps(x, factor, _mm512_maskz_loadu_ps(exist, mask + at));
 }
 
-template <Panel kPanel>
+template <Part kPart>
 AOQ_INLINE void finish_scores(const Scratch& s, const Tile& t, const __m512i* sums, std::int64_t at, __mmask16 exist,
                               __m512* max) {
   const __m512 scale = _mm512_load_ps(s.key_scales + at);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
-    __m512 x = score_of<kPanel>(t, r, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), scale), at, exist);
-    if constexpr (kPanel == Panel::cut) x = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), exist, x);
+    __m512 x = score_of<kPart>(t, r, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]), scale), at, exist);
+    if constexpr (kPart == Part::cut) x = _mm512_mask_mov_ps(_mm512_set1_ps(-__builtin_inff()), exist, x);
     max[r] = _mm512_max_ps(x, max[r]);
     _mm512_store_ps(s.scores + r * s.columns + at, x);
   }
@@ -264,9 +304,9 @@ AOQ_APART void score_panels(const AttentionDims& d, const Scratch& s, const Tile
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) of_panel[r] = sum[r][c];
     if (at + 16 <= d.columns) {
-      finish_scores<Panel::whole>(s, t, of_panel, at, 0xffff, max);
+      finish_scores<Part::whole>(s, t, of_panel, at, 0xffff, max);
     } else {
-      finish_scores<Panel::cut>(s, t, of_panel, at, first_16(d.columns - at), max);
+      finish_scores<Part::cut>(s, t, of_panel, at, first_16(d.columns - at), max);
     }
   }
 }
@@ -370,23 +410,25 @@ Out out_of(const AttentionPlan& plan) {
 
 // Codes of 16 queries from `row` on and their factors. In place of those behind the last row stands the last one; their
 // results go nowhere.
+template <Part kPart>
 void quantize_queries(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t row, std::uint8_t* query,
                       float* factors) {
   const AttentionDims& d = plan.dims;
   const std::int64_t pitch = d.heads * d.depth, depth = up(d.depth, 4);
-  alignas(64) std::int32_t max[16];
-  for (std::int64_t r = 0; r < 16; ++r)
-    max[r] = largest_of(u.q + min_of(row + r, u.rows - 1) * pitch, nullptr, d.depth);
-  const LineSteps lines(_mm512_load_si512(max));
+  const Lines lines(u.q + row * pitch, pitch, u.rows - row);
+  const LineSteps steps(largest_of<kPart>(lines, nullptr, d.depth));
   for (std::int64_t r = 0; r < 16; ++r) {
-    const float* x = u.q + min_of(row + r, u.rows - 1) * pitch;
     for (std::int64_t i = 0; i < d.depth; i += 16) {
-      const __m128i codes = line_codes(x, nullptr, i, d.depth, lines.inverses[r]);
-      _mm_mask_storeu_epi8(query + r * depth + i, first_16(min_of(depth - i, 16)),
-                           _mm_xor_si128(codes, _mm_set1_epi8(-128)));
+      const __m128i codes =
+          _mm_xor_si128(line_codes<kPart>(lines.at[r], nullptr, i, d.depth, steps.inverses[r]), _mm_set1_epi8(-128));
+      if constexpr (kPart == Part::whole) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(query + r * depth + i), codes);
+      } else {
+        _mm_mask_storeu_epi8(query + r * depth + i, first_16(min_of(depth - i, 16)), codes);
+      }
     }
   }
-  __m512 all = _mm512_load_ps(lines.steps);
+  __m512 all = _mm512_load_ps(steps.steps);
   if (plan.scores.has_scale) all = _mm512_mul_ps(all, _mm512_set1_ps(plan.scores.scale));
   if (plan.scores.has_divisor) all = _mm512_div_ps(all, _mm512_set1_ps(plan.scores.divisor));
   _mm512_store_ps(factors, all);
@@ -414,16 +456,17 @@ void run_tile(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t ro
   mix_tile(d, s, t.rows, out);
 }
 
+template <Part kPart>
 void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, std::byte* scratch) {
   const AttentionDims& d = plan.dims;
   const Scratch s(d, scratch);
   find_mean(d, u.k, s);
-  for (std::int64_t column = 0; column < d.columns; column += 16) pack_key_panel(d, u.k, column, s);
+  for (std::int64_t column = 0; column < d.columns; column += 16) pack_key_panel<kPart>(d, u.k, column, s);
   pack_values(d, u.v, s);
   Out out = out_of(plan);
   for (std::int64_t row = 0; row < u.rows; row += kRows) {
     for (std::int64_t r = 0; row % kQueries == 0 && r < kQueries && row + r < u.rows; r += 16) {
-      quantize_queries(plan, u, row + r, s.query + r * s.depth, s.factors + r);
+      quantize_queries<kPart>(plan, u, row + r, s.query + r * s.depth, s.factors + r);
     }
     const std::int64_t at = u.out + row * out.pitch;
     out.at = static_cast<std::byte*>(result) + (out.is_float ? 4 * at : at);
@@ -436,7 +479,11 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
 void run_attention_avx512_vnni(const AttentionPlan& plan, const AttentionArgs& args, std::int64_t begin,
                                std::int64_t end, std::byte* scratch) {
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    run_unit(plan, attention_unit(plan, args, unit), args.out, scratch);
+    if (plan.dims.depth % 16 == 0) {
+      run_unit<Part::whole>(plan, attention_unit(plan, args, unit), args.out, scratch);
+    } else {
+      run_unit<Part::cut>(plan, attention_unit(plan, args, unit), args.out, scratch);
+    }
   }
 }
 
