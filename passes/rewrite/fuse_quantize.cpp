@@ -16,8 +16,15 @@ namespace {
 
 using namespace rewrite;
 
+bool moves(const Node& n) {
+  return is_one_of(n, {Op::reshape, Op::permute});
+}
+
+// Whether the value is a result of the graph, moved or not.
 bool is_result(const Value* v) {
-  return std::any_of(v->uses().begin(), v->uses().end(), [](const Use& use) { return use.user->is(Op::output); });
+  return std::any_of(v->uses().begin(), v->uses().end(), [](const Use& use) {
+    return use.user->is(Op::output) || (moves(*use.user) && is_result(use.user->output()));
+  });
 }
 
 // What computed the value, with the nodes that moved it on the way, last first; null where something else reads it.
@@ -29,7 +36,7 @@ Source source_of(const Value* v) {
   Source s;
   while (v->has_one_use()) {
     s.node = v->def();
-    if (!is_one_of(*s.node, {Op::reshape, Op::permute})) return s;
+    if (!moves(*s.node)) return s;
     s.moves.push_back(s.node);
     v = s.node->input(0);
   }

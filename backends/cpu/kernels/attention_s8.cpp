@@ -5,6 +5,7 @@
 
 #include "backends/cpu/kernels/attention.h"
 #include "backends/cpu/kernels/attention_rows_s8.h"
+#include "backends/cpu/kernels/attention_vnni.h"
 #include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/matmul_s8.h"
@@ -24,33 +25,31 @@ struct Scratch {
   std::int16_t* values;   // [width / 32][columns / 2][32][2]
   float* key_scales;      // [columns]
   float* value_scales;    // [width]
-  std::int16_t* query;    // [4][depth]
+  std::int16_t* query;    // [4][depth], and what the last one's vectors write behind it
   std::int16_t* weights;  // [4][columns]
   std::int32_t* sums;     // [columns / 32 or width / 32][4][32]
-  std::int32_t* row;      // [columns], the sums of one
   float* scores;          // [columns]
   float* mean;            // [depth], of k
-  float* line;            // of k or v
-  std::int8_t* codes;     // of that line
+  std::int16_t* line;     // of k or v
+  float* result;          // [width], of one row
   std::int64_t bytes = 0;
 
   Scratch(const AttentionDims& d, std::byte* at)
       : depth(round_up(d.depth, 2)),
         columns(round_up(d.columns, kPanel)),
         width(round_up(d.width, kPanel)),
-        lines(std::max({d.depth, d.columns, d.width})) {
+        lines(round_up(std::max(d.depth, d.columns), kPanel)) {
     keys = take<std::int16_t>(at, columns * depth);
     values = take<std::int16_t>(at, width * columns);
     key_scales = take<float>(at, columns);
     value_scales = take<float>(at, width);
-    query = take<std::int16_t>(at, kRows * depth);
+    query = take<std::int16_t>(at, kRows * depth + 8);
     weights = take<std::int16_t>(at, kRows * columns);
     sums = take<std::int32_t>(at, kRows * std::max(columns, width));
-    row = take<std::int32_t>(at, columns);
     scores = take<float>(at, columns);
     mean = take<float>(at, depth);
-    line = take<float>(at, lines);
-    codes = take<std::int8_t>(at, lines);
+    line = take<std::int16_t>(at, lines);
+    result = take<float>(at, width);
   }
   template <typename T>
   T* take(std::byte* at, std::int64_t count) {
@@ -60,42 +59,74 @@ struct Scratch {
   }
 };
 
-// Codes of a line, into s.codes; returns the scale.
-float quantize_line(Isa isa, const float* x, std::int64_t n, const Scratch& s) {
-  Range range = n == 0 ? Range{0.0f, 0.0f} : range_of(isa, x, n);
-  float scale = math::maximum(std::fabs(range.min), std::fabs(range.max)) / 127.0f;
-  float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-  quantize_f32(isa, {DType::i8, inverse, 0, -127, 127}, x, s.codes, n);
-  return scale;
+// Codes of a line less its mean, if there is one; returns their step.
+float line_codes(Isa isa, const CodeLine& line, std::int16_t* codes) {
+#if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx2) return line_codes_avx2(line, codes);
+#endif
+  const auto number = [&](std::int64_t i) {
+    const float x = line.x[i * line.pitch];
+    return line.mean == nullptr ? x : x - line.mean[i];
+  };
+  float max = 0.0f;
+  for (std::int64_t i = 0; i < line.count; ++i) max = math::maximum(max, std::fabs(number(i)));
+  const float step = max / 127.0f;
+  const float inverse = step > 0.0f ? 1.0f / step : 0.0f;
+  for (std::int64_t i = 0; i < line.count; ++i) {
+    codes[i] = static_cast<std::int16_t>(quantize_value(number(i), inverse, 0, -127, 127));
+  }
+  return step;
 }
 
-// Line `column` of a panelled matrix of `pairs` pairs from s.codes.
-void put_line(std::int16_t* panels, std::int64_t pairs, std::int64_t column, const std::int8_t* codes, std::int64_t n) {
+// Line `column` of a panelled matrix of `pairs` pairs.
+void put_line(std::int16_t* panels, std::int64_t pairs, std::int64_t column, const std::int16_t* codes) {
   std::int16_t* to = panels + (column / kPanel * pairs * kPanel + column % kPanel) * 2;
-  for (std::int64_t i = 0; i < n; ++i) to[i / 2 * kPanel * 2 + i % 2] = codes[i];
+  for (std::int64_t i = 0; i < pairs; ++i) std::copy_n(codes + 2 * i, 2, to + i * kPanel * 2);
 }
 
-void pack(const AttentionPlan& plan, const AttentionUnit& u, const Scratch& s) {
+void pack_keys(const AttentionPlan& plan, const AttentionUnit& u, const Scratch& s) {
   const AttentionDims& d = plan.dims;
-  std::fill_n(s.keys, s.columns * s.depth, std::int16_t{0});
-  std::fill_n(s.values, s.width * s.columns, std::int16_t{0});
-  std::fill_n(s.query, kRows * s.depth, std::int16_t{0});
-  std::fill_n(s.weights, kRows * s.columns, std::int16_t{0});
   std::fill_n(s.mean, d.depth, 0.0f);
   for (std::int64_t j = 0; j < d.columns; ++j) {
     for (std::int64_t i = 0; i < d.depth; ++i) s.mean[i] = s.mean[i] + u.k[j * d.heads * d.depth + i];
   }
   for (std::int64_t i = 0; i < d.depth; ++i) s.mean[i] = s.mean[i] / static_cast<float>(d.columns);
   for (std::int64_t j = 0; j < d.columns; ++j) {
-    for (std::int64_t i = 0; i < d.depth; ++i) s.line[i] = u.k[j * d.heads * d.depth + i] - s.mean[i];
-    s.key_scales[j] = quantize_line(plan.isa, s.line, d.depth, s);
-    put_line(s.keys, s.depth / 2, j, s.codes, d.depth);
+    const CodeLine line = {.x = u.k + j * d.heads * d.depth, .pitch = 1, .mean = s.mean, .count = d.depth};
+    s.key_scales[j] = line_codes(plan.isa, line, s.line);
+    put_line(s.keys, s.depth / 2, j, s.line);
   }
+}
+
+void pack_values(const AttentionPlan& plan, const AttentionUnit& u, const Scratch& s) {
+  const AttentionDims& d = plan.dims;
+#if defined(AOQ_KERNELS_AVX2)
+  if (plan.isa >= Isa::avx2) {
+    return pack_columns_s16_avx2({.x = u.v,
+                                  .pitch = d.heads * d.width,
+                                  .rows = d.columns,
+                                  .columns = d.width,
+                                  .steps = s.value_scales,
+                                  .panels = s.values,
+                                  .pairs = s.columns / 2});
+  }
+#endif
   for (std::int64_t e = 0; e < d.width; ++e) {
-    for (std::int64_t j = 0; j < d.columns; ++j) s.line[j] = u.v[j * d.heads * d.width + e];
-    s.value_scales[e] = quantize_line(plan.isa, s.line, d.columns, s);
-    put_line(s.values, s.columns / 2, e, s.codes, d.columns);
+    const CodeLine line = {.x = u.v + e, .pitch = d.heads * d.width, .mean = nullptr, .count = d.columns};
+    s.value_scales[e] = line_codes(plan.isa, line, s.line);
+    put_line(s.values, s.columns / 2, e, s.line);
   }
+}
+
+void pack(const AttentionPlan& plan, const AttentionUnit& u, const Scratch& s) {
+  std::fill_n(s.keys, s.columns * s.depth, std::int16_t{0});
+  std::fill_n(s.values, s.width * s.columns, std::int16_t{0});
+  std::fill_n(s.query, kRows * s.depth + 8, std::int16_t{0});
+  std::fill_n(s.weights, kRows * s.columns, std::int16_t{0});
+  std::fill_n(s.line, s.lines, std::int16_t{0});
+  pack_keys(plan, u, s);
+  std::fill_n(s.line, s.lines, std::int16_t{0});
+  pack_values(plan, u, s);
 }
 
 void multiply(Isa isa, const std::int16_t* a, std::int64_t depth, const std::int16_t* panels, std::int64_t columns,
@@ -113,20 +144,13 @@ void multiply(Isa isa, const std::int16_t* a, std::int64_t depth, const std::int
   }
 }
 
-// The sums of a row, from its panels to where they lie together.
-void gather_row(const std::int32_t* sums, std::int64_t row, std::int64_t columns, std::int32_t* out) {
-  for (std::int64_t at = 0; at < columns; at += kPanel) {
-    std::copy_n(sums + at * kRows + row * kPanel, std::min(kPanel, columns - at), out + at);
-  }
-}
-
 float weigh_row(Isa isa, const WeighRow& row) {
 #if defined(AOQ_KERNELS_AVX2)
   if (isa >= Isa::avx2) return weigh_row_avx2(row);
 #endif
   float max = -std::numeric_limits<float>::infinity();
   for (std::int64_t i = 0; i < row.columns; ++i) {
-    float score = static_cast<float>(row.sums[i]) * row.scales[i];
+    float score = static_cast<float>(row.sums[i / kPanel * row.panel_pitch + i % kPanel]) * row.scales[i];
     score = row.mask == nullptr ? score * row.factor : std::fma(score, row.factor, row.mask[i * row.mask_column]);
     row.scores[i] = score;
     max = score > max ? score : max;
@@ -144,10 +168,12 @@ float weigh_row(Isa isa, const WeighRow& row) {
 // Results of one row from its sums in the panels.
 void store_row(const AttentionPlan& plan, const Scratch& s, std::int64_t row, float inverse, std::byte* out) {
   const AttentionDims& d = plan.dims;
-  float* y = plan.gives_codes ? s.line : reinterpret_cast<float*>(out);
-  for (std::int64_t e = 0; e < d.width; ++e) {
-    std::int32_t sum = s.sums[(e / kPanel * kRows + row) * kPanel + e % kPanel];
-    y[e] = (static_cast<float>(sum) * s.value_scales[e]) * inverse;
+  float* y = plan.gives_codes ? s.result : reinterpret_cast<float*>(out);
+  for (std::int64_t panel = 0; panel < d.width; panel += kPanel) {
+    const std::int32_t* sums = s.sums + panel * kRows + row * kPanel;
+    for (std::int64_t e = 0; e < std::min(kPanel, d.width - panel); ++e) {
+      y[panel + e] = (static_cast<float>(sums[e]) * s.value_scales[panel + e]) * inverse;
+    }
   }
   if (plan.gives_codes) quantize_f32(plan.isa, plan.codes, y, out, d.width);
 }
@@ -161,15 +187,15 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
     std::int64_t rows = std::min(u.rows - first, kRows);
     float factors[kRows], inverse[kRows];
     for (std::int64_t r = 0; r < rows; ++r) {
-      factors[r] = quantize_line(plan.isa, u.q + (first + r) * d.heads * d.depth, d.depth, s);
-      std::copy_n(s.codes, d.depth, s.query + r * s.depth);
+      const CodeLine line = {.x = u.q + (first + r) * d.heads * d.depth, .pitch = 1, .mean = nullptr, .count = d.depth};
+      factors[r] = line_codes(plan.isa, line, s.query + r * s.depth);
       if (steps.has_scale) factors[r] = factors[r] * steps.scale;
       if (steps.has_divisor) factors[r] = factors[r] / steps.divisor;
     }
     multiply(plan.isa, s.query, s.depth, s.keys, s.columns, s.sums);
     for (std::int64_t r = 0; r < rows; ++r) {
-      gather_row(s.sums, r, d.columns, s.row);
-      inverse[r] = weigh_row(plan.isa, {.sums = s.row,
+      inverse[r] = weigh_row(plan.isa, {.sums = s.sums + r * kPanel,
+                                        .panel_pitch = kRows * kPanel,
                                         .scales = s.key_scales,
                                         .factor = factors[r],
                                         .mask = u.mask == nullptr ? nullptr : u.mask + (first + r) * d.mask_row,
@@ -187,11 +213,6 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
   }
 }
 
-std::int64_t vnni_scratch_bytes(const AttentionDims& d) {
-  std::int64_t depth = round_up(d.depth, 16), columns = round_up(d.columns, 16), width = round_up(d.width, 16);
-  return columns * (depth + 2 * width + 4 + 4 + 6 * 6) + width * 4 + 96 * (depth + 4) + depth * 4 + 16 * 64;
-}
-
 }  // namespace
 
 void plan_attention_s8(AttentionPlan& plan, std::int64_t units) {
@@ -201,7 +222,7 @@ void plan_attention_s8(AttentionPlan& plan, std::int64_t units) {
   std::int64_t blocks = ceil_div(units, std::max<std::int64_t>(d.batch * d.heads, 1));
   plan.block = std::min(std::max<std::int64_t>(ceil_div(d.rows, std::max<std::int64_t>(blocks, 1)), 24), d.rows);
   plan.blocks = plan.block == 0 ? 0 : ceil_div(d.rows, plan.block);
-  plan.scratch_bytes = plan.isa >= Isa::avx512_vnni ? vnni_scratch_bytes(d) : Scratch(d, nullptr).bytes;
+  plan.scratch_bytes = plan.isa >= Isa::avx512_vnni ? VnniScratch(d, nullptr).bytes : Scratch(d, nullptr).bytes;
 }
 
 void run_attention_s8(const AttentionPlan& plan, const AttentionArgs& args, std::int64_t begin, std::int64_t end,

@@ -16,8 +16,9 @@ inline float largest(__m256 max) {
 
 inline __m256 score_of(const WeighRow& row, std::int64_t i) {
   const std::int64_t left = row.columns - i;
-  const __m256i sums = left >= 8 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row.sums + i))
-                                 : _mm256_maskload_epi32(row.sums + i, first_lanes(left));
+  // A panel's sums are all there, even those behind the last column.
+  const std::int32_t* from = row.sums + i / 32 * row.panel_pitch + i % 32;
+  const __m256i sums = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   const __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), load_first(row.scales + i, left).v);
   const __m256 factor = _mm256_set1_ps(row.factor);
   if (row.mask == nullptr) return _mm256_mul_ps(x, factor);
@@ -25,7 +26,66 @@ inline __m256 score_of(const WeighRow& row, std::int64_t i) {
   return _mm256_fmadd_ps(x, factor, mask.v);
 }
 
+// max|x| by the bits, which order like the numbers and put NaN on top.
+inline __m256i larger_magnitude(__m256i max, __m256 x) {
+  return _mm256_max_epi32(max, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)));
+}
+
+// The codes of eight numbers, as quantize_value makes them.
+inline __m256i codes_of(__m256 x, __m256 inverse) {
+  const __m256 v = _mm256_max_ps(_mm256_mul_ps(x, inverse), _mm256_set1_ps(-127.0f));
+  return _mm256_cvtps_epi32(_mm256_min_ps(v, _mm256_set1_ps(127.0f)));
+}
+
+// 1 / step, or 0 where the step is none.
+inline __m256 inverse_of(__m256 step) {
+  const __m256 is_positive = _mm256_cmp_ps(step, _mm256_setzero_ps(), _CMP_GT_OQ);
+  return _mm256_and_ps(is_positive, _mm256_div_ps(_mm256_set1_ps(1.0f), step));
+}
+
+inline __m256 number_at(const CodeLine& line, std::int64_t i) {
+  const F32x8 x = load_first(line.x + i, line.count - i);
+  return line.mean == nullptr ? x.v : (x - load_first(line.mean + i, line.count - i)).v;
+}
+
 }  // namespace
+
+float line_codes_avx2(const CodeLine& line, std::int16_t* codes) {
+  __m256i max = _mm256_setzero_si256();
+  for (std::int64_t i = 0; i < line.count; i += 8) max = larger_magnitude(max, number_at(line, i));
+  __m128i most = _mm_max_epi32(_mm256_castsi256_si128(max), _mm256_extracti128_si256(max, 1));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0x4e));
+  most = _mm_max_epi32(most, _mm_shuffle_epi32(most, 0xb1));
+  const float step = _mm_cvtss_f32(_mm_castsi128_ps(most)) / 127.0f;
+  const __m256 inverse = inverse_of(_mm256_set1_ps(step));
+  for (std::int64_t i = 0; i < line.count; i += 8) {
+    const __m256i c = _mm256_and_si256(codes_of(number_at(line, i), inverse), first_lanes(min_of(line.count - i, 8)));
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i), words);
+  }
+  return step;
+}
+
+void pack_columns_s16_avx2(const PackColumns& p) {
+  for (std::int64_t e = 0; e < p.columns; e += 8) {
+    const std::int64_t left = p.columns - e;
+    __m256i max = _mm256_setzero_si256();
+    for (std::int64_t j = 0; j < p.rows; ++j) max = larger_magnitude(max, load_first(p.x + j * p.pitch + e, left).v);
+    const __m256 step = _mm256_div_ps(_mm256_castsi256_ps(max), _mm256_set1_ps(127.0f));
+    store_first(p.steps + e, F32x8(step), left);
+    const __m256 inverse = inverse_of(step);
+    std::int16_t* to = p.panels + (e / 32 * p.pairs * 32 + e % 32) * 2;
+    for (std::int64_t j = 0; j < p.rows; j += 2, to += 64) {
+      const __m256i even = codes_of(load_first(p.x + j * p.pitch + e, left).v, inverse);
+      __m256i pairs = _mm256_and_si256(even, _mm256_set1_epi32(0xffff));
+      if (j + 1 < p.rows) {
+        const __m256i odd = codes_of(load_first(p.x + (j + 1) * p.pitch + e, left).v, inverse);
+        pairs = _mm256_or_si256(pairs, _mm256_slli_epi32(odd, 16));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), pairs);
+    }
+  }
+}
 
 float weigh_row_avx2(const WeighRow& row) {
   const __m256 lowest = _mm256_set1_ps(-__builtin_inff());

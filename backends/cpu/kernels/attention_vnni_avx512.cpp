@@ -1,8 +1,9 @@
-// Attention in int8 for AVX512-VNNI. k and v of a head are packed as codes, four to a lane; then six rows at a time go
-// through the scores, the softmax and the second product, and never leave the first cache.
+// Attention in int8 for AVX512-VNNI. k and v of a head are packed as codes, four bytes of depth or two words of columns
+// to a lane; then six rows at a time go through the scores, the softmax and the second product, and never leave the
+// first cache.
 //
 // Queries are codes + 128, as the instruction multiplies unsigned by signed; the sums start from what that adds.
-#include "backends/cpu/kernels/attention.h"
+#include "backends/cpu/kernels/attention_vnni.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/simd_avx2.h"
@@ -16,52 +17,16 @@ namespace {
 // Loops that want all registers for themselves.
 #define AOQ_APART __attribute__((noinline))
 
-constexpr int kRows = 6;
-constexpr int kPanels = 4;
-constexpr std::int64_t kQueries = 96;  // that become codes before their scores are made
+constexpr int kRows = kVnniRows;
+constexpr int kPanels = 4;  // that a micro-kernel takes at most
 
-inline std::int64_t up(std::int64_t n, std::int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-// What a worker's scratch holds, of plan_attention_s8's size. Columns are padded to 16 and depth to 4, with zeros.
-struct Scratch {
-  std::int64_t columns, depth, width;  // padded
-  std::byte* keys;                     // [columns / 16][depth / 4][16][4]
-  std::int32_t* key_starts;            // [columns]
-  float* key_scales;                   // [columns]
-  std::byte* values;                   // s16 [width / 16][columns / 2][16][2]
-  float* value_scales;                 // [width]
-  std::uint8_t* query;                 // [96][depth]
-  float* factors;                      // [96], of the queries
-  float* scores;                       // [6][columns]
-  std::int16_t* weights;               // [6][columns]
-  float* mean;                         // [depth], of k
-
-  Scratch(const AttentionDims& d, std::byte* at)
-      : columns(up(d.columns, 16)), depth(up(d.depth, 4)), width(up(d.width, 16)) {
-    keys = take(at, columns * depth);
-    key_starts = reinterpret_cast<std::int32_t*>(take(at, columns * 4));
-    key_scales = reinterpret_cast<float*>(take(at, columns * 4));
-    values = take(at, 2 * columns * width);
-    value_scales = reinterpret_cast<float*>(take(at, width * 4));
-    query = reinterpret_cast<std::uint8_t*>(take(at, kQueries * depth));
-    factors = reinterpret_cast<float*>(take(at, kQueries * 4));
-    scores = reinterpret_cast<float*>(take(at, kRows * columns * 4));
-    weights = reinterpret_cast<std::int16_t*>(take(at, 2 * kRows * columns));
-    mean = reinterpret_cast<float*>(take(at, up(depth, 16) * 4));
-  }
-  static std::byte* take(std::byte*& at, std::int64_t bytes) {
-    std::byte* begin = at;
-    at += up(bytes, 64);
-    return begin;
-  }
-};
+using Scratch = VnniScratch;
 
 // max|x| by the bits, which order like the numbers and put NaN on top.
 AOQ_INLINE __m512i larger(__m512i max, __m512 x) {
   return _mm512_max_epi32(max, _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
 }
+
 // The steps of 16 lines with these largest numbers, and what numbers take to become codes.
 struct LineSteps {
   alignas(64) float steps[16];
@@ -414,7 +379,7 @@ template <Part kPart>
 void quantize_queries(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t row, std::uint8_t* query,
                       float* factors) {
   const AttentionDims& d = plan.dims;
-  const std::int64_t pitch = d.heads * d.depth, depth = up(d.depth, 4);
+  const std::int64_t pitch = d.heads * d.depth, depth = (d.depth + 3) / 4 * 4;
   const Lines lines(u.q + row * pitch, pitch, u.rows - row);
   const LineSteps steps(largest_of<kPart>(lines, nullptr, d.depth));
   for (std::int64_t r = 0; r < 16; ++r) {
@@ -438,8 +403,8 @@ void quantize_queries(const AttentionPlan& plan, const AttentionUnit& u, std::in
 void run_tile(const AttentionPlan& plan, const AttentionUnit& u, std::int64_t row, const Scratch& s, Out& out) {
   const AttentionDims& d = plan.dims;
   Tile t;
-  t.query = s.query + row % kQueries * s.depth;
-  t.factors = s.factors + row % kQueries;
+  t.query = s.query + row % kVnniQueries * s.depth;
+  t.factors = s.factors + row % kVnniQueries;
   t.rows = min_of(u.rows - row, kRows);
   t.mask = u.mask == nullptr ? nullptr : u.mask + row * d.mask_row;
   t.mask_column = d.mask_column;
@@ -465,7 +430,7 @@ void run_unit(const AttentionPlan& plan, const AttentionUnit& u, void* result, s
   pack_values(d, u.v, s);
   Out out = out_of(plan);
   for (std::int64_t row = 0; row < u.rows; row += kRows) {
-    for (std::int64_t r = 0; row % kQueries == 0 && r < kQueries && row + r < u.rows; r += 16) {
+    for (std::int64_t r = 0; row % kVnniQueries == 0 && r < kVnniQueries && row + r < u.rows; r += 16) {
       quantize_queries<kPart>(plan, u, row + r, s.query + r * s.depth, s.factors + r);
     }
     const std::int64_t at = u.out + row * out.pitch;

@@ -320,8 +320,8 @@ void matmul_case(Draw& draw, Op op, Case* c) {
 // Any lengths around the edges of tiles and panels, with and without a mask that broadcasts.
 void attention_case(Draw& draw, Case* c) {
   const std::int64_t batch = draw.between(1, 2), heads = draw.between(1, 3);
-  const std::int64_t rows = draw.between(1, draw.large ? 130 : 20);
-  const std::int64_t columns = draw.one_of<std::int64_t>({1, 2, 7, 15, 16, 17, 33, 64, 70, draw.between(1, 130)});
+  const std::int64_t rows = draw.between(draw.chance(5) ? 0 : 1, draw.large ? 130 : 20);
+  const std::int64_t columns = draw.one_of<std::int64_t>({0, 1, 2, 7, 15, 16, 17, 33, 64, 70, draw.between(1, 130)});
   const std::int64_t depth = draw.one_of<std::int64_t>({1, 3, 4, 8, 16, 17, 32, 64, 80});
   const std::int64_t width = draw.one_of<std::int64_t>({1, 5, 16, 17, 32, 48, 64, 80});
   const Values values = draw.chance(20) ? Values::special : Values::plain;
