@@ -337,7 +337,7 @@ void attention_case(Draw& draw, Case* c) {
     c->absent();
   }
   if (draw.chance(40)) c->attributes.set("scale", static_cast<double>(draw.real(-1.0f, 1.0f)));
-  if (draw.chance(40)) c->attributes.set("divisor", static_cast<double>(draw.real(0.5f, 6.0f)));
+  if (draw.chance(40)) c->attributes.set("divisor", draw.chance(40) ? 8.0 : static_cast<double>(draw.real(0.5f, 6.0f)));
   c->attributes.set("arithmetic", std::string(draw.one_of<const char*>({"f32", "int8"})));
   set_output(draw, c, true);
 }
