@@ -291,7 +291,8 @@ Tensor positive_scales(Draw& draw, const Shape& shape) {
 }
 
 void matmul_case(Draw& draw, Op op, Case* c) {
-  std::int64_t m = draw.between(1, draw.large ? 90 : 20), k = draw.between(1, draw.large ? 90 : 40);
+  std::int64_t m = draw.between(1, draw.large ? 90 : 20);
+  std::int64_t k = draw.chance(5) ? 0 : draw.between(1, draw.large ? 90 : 40);
   std::int64_t n = draw.one_of<std::int64_t>({1, 5, 16, 17, 33, 64});
   Shape a{m, k}, b{k, n};
   std::size_t batch = static_cast<std::size_t>(draw.between(0, 3));
