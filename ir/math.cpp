@@ -59,6 +59,11 @@ ScalarF32 scale_by_magic(ScalarF32 v, ScalarF32 magic) {
   return ScalarF32((v.v * power_of_two(half)) * power_of_two(rest));
 }
 
+ScalarF32 scale_normal(ScalarF32 v, ScalarF32 magic) {
+  return ScalarF32(
+      std::bit_cast<float>(std::bit_cast<std::uint32_t>(v.v) + (std::bit_cast<std::uint32_t>(magic.v) << 23)));
+}
+
 ScalarF32 split_exponent(ScalarF32 x, ScalarF32* exponent) {
   constexpr std::uint32_t kSqrtHalf = 0x3f3504f3;
   std::uint32_t bits = std::bit_cast<std::uint32_t>(x.v) - kSqrtHalf;
@@ -93,6 +98,9 @@ float add(float a, float b) {
 
 float exp(float x) {
   return exp_fn(ScalarF32(x)).v;
+}
+float exp_weight(float x) {
+  return exp_weight_fn(ScalarF32(x)).v;
 }
 float log(float x) {
   return log_fn(ScalarF32(x)).v;

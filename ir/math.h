@@ -13,6 +13,7 @@
 namespace aoq::math {
 
 float exp(float x);
+float exp_weight(float x);  // of x up to 0, to 2^-18: weights of attention in int8
 float log(float x);
 float tanh(float x);
 float sigmoid(float x);

@@ -4,6 +4,7 @@
 // can never be linked into another): ScalarF32 in ir/math.cpp, the vector type in the AVX2 kernels. F supplies
 //   F(float)  + - * /  less(a, b) -> mask  select(mask, a, b)  fma_of(a, b, c)  abs_of(x)  copy_sign(magnitude, sign)
 //   scale_by_magic(v, magic)      v * 2^n, where magic = n + 0x1.8p23f, rounded once even for denormal results
+//   scale_normal(v, magic)        the same where v and the result are normal
 //   split_exponent(x, &exponent)  x = m * 2^exponent with m in [sqrt(1/2), sqrt(2)), for normal positive x
 // and every operation of F is one correctly rounded float operation; so the same input gives the same bits everywhere.
 #pragma once
@@ -14,6 +15,11 @@ namespace aoq::math {
 template <typename F>
 F at_least(F x, F lo) {
   return select(less(x, lo), lo, x);
+}
+// The larger one; lo where x is NaN.
+template <typename F>
+F number_at_least(F x, F lo) {
+  return select(less(lo, x), x, lo);
 }
 template <typename F>
 F at_most(F x, F hi) {
@@ -43,6 +49,21 @@ F exp_fn(F x) {
   p = fma_of(p, r, F(0x1.fffffcp-2f));
   p = fma_of(r * r, p, r) + F(1.0f);
   return scale_by_magic(p, magic);
+}
+
+// exp for weights of at most 15 bits, of x up to 0: relative error below 2^-18, and exactly 1 for 0. Below -24, and for
+// NaN, less than half a step of any weight.
+template <typename F>
+F exp_weight_fn(F x) {
+  x = number_at_least(x, F(-24.0f));
+  F magic = fma_of(x, F(0x1.715476p+0f), F(0x1.8p23f));
+  F r = fma_of(magic - F(0x1.8p23f), F(-0x1.62e430p-1f), x);
+  F p = F(0x1.541482p-5f);
+  p = fma_of(p, r, F(0x1.57cf56p-3f));
+  p = fma_of(p, r, F(0x1.0003f6p-1f));
+  p = fma_of(p, r, F(0x1.fffba6p-1f));
+  p = fma_of(p, r, F(1.0f));
+  return scale_normal(p, magic);
 }
 
 // log of a normal positive x: log(m 2^e) = e ln2 + f - f^2/2 + f^3 P(f), f = m - 1.

@@ -129,11 +129,19 @@ std::span<const std::string> standard_rewrites() {
 }
 
 std::span<const std::string> lowered_rewrites() {
-  static const std::vector<std::string> names = {"fold-dq-q",       "dce",
-                                                 "channels-last",   "sink-permutes",
-                                                 "simplify-shapes", "sink-permutes",
-                                                 "simplify-shapes", "fold-constants",
-                                                 "fold-dq-q",       "dce"};
+  static const std::vector<std::string> names = {"fold-dq-q",
+                                                 "dce",
+                                                 "fuse-attention",
+                                                 "channels-last",
+                                                 "sink-permutes",
+                                                 "simplify-shapes",
+                                                 "sink-permutes",
+                                                 "simplify-shapes",
+                                                 "fold-constants",
+                                                 "fold-dq-q",
+                                                 "dce",
+                                                 "fuse-quantize",
+                                                 "dce"};
   return names;
 }
 

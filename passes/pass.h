@@ -24,8 +24,8 @@ namespace torchao {
 struct LayerReport;
 }
 
-// What stages need; rewrites look at none of it. Pointers are borrowed and may be null where a pass does not need them:
-// a pass that misses one fails with invalid_argument.
+// What stages need; rewrites look at the recipe alone, if at any of it. Pointers are borrowed and may be null where a
+// pass does not need them: a pass that misses one fails with invalid_argument.
 struct PassContext {
   const TargetInfo* target = nullptr;
   const Recipe* recipe = nullptr;

@@ -5,6 +5,7 @@
 //   x, weight, output_padding            every element of x meets the filters of its channel
 //   a, b                                 every result element is a sum over the last dimension of a
 //   x [time, batch, in], w, r            in every step each sample meets both matrices
+//   q, k, v [batch, rows, heads, width]  every row of q meets every row of k, and the outcome every row of v
 //
 // Normalisations call their factors weight as well; they have an epsilon and sum no products.
 #include "runtime/multiply_accumulates.h"
@@ -43,6 +44,11 @@ std::uint64_t of_recurrent(Shape x, Shape w, Shape r) {
   return times(times(static_cast<std::uint64_t>(x[0]), static_cast<std::uint64_t>(x[1])), matrices);
 }
 
+std::uint64_t of_attention(Shape q, Shape k, Shape result) {
+  if (k.size() < 2) return 0;
+  return times(elements(q) + elements(result), static_cast<std::uint64_t>(k[1]));
+}
+
 }  // namespace
 
 std::uint64_t multiply_accumulates(const Node& node, std::span<const ConcreteType> inputs,
@@ -58,6 +64,8 @@ std::uint64_t multiply_accumulates(const Node& node, std::span<const ConcreteTyp
   if (x >= 0 && def.input_index("w") >= 0 && def.input_index("r") >= 0) {
     return of_recurrent(shape(x), shape(def.input_index("w")), shape(def.input_index("r")));
   }
+  const int q = def.input_index("q"), k = def.input_index("k"), v = def.input_index("v");
+  if (q >= 0 && k >= 0 && v >= 0) return of_attention(shape(q), shape(k), outputs[0].shape);
   const bool is_elementwise = def.has_trait(kElementwise);
   if (a >= 0 && def.input_index("b") >= 0 && !is_elementwise) return times(elements(outputs[0].shape), last(shape(a)));
   return 0;

@@ -39,7 +39,13 @@ bool is_boundary(const Node& n) {
   return n.def().rule == QuantRule::boundary;
 }
 
+// Lowered ops that compute in float: what they read or write says nothing about it.
+bool is_float_op(const Node& n) {
+  return n.is(Op::qlayer_norm) || (n.is(Op::attention) && n.attributes().string("arithmetic") == "f32");
+}
+
 bool is_integer_op(const Node& n) {
+  if (is_float_op(n)) return false;
   return n.def().has_trait(kLoweredOnly) || n.def().has_trait(kQuantizedOnly);
 }
 

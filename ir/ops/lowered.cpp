@@ -87,6 +87,13 @@ Output read_output(const EvalContext& c) {
   return out;
 }
 
+void Output::store_value(std::int64_t i, float value) const {
+  if (is_float) return store_float(i, value);
+  auto qmin = static_cast<std::int32_t>(dtype_info(view.dtype).min);
+  auto qmax = static_cast<std::int32_t>(dtype_info(view.dtype).max);
+  view.data[i] = static_cast<std::byte>(quantize_value(value, inverse_scale, bounds.zero_point, qmin, qmax));
+}
+
 void Output::store_product(std::int64_t i, std::int32_t accumulator, float multiplier) const {
   float v = static_cast<float>(accumulator) * multiplier;
   if (is_float) {

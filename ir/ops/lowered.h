@@ -46,6 +46,8 @@ struct Output {
   void store_scaled(std::int64_t i, float value) const {
     view.data[i] = static_cast<std::byte>(round_and_clamp(value, bounds));
   }
+  // A float as it is, or as quantize makes codes of it; no activation.
+  void store_value(std::int64_t i, float value) const;
   // acc * m with m = scale / out_scale (f32: scale), then the clamp.
   void store_product(std::int64_t i, std::int32_t accumulator, float multiplier) const;
 };

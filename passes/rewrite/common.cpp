@@ -107,4 +107,28 @@ Result<Node*> split_activation(Graph& graph, const Node& n, Node* x, Node* befor
   return node_beside(graph, n, *op, {x->output()}, before, std::move(attributes));
 }
 
+bool read_scale(const Node& n, StaticScale* out) {
+  const Attribute* scale = n.attributes().find("scale");
+  if (scale == nullptr || n.inputs().size() != 1) return false;
+  out->scale = static_cast<float>(std::get<double>(*scale));
+  const Attribute* zero_point = n.attributes().find("zero_point");
+  out->zero_point = zero_point ? std::get<std::int64_t>(*zero_point) : 0;
+  return true;
+}
+
+Status say_scale(Graph& graph, const Value* codes, const StaticScale& scale) {
+  const std::vector<Use> uses = codes->uses();
+  for (const Use& use : uses) {
+    Node* user = use.user;
+    if (user->is(Op::dequantize) && user->inputs().size() == 1 && !user->attributes().has("scale")) {
+      user->set_attribute("scale", static_cast<double>(scale.scale));
+      user->set_attribute("zero_point", scale.zero_point);
+    }
+    if (user->output_count() != 1 || !user->output()->type().quantization || user->is(Op::quantize)) continue;
+    AOQ_TRY(graph.infer(user));
+    AOQ_TRY(say_scale(graph, user->output(), scale));
+  }
+  return {};
+}
+
 }  // namespace aoq::rewrite

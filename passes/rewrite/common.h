@@ -35,4 +35,13 @@ Result<Node*> node_beside(Graph& graph, const Node& n, Op op, std::vector<Value*
 // The activation attribute of `n` as such a node on the result of `x`; x itself where there is none.
 Result<Node*> split_activation(Graph& graph, const Node& n, Node* x, Node* before);
 
+// A static per-tensor scale that a quantize or dequantize states in its attributes; false where it does not.
+struct StaticScale {
+  float scale = 0;
+  std::int64_t zero_point = 0;
+};
+bool read_scale(const Node& n, StaticScale* out);
+// Codes of a lowered graph have no scale in their type: what reads them says it.
+Status say_scale(Graph& graph, const Value* codes, const StaticScale& scale);
+
 }  // namespace aoq::rewrite

@@ -11,22 +11,8 @@ namespace {
 
 using namespace rewrite;
 
-struct Static {
-  float scale = 0;
-  std::int64_t zero_point = 0;
-};
-
-bool from_attributes(const Node& n, Static* out) {
-  const Attribute* scale = n.attributes().find("scale");
-  if (scale == nullptr || n.inputs().size() != 1) return false;
-  out->scale = static_cast<float>(std::get<double>(*scale));
-  const Attribute* zero_point = n.attributes().find("zero_point");
-  out->zero_point = zero_point ? std::get<std::int64_t>(*zero_point) : 0;
-  return true;
-}
-
-bool static_of_dequantize(const Node& dq, Static* out) {
-  if (from_attributes(dq, out)) return true;
+bool static_of_dequantize(const Node& dq, StaticScale* out) {
+  if (read_scale(dq, out)) return true;
   const std::optional<Quantization>& q = dq.input(0)->type().quantization;
   if (dq.inputs().size() != 1 || !q || !q->is_immediate || q->granularity != Quantization::Granularity::tensor)
     return false;
@@ -38,26 +24,10 @@ bool is_byte(DType d) {
   return d == DType::u8 || d == DType::i8;
 }
 
-// Codes of a lowered graph have no scale in their type: what reads them says it.
-Status say_scale(Graph& graph, const Value* codes, const Static& scale) {
-  const std::vector<Use> uses = codes->uses();
-  for (const Use& use : uses) {
-    Node* user = use.user;
-    if (user->is(Op::dequantize) && user->inputs().size() == 1 && !user->attributes().has("scale")) {
-      user->set_attribute("scale", static_cast<double>(scale.scale));
-      user->set_attribute("zero_point", scale.zero_point);
-    }
-    if (user->output_count() != 1 || !user->output()->type().quantization || user->is(Op::quantize)) continue;
-    AOQ_TRY(graph.infer(user));
-    AOQ_TRY(say_scale(graph, user->output(), scale));
-  }
-  return {};
-}
-
 Result<bool> fold(Graph& graph, Node* q) {
   Node* dq = input_node(q, 0, Op::dequantize);
-  Static from, to;
-  if (dq == nullptr || !from_attributes(*q, &to) || !static_of_dequantize(*dq, &from)) return false;
+  StaticScale from, to;
+  if (dq == nullptr || !read_scale(*q, &to) || !static_of_dequantize(*dq, &from)) return false;
   Value* codes = dq->input(0);
   DType out = q->output()->type().dtype;
   if (codes->type().dtype == out && from.scale == to.scale && from.zero_point == to.zero_point) {

@@ -46,6 +46,18 @@ TEST_CASE("float functions are within a few ulp of double precision") {
   CHECK(worst(softplus, [](double x) { return std::fmax(x, 0.0) + std::log1p(std::exp(-std::fabs(x))); }) < 2.5);
 }
 
+TEST_CASE("exp_weight is within 2^-18 down to -24, 1 for 0, and next to nothing below and for NaN") {
+  for (float x = -24.0f; x <= 0.0f; x += 0.0007f) {
+    double exact = std::exp(static_cast<double>(x));
+    CHECK(std::fabs(exp_weight(x) - exact) <= std::ldexp(exact, -18));
+  }
+  CHECK(exp_weight(0.0f) == 1.0f);
+  for (float x : {-24.5f, -1e30f, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    CHECK(exp_weight(x) == exp_weight(-24.0f));
+  }
+  CHECK(exp_weight(-24.0f) * 32767.0f < 0.5f);
+}
+
 TEST_CASE("gelu is within rounding of its two terms") {
   for (float x = -12.0f; x < 12.0f; x += 0.0137f) {
     double exact = 0.5 * x * std::erfc(-x * std::sqrt(0.5));

@@ -28,7 +28,6 @@ SHORT_SUMS = "the s32 sums wait in memory while 32 elements are summed in s16"
 SPILLS = [
     Spill("elementwise_f32_avx2", r"^unary_f32_avx2", r"vf", 0, 25, CONSTANTS),
     Spill("elementwise_f32_avx512", r"^unary_f32_avx512", r"vf", 0, 4, CONSTANTS),
-    Spill("rows_f32_avx2", r"^softmax_f32_avx2", r"vf", 0, 1, CONSTANTS),
     Spill("linear_weight_only_avx2", r"multiply<ByteFloats, [24], 2>", r"vf", 0, 30, CONSTANTS),
     Spill("linear_weight_only_avx2", r"multiply<NibbleFloats, (2, 4|4, 2)>", r"vf", 2, 2,
           "8 sums, the codes and the table of values: one of 64 products through memory"),
@@ -56,7 +55,7 @@ FLOORS = {
     "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7, "linear_dynamic_avx2": 6, "linear_fixed_point_avx2": 13,
     "linear_weight_only_avx2": 6, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
     "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_vnni_avx512": 12,
-    "linear_dynamic_avx512": 20, "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19,
+    "attention_vnni_avx512": 8, "linear_dynamic_avx512": 20, "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19,
     "matmul_f32_avx512": 18,
 }
 

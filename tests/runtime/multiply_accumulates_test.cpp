@@ -57,6 +57,19 @@ TEST_CASE("recurrent layers meet both matrices in every step") {
   CHECK(macs_of(Op::lstm, {7, 2, 5}, {{1, 12, 5}, {1, 12, 3}}, hidden) == 7 * 2 * 12 * (5 + 3));
 }
 
+TEST_CASE("attention multiplies queries with keys and weights with values") {
+  Graph g;
+  const auto input = [&](const char* name, std::vector<Dim> shape) {
+    return g.input(name, Type{DType::f32, std::move(shape), std::nullopt});
+  };
+  Value *q = input("q", {2, 5, 3, 8}), *k = input("k", {2, 7, 3, 8}), *v = input("v", {2, 7, 3, 6});
+  const Node* node = g.create(Op::attention, {q, k, v}).value();
+  const std::vector<ConcreteType> inputs{
+      {DType::f32, {2, 5, 3, 8}}, {DType::f32, {2, 7, 3, 8}}, {DType::f32, {2, 7, 3, 6}}};
+  const std::vector<ConcreteType> outputs{{DType::f32, {2, 5, 3, 6}}};
+  CHECK(multiply_accumulates(*node, inputs, outputs) == 2 * 3 * 5 * 7 * (8 + 6));
+}
+
 TEST_CASE("ops without sums of products have none") {
   CHECK(macs_of(Op::relu, {4, 4}, {}) == 0);
   CHECK(macs_of(Op::add, {4, 4}, {{4, 4}}) == 0);

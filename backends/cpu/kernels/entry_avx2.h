@@ -95,7 +95,8 @@ void binary_f32_avx2(BinaryOp op, const BroadcastShape& shape, const float* a, c
 struct RowsF32;
 struct MiddleF32;
 enum class ReduceOp : std::uint8_t;
-void softmax_f32_avx2(const RowsF32& rows);
+struct ScoresF32;
+void softmax_scores_f32_avx2(const ScoresF32& scores, const RowsF32& rows);
 void layer_norm_f32_avx2(const math::LayerNormParams& params, const RowsF32& rows);
 void reduce_last_f32_avx2(ReduceOp op, const RowsF32& rows);
 void reduce_middle_f32_avx2(ReduceOp op, const MiddleF32& shape);

@@ -4,6 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 
+namespace aoq::math {
+struct LayerNormParams;
+}
+
 namespace aoq::cpu {
 
 struct ConvPanelsPlan;
@@ -35,10 +39,24 @@ struct MatmulF32Args;
 void run_matmul_f32_avx512(const MatmulF32Plan& plan, const MatmulF32Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
 
+struct AttentionPlan;
+struct AttentionArgs;
+void run_attention_avx512_vnni(const AttentionPlan& plan, const AttentionArgs& args, std::int64_t begin,
+                               std::int64_t end, std::byte* scratch);
+
+struct RowsF32;
+struct ScoresF32;
+void softmax_scores_f32_avx512(const ScoresF32& scores, const RowsF32& rows);
+void layer_norm_f32_avx512(const math::LayerNormParams& params, const RowsF32& rows);
+
 struct UnaryF32;
 // False, and nothing done, where the AVX2 form is as good.
 bool unary_f32_avx512(const UnaryF32& params, const float* x, float* out, std::int64_t n);
 
+struct QuantizeParams;
+struct DequantizeParams;
+void quantize_f32_avx512(const QuantizeParams& params, const float* x, void* out, std::int64_t n);
+void dequantize_bytes_avx512(const DequantizeParams& params, const void* x, float* out, std::int64_t n);
 // Needs AVX512-VBMI besides.
 void look_up_bytes_avx512_vbmi(const std::uint8_t* table, const void* x, void* out, std::int64_t n);
 

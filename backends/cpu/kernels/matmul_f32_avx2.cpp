@@ -18,6 +18,7 @@ struct Panel {
 void multiply_rows(const MatmulDims& d, const Panel& panel, const float* a, const TargetF32& target) {
   bool is_direct = is_clamped(EpilogueF32{}, target.columns) && d.k > 0;
   for (std::int64_t row = 0; row < target.rows; ++row) panel.rows[row] = a + row * d.a_row;
+  if (d.k == 0) zero_floats(panel.acc, 16 * target.rows);
   for (std::int64_t k = 0; k < d.k; k += kBlockK) {
     for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
       TileRows x = {

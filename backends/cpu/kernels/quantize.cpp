@@ -11,6 +11,7 @@ namespace aoq::cpu {
 
 void quantize_f32(Isa isa, const QuantizeParams& p, const float* x, void* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx512_vnni) return quantize_f32_avx512(p, x, out, n);
   if (isa >= Isa::avx2) return quantize_f32_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) {
@@ -20,6 +21,7 @@ void quantize_f32(Isa isa, const QuantizeParams& p, const float* x, void* out, s
 
 void dequantize_bytes(Isa isa, const DequantizeParams& p, const void* x, float* out, std::int64_t n) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx512_vnni) return dequantize_bytes_avx512(p, x, out, n);
   if (isa >= Isa::avx2) return dequantize_bytes_avx2(p, x, out, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i) out[i] = dequantize_value(load_code(x, p.type, i), p.scale, p.zero_point);

@@ -1,7 +1,9 @@
-// Tables of 256 codes by two permutations of 128 each, for processors that have AVX512-VBMI as well.
-#include <immintrin.h>
-
+// Between floats and codes sixteen at a time; and tables of 256 codes by two permutations of 128 each, for processors
+// that have AVX512-VBMI as well.
 #include "backends/cpu/kernels/entry_avx512.h"
+#include "backends/cpu/kernels/quantize.h"
+#include "backends/cpu/kernels/simd_avx2.h"
+#include "backends/cpu/kernels/simd_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -17,6 +19,38 @@ __attribute__((target("avx512vbmi"))) inline __m512i look_up(const Table& t, __m
 }
 
 }  // namespace
+
+void quantize_f32_avx512(const QuantizeParams& p, const float* x, void* out, std::int64_t n) {
+  const __m512 inv_scale = _mm512_set1_ps(p.inv_scale);
+  const __m512 lo = _mm512_set1_ps(static_cast<float>(p.qmin - p.zero_point));
+  const __m512 hi = _mm512_set1_ps(static_cast<float>(p.qmax - p.zero_point));
+  const __m512i zero_point = _mm512_set1_epi32(p.zero_point);
+  auto* to = static_cast<std::uint8_t*>(out);
+  // The maximum gives lo for NaN.
+  const auto codes = [&](__m512 v) {
+    v = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v, inv_scale), lo), hi);
+    return _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), zero_point));
+  };
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), codes(_mm512_loadu_ps(x + i)));
+  if (i == n) return;
+  _mm_mask_storeu_epi8(to + i, first_16(n - i), codes(_mm512_maskz_loadu_ps(first_16(n - i), x + i)));
+}
+
+void dequantize_bytes_avx512(const DequantizeParams& p, const void* x, float* out, std::int64_t n) {
+  const auto* in = static_cast<const std::uint8_t*>(x);
+  // Signed codes as unsigned ones, with their zero point.
+  const bool is_signed = p.type == DType::i8;
+  const __m128i flip = _mm_set1_epi8(is_signed ? -128 : 0);
+  const __m512i zero_point = _mm512_set1_epi32(p.zero_point + (is_signed ? 128 : 0));
+  const __m512 scale = _mm512_set1_ps(p.scale);
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const __mmask16 some = first_16(min_of(n - i, 16));
+    const __m128i codes = _mm_xor_si128(_mm_maskz_loadu_epi8(some, in + i), flip);
+    const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), zero_point);
+    _mm512_mask_storeu_ps(out + i, some, _mm512_mul_ps(_mm512_cvtepi32_ps(steps), scale));
+  }
+}
 
 __attribute__((target("avx512vbmi"))) void look_up_bytes_avx512_vbmi(const std::uint8_t* table, const void* x,
                                                                      void* out, std::int64_t n) {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/entry_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -30,16 +31,31 @@ float reduce_column(ReduceOp op, const float* x, std::int64_t n, std::int64_t st
 }  // namespace
 
 void softmax_f32(Isa isa, const RowsF32& rows) {
+  softmax_scores_f32(isa, {}, rows);
+}
+
+void softmax_scores_f32(Isa isa, const ScoresF32& scores, const RowsF32& rows) {
 #if defined(AOQ_KERNELS_AVX2)
-  if (isa >= Isa::avx2) return softmax_f32_avx2(rows);
+  if (isa >= Isa::avx512_vnni) return softmax_scores_f32_avx512(scores, rows);
+  if (isa >= Isa::avx2) return softmax_scores_f32_avx2(scores, rows);
 #endif
   for (std::int64_t row = 0; row < rows.rows; ++row) {
-    math::softmax_row(rows.x + row * rows.columns, rows.out + row * rows.columns, rows.columns);
+    const float* x = rows.x + row * rows.columns;
+    float* out = rows.out + row * rows.columns;
+    for (std::int64_t i = 0; i < rows.columns; ++i) {
+      float v = x[i];
+      if (scores.has_scale) v = v * scores.scale;
+      if (scores.has_divisor) v = v / scores.divisor;
+      if (scores.mask != nullptr) v = v + scores.mask[row * scores.mask_row + i * scores.mask_column];
+      out[i] = v;
+    }
+    math::softmax_row(out, out, rows.columns);
   }
 }
 
 void layer_norm_f32(Isa isa, const math::LayerNormParams& params, const RowsF32& rows) {
 #if defined(AOQ_KERNELS_AVX2)
+  if (isa >= Isa::avx512_vnni) return layer_norm_f32_avx512(params, rows);
   if (isa >= Isa::avx2) return layer_norm_f32_avx2(params, rows);
 #endif
   for (std::int64_t row = 0; row < rows.rows; ++row) {

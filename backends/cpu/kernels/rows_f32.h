@@ -20,6 +20,21 @@ struct RowsF32 {
 void softmax_f32(Isa isa, const RowsF32& rows);
 void layer_norm_f32(Isa isa, const math::LayerNormParams& params, const RowsF32& rows);
 
+// What becomes of the scores of attention before their softmax: x * scale / divisor + mask, each where it is there, in
+// this order.
+struct ScoresF32 {
+  bool has_scale = false;
+  bool has_divisor = false;
+  float scale = 1.0f;
+  float divisor = 1.0f;
+  const float* mask = nullptr;   // of the first row and column, or null
+  std::int64_t mask_row = 0;     // floats from row to row, 0 for one row
+  std::int64_t mask_column = 0;  // 1, or 0 for one column
+  bool is_plain() const { return !has_scale && !has_divisor && mask == nullptr; }
+};
+// math::softmax_row of such scores; `out` may be `x`.
+void softmax_scores_f32(Isa isa, const ScoresF32& scores, const RowsF32& rows);
+
 enum class ReduceOp : std::uint8_t { sum, mean, max };
 
 // out[row] = math::reduce_sum, that divided by float(columns), or math::reduce_max.

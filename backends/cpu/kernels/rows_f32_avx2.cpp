@@ -70,11 +70,23 @@ inline F32x8 fold_columns(const MiddleF32& s, const float* x, std::int64_t left,
 
 }  // namespace
 
-void softmax_f32_avx2(const RowsF32& rows) {
+void softmax_scores_f32_avx2(const ScoresF32& scores, const RowsF32& rows) {
   std::int64_t n = rows.columns;
+  F32x8 scale(scores.scale);
+  F32x8 divisor(scores.divisor);
   for (std::int64_t row = 0; row < rows.rows; ++row) {
     const float* x = rows.x + row * n;
     float* out = rows.out + row * n;
+    if (!scores.is_plain()) {
+      const float* mask = scores.mask + row * scores.mask_row;
+      map(x, out, n, [&](F32x8 v, std::int64_t i) {
+        if (scores.has_scale) v = v * scale;
+        if (scores.has_divisor) v = v / divisor;
+        if (scores.mask == nullptr) return v;
+        return v + (scores.mask_column == 0 ? F32x8(*mask) : load_first(mask + i, n - i));
+      });
+      x = out;
+    }
     F32x8 max(max_of_row(x, n));
     map(x, out, n, [=](F32x8 v, std::int64_t) { return math::exp_fn(v - max); });
     F32x8 sum(sum_of(out, n));

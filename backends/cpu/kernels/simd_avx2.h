@@ -63,6 +63,18 @@ inline F32x8 minimum_of(F32x8 a, F32x8 b) {
   return F32x8(_mm256_blendv_ps(_mm256_min_ps(a.v, b.v), a.v, _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)));
 }
 
+// math::at_least and math::at_most: the instructions give their second operand for NaN and for zeros of two signs.
+inline F32x8 at_least(F32x8 x, F32x8 lo) {
+  return F32x8(_mm256_max_ps(lo.v, x.v));
+}
+inline F32x8 at_most(F32x8 x, F32x8 hi) {
+  return F32x8(_mm256_min_ps(hi.v, x.v));
+}
+
+inline F32x8 number_at_least(F32x8 x, F32x8 lo) {
+  return F32x8(_mm256_max_ps(x.v, lo.v));
+}
+
 inline F32x8 power_of_two(__m256i n) {
   return F32x8(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)));
 }
@@ -71,6 +83,11 @@ inline F32x8 scale_by_magic(F32x8 v, F32x8 magic) {
   __m256i bits = _mm256_sub_epi32(_mm256_castps_si256(magic.v), _mm256_castps_si256(_mm256_set1_ps(0x1.8p23f)));
   __m256i half = _mm256_srai_epi32(bits, 1);
   return (v * power_of_two(half)) * power_of_two(_mm256_sub_epi32(bits, half));
+}
+
+inline F32x8 scale_normal(F32x8 v, F32x8 magic) {
+  __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(magic.v), 23);
+  return F32x8(_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v.v), exponent)));
 }
 
 inline F32x8 split_exponent(F32x8 x, F32x8* exponent) {

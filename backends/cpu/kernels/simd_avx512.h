@@ -45,6 +45,9 @@ inline F32x16 select(Mask16 mask, F32x16 a, F32x16 b) {
 inline F32x16 fma_of(F32x16 a, F32x16 b, F32x16 c) {
   return F32x16(_mm512_fmadd_ps(a.v, b.v, c.v));
 }
+inline F32x16 sqrt_of(F32x16 x) {
+  return F32x16(_mm512_sqrt_ps(x.v));
+}
 inline F32x16 abs_of(F32x16 x) {
   return F32x16(_mm512_abs_ps(x.v));
 }
@@ -55,14 +58,24 @@ inline F32x16 copy_sign(F32x16 magnitude, F32x16 sign) {
   return F32x16(_mm512_castsi512_ps(_mm512_or_si512(other, taken)));
 }
 
-inline F32x16 power_of_two(__m512i n) {
-  return F32x16(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)));
+// math::at_least and math::at_most: the instructions give their second operand for NaN and for zeros of two signs.
+inline F32x16 at_least(F32x16 x, F32x16 lo) {
+  return F32x16(_mm512_max_ps(lo.v, x.v));
+}
+inline F32x16 at_most(F32x16 x, F32x16 hi) {
+  return F32x16(_mm512_min_ps(hi.v, x.v));
 }
 
+inline F32x16 number_at_least(F32x16 x, F32x16 lo) {
+  return F32x16(_mm512_max_ps(x.v, lo.v));
+}
+
+inline F32x16 scale_normal(F32x16 v, F32x16 magic) {
+  __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(magic.v), 23);
+  return F32x16(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v.v), exponent)));
+}
 inline F32x16 scale_by_magic(F32x16 v, F32x16 magic) {
-  __m512i bits = _mm512_sub_epi32(_mm512_castps_si512(magic.v), _mm512_castps_si512(_mm512_set1_ps(0x1.8p23f)));
-  __m512i half = _mm512_srai_epi32(bits, 1);
-  return (v * power_of_two(half)) * power_of_two(_mm512_sub_epi32(bits, half));
+  return F32x16(_mm512_scalef_ps(v.v, _mm512_sub_ps(magic.v, _mm512_set1_ps(0x1.8p23f))));
 }
 
 inline F32x16 split_exponent(F32x16 x, F32x16* exponent) {

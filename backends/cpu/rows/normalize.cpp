@@ -3,6 +3,7 @@
 
 #include "backends/cpu/kernels/dot_f32.h"
 #include "backends/cpu/kernels/elementwise_f32.h"
+#include "backends/cpu/kernels/quantize.h"
 #include "backends/cpu/kernels/rows_f32.h"
 #include "backends/cpu/rows/axis_rows.h"
 #include "backends/cpu/rows/rows.h"
@@ -63,6 +64,9 @@ KernelResult make_along_axis(const PrepareContext& context, RowsFunction functio
       needs);
 }
 
+// Rows that a kernel normalises in step.
+constexpr std::int64_t kTogether = 4;
+
 struct NormRows {
   std::int64_t rows, columns;
 };
@@ -101,6 +105,35 @@ KernelResult make_layer_norm(const PrepareContext& context) {
         return {};
       },
       {.in_place_input = 0});
+}
+
+KernelResult make_qlayer_norm(const PrepareContext& context) {
+  if (context.inputs[0].dtype != DType::f32) return refuse("the kernel reads f32");
+  NormRows n = norm_rows(context);
+  Split split = split_work(n.rows, n.columns * 2, context);
+  auto epsilon = static_cast<float>(context.attributes.real("epsilon"));
+  bool has_scale = context.node.input(1) != nullptr;
+  bool has_bias = context.node.input(2) != nullptr;
+  const DTypeInfo& info = dtype_info(context.outputs[0].dtype);
+  QuantizeParams codes{context.outputs[0].dtype, 1.0f / static_cast<float>(context.attributes.real("out_scale")),
+                       integer_attribute(context.attributes, "out_zero_point").value_or(0),
+                       static_cast<std::int32_t>(info.min), static_cast<std::int32_t>(info.max)};
+  auto row_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(kTogether * n.columns * 4));
+  return make_kernel(
+      [n, split, epsilon, has_scale, has_bias, codes, row_bytes, isa = best_isa()](const RunContext& c) -> Status {
+        math::LayerNormParams params{has_scale ? input_of<float>(c, 1) : nullptr,
+                                     has_bias ? input_of<float>(c, 2) : nullptr, epsilon};
+        run_split(c, split, [&](int worker, std::int64_t begin, std::int64_t end) {
+          auto* row = reinterpret_cast<float*>(c.scratch + row_bytes * static_cast<std::uint64_t>(worker));
+          for (std::int64_t r = begin; r < end; r += kTogether) {
+            std::int64_t rows = std::min(kTogether, end - r);
+            layer_norm_f32(isa, params, {input_of<float>(c, 0) + r * n.columns, row, rows, n.columns});
+            quantize_f32(isa, codes, row, c.outputs[0] + r * n.columns, rows * n.columns);
+          }
+        });
+        return {};
+      },
+      {.scratch_bytes = row_bytes * static_cast<std::uint64_t>(split.workers)});
 }
 
 KernelResult make_rms_norm(const PrepareContext& context) {

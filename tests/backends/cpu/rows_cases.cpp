@@ -291,7 +291,8 @@ Tensor positive_scales(Draw& draw, const Shape& shape) {
 }
 
 void matmul_case(Draw& draw, Op op, Case* c) {
-  std::int64_t m = draw.between(1, draw.large ? 90 : 20), k = draw.between(1, draw.large ? 90 : 40);
+  std::int64_t m = draw.between(1, draw.large ? 90 : 20);
+  std::int64_t k = draw.chance(5) ? 0 : draw.between(1, draw.large ? 90 : 40);
   std::int64_t n = draw.one_of<std::int64_t>({1, 5, 16, 17, 33, 64});
   Shape a{m, k}, b{k, n};
   std::size_t batch = static_cast<std::size_t>(draw.between(0, 3));
@@ -315,6 +316,31 @@ void matmul_case(Draw& draw, Op op, Case* c) {
   } else {
     set_output(draw, c, true);
   }
+}
+
+// Any lengths around the edges of tiles and panels, with and without a mask that broadcasts.
+void attention_case(Draw& draw, Case* c) {
+  const std::int64_t batch = draw.between(1, 2), heads = draw.between(1, 3);
+  const std::int64_t rows = draw.between(draw.chance(5) ? 0 : 1, draw.large ? 130 : 20);
+  const std::int64_t columns = draw.one_of<std::int64_t>({0, 1, 2, 7, 15, 16, 17, 33, 64, 70, draw.between(1, 130)});
+  const std::int64_t depth = draw.one_of<std::int64_t>({1, 3, 4, 8, 16, 17, 32, 64, 80});
+  const std::int64_t width = draw.one_of<std::int64_t>({1, 5, 16, 17, 32, 48, 64, 80});
+  const Values values = draw.chance(20) ? Values::special : Values::plain;
+  c->input(random_tensor(draw, DType::f32, {batch, rows, heads, depth}, values));
+  c->input(random_tensor(draw, DType::f32, {batch, columns, heads, depth}, values));
+  c->input(random_tensor(draw, DType::f32, {batch, columns, heads, width}, values));
+  if (draw.chance(60)) {
+    Shape mask{batch, heads, rows, columns};
+    for (std::int64_t& d : mask) d = draw.chance(40) ? 1 : d;
+    mask.erase(mask.begin(), mask.begin() + draw.between(0, 4));
+    c->input(random_tensor(draw, DType::f32, mask, draw.chance(30) ? Values::special : Values::plain));
+  } else {
+    c->absent();
+  }
+  if (draw.chance(40)) c->attributes.set("scale", static_cast<double>(draw.real(-1.0f, 1.0f)));
+  if (draw.chance(40)) c->attributes.set("divisor", draw.chance(40) ? 8.0 : static_cast<double>(draw.real(0.5f, 6.0f)));
+  c->attributes.set("arithmetic", std::string(draw.one_of<const char*>({"f32", "int8"})));
+  set_output(draw, c, true);
 }
 
 // ---- pooling and resampling
@@ -381,7 +407,11 @@ void row_norm_case(Draw& draw, Op op, Case* c) {
   c->attributes.set("axis", axis);
   Shape row(x.end() - (axis < 0 ? -axis : static_cast<std::int64_t>(x.size()) - axis), x.end());
   c->input(random_tensor(draw, DType::f32, x));
-  for (int i = 0; i < (op == Op::layer_norm ? 2 : 1); ++i) {
+  if (op == Op::qlayer_norm) {
+    c->attributes.set("out_dtype", byte_type(draw));
+    set_qparams(draw, c, "out", c->attributes.dtype("out_dtype"));
+  }
+  for (int i = 0; i < (op == Op::rms_norm ? 1 : 2); ++i) {
     if (draw.chance(70)) {
       c->constant(random_tensor(draw, DType::f32, row));
     } else {
@@ -820,10 +850,11 @@ bool generate(Draw& draw, Op op, Case* c) {
   if (op == Op::fake_quantize) return fake_quantize_case(draw, c), true;
   if (op == Op::conv_transpose) return conv_transpose_case(draw, c), true;
   if (is_any(op, {Op::matmul, Op::qmatmul})) return matmul_case(draw, op, c), true;
+  if (op == Op::attention) return attention_case(draw, c), true;
   if (is_any(op, {Op::max_pool, Op::avg_pool, Op::qavg_pool})) return pool_case(draw, op, c), true;
   if (op == Op::resize) return resize_case(draw, c), true;
   if (is_any(op, {Op::softmax, Op::log_softmax})) return along_axis_case(draw, c), true;
-  if (is_any(op, {Op::layer_norm, Op::rms_norm})) return row_norm_case(draw, op, c), true;
+  if (is_any(op, {Op::layer_norm, Op::qlayer_norm, Op::rms_norm})) return row_norm_case(draw, op, c), true;
   if (op == Op::batch_norm) return batch_norm_case(draw, c), true;
   if (std::string_view(op_name(op)).substr(0, 7) == "reduce_") return reduce_case(draw, c), true;
   if (is_any(op, {Op::argmax, Op::argmin})) return arg_case(draw, c), true;
