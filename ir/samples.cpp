@@ -133,6 +133,8 @@ constexpr std::array kRows{
     Row{Op::instance_norm, first},
     Row{Op::local_response_norm, first},
     Row{Op::layer_norm, off_axis},
+    Row{Op::qlayer_norm, off_axis},
+    Row{Op::attention, aligned},
     Row{Op::rms_norm, off_axis},
     Row{Op::softmax, off_axis},
     Row{Op::log_softmax, off_axis},

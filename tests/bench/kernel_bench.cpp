@@ -229,6 +229,9 @@ void bench_all() {
   bench_conv("1x1 512>2048 @7", square(7, 512, 2048, 1, 1));
   bench_conv("3x3s2 3>32 @224", square(224, 3, 32, 3, 2));
   bench_conv("1x1 16>96 @112", square(112, 16, 96, 1, 1));
+  bench_conv("1x1 24>144 @56", square(56, 24, 144, 1, 1));
+  bench_conv("1x1 96>24 @56", square(56, 96, 24, 1, 1));
+  bench_conv("1x1 160>960 @7", square(7, 160, 960, 1, 1));
   bench_conv("1x1 96>24 @56", square(56, 96, 24, 1, 1));
   bench_conv("1x1 24>144 @56", square(56, 24, 144, 1, 1));
   bench_conv("1x1 144>24 @56", square(56, 144, 24, 1, 1));

@@ -33,13 +33,14 @@ inline F apply_activation_to(const ActivationParams& params, F x) {
   return x;
 }
 
-// Hardswish of numbers below 2^60 whose result is only told apart from 0 where it is normal: the division by 6 is a
-// product that is corrected once, which gives the quotient rounded as division does, but for subnormal ones.
+// Hardswish of numbers below 2^60 that are not NaN, whose result is only told apart from 0 where it is normal: the
+// division by 6 is a product that is corrected once, which gives the quotient rounded as division does, but for
+// subnormal ones.
 template <typename F>
 inline F hardswish_of_normal(F x) {
   const F sixth(1.0f / 6.0f);
-  x = math::at_least(x, F(-3.0f));
-  const F product = x * math::clamp_fn(x + F(3.0f), F(0.0f), F(6.0f));
+  x = larger_of(x, F(-3.0f));
+  const F product = x * smaller_of(x + F(3.0f), F(6.0f));  // x + 3 is not below 0 any more
   const F quotient = product * sixth;
   return fma_of(fma_of(quotient, F(-6.0f), product), sixth, quotient);
 }

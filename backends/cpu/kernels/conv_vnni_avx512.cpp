@@ -291,10 +291,13 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
   }
 }
 
-// Small tiles, of eight sums, follow each other: the end of one is computed between the first four steps of the next,
+// Small tiles, of eight sums, follow each other: the end of one is computed between the first steps of the next,
 // as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
 // often.
-constexpr std::int64_t kLeastSmallSteps = 4, kMostSmallSteps = 512;
+constexpr std::int64_t kMostSmallSteps = 512;
+// Steps that an end is spread over, and so the fewest that it needs: a residual is much to compute.
+template <End kEnd>
+constexpr int kParts = kEnd == End::codes_with_residual ? 8 : 4;
 template <int C>
 constexpr int kSmallRows = 8 / C;
 
@@ -318,7 +321,7 @@ AOQ_INLINE __m512i rounded_hardswish(const Scale& scale, __m512i sum, __m512 inv
   return _mm512_cvtps_epi32(_mm512_mul_ps(hardswish_of_normal(F32x16(v)).v, inv_out));
 }
 
-// The end of a small tile, in four parts of two vectors of sums each.
+// The end of a small tile, in parts of one or two vectors of sums each.
 template <int C, End kEnd>
 struct SmallEnd {
   static constexpr bool kResidual = kEnd == End::codes_with_residual;
@@ -338,9 +341,10 @@ struct SmallEnd {
   }
 
   AOQ_INLINE void finish_part(int part, const __m512i (&sum)[kSmallRows<C>][C]) {
+    constexpr int kVectors = 8 / kParts<kEnd>;
 #pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      const int vector = part % 2 * 2 + i, row = (2 * part + i) / C, c = i % C;
+    for (int i = 0; i < kVectors; ++i) {
+      const int index = part * kVectors + i, vector = index % 4, row = index / C, c = index % C;
       const std::int64_t at = vector / C * pitch;
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
@@ -348,7 +352,7 @@ struct SmallEnd {
         rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
       }
     }
-    if (part % 2 == 0) return;
+    if ((part + 1) * kVectors % 4 != 0) return;
     store_rows<C>(out, pitch, mask,
                   packed_codes(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
     out += 4 / C * pitch;
@@ -356,10 +360,10 @@ struct SmallEnd {
   }
 };
 
-// Needs kLeastSmallSteps.
+// Needs as many steps as the end has parts.
 template <int C, End kEnd, bool kIsHalf>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
-  constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3;
+  constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
   const std::byte* const panels = t.panels + 64;
   const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
@@ -379,22 +383,24 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
       for (int c = 0; c < C; ++c) sum[r][c] = start[c];
     }
     if (tile == 0) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+#pragma GCC unroll 8
+      for (int i = 0; i < kEndSteps; ++i) {
+        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+      }
     } else {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kEndSteps; ++i) {
         add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
         end.finish_part(i, last);
       }
     }
-    const std::byte* weights = panels + 256;
-    for (std::int64_t step = 4; step < steps; ++step) {
+    const std::byte* weights = panels + 64 * kEndSteps;
+    for (std::int64_t step = kEndSteps; step < steps; ++step) {
 #pragma GCC unroll 3
       for (int g = 0; g < kGroups; ++g) rows[g] += 4;
       _mm_prefetch(ahead, _MM_HINT_T1);
       ahead += 64;
-      add_step<kRows, C, kIsHalf>(rows, pitch, 12, weights, panel_bytes, sum);
+      add_step<kRows, C, kIsHalf>(rows, pitch, 4 * (kEndSteps - 1), weights, panel_bytes, sum);
       weights += 64;
     }
     if (ahead >= ahead_end) ahead = t.panels;
@@ -405,8 +411,8 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     }
     tile_rows += kRows * pitch;
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) end.finish_part(i, last);
+#pragma GCC unroll 8
+  for (int i = 0; i < kEndSteps; ++i) end.finish_part(i, last);
 }
 
 using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
@@ -798,7 +804,9 @@ void set_output(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run)
 void multiply_small_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
   const RunSmallTiles run_small = small_tiles_of(run.kind, run.columns);
   const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
-  if (run_small == nullptr || run.tile.steps < kLeastSmallSteps || run.tile.steps > kMostSmallSteps || tiles == 0) {
+  const std::int64_t least =
+      run.kind == End::codes_with_residual ? kParts<End::codes_with_residual> : kParts<End::codes>;
+  if (run_small == nullptr || run.tile.steps < least || run.tile.steps > kMostSmallSteps || tiles == 0) {
     return;
   }
   set_output(plan, args, run);

@@ -47,6 +47,13 @@ inline F32x8 fma_of(F32x8 a, F32x8 b, F32x8 c) {
 inline F32x8 sqrt_of(F32x8 x) {
   return F32x8(_mm256_sqrt_ps(x.v));
 }
+// Of numbers that are not NaN; which zero is taken is left open.
+inline F32x8 larger_of(F32x8 a, F32x8 b) {
+  return F32x8(_mm256_max_ps(a.v, b.v));
+}
+inline F32x8 smaller_of(F32x8 a, F32x8 b) {
+  return F32x8(_mm256_min_ps(a.v, b.v));
+}
 inline F32x8 abs_of(F32x8 x) {
   return F32x8(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v));
 }

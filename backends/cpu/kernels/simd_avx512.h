@@ -48,6 +48,13 @@ inline F32x16 fma_of(F32x16 a, F32x16 b, F32x16 c) {
 inline F32x16 sqrt_of(F32x16 x) {
   return F32x16(_mm512_sqrt_ps(x.v));
 }
+// Of numbers that are not NaN; which zero is taken is left open.
+inline F32x16 larger_of(F32x16 a, F32x16 b) {
+  return F32x16(_mm512_max_ps(a.v, b.v));
+}
+inline F32x16 smaller_of(F32x16 a, F32x16 b) {
+  return F32x16(_mm512_min_ps(a.v, b.v));
+}
 inline F32x16 abs_of(F32x16 x) {
   return F32x16(_mm512_abs_ps(x.v));
 }

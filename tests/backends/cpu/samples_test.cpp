@@ -166,7 +166,7 @@ TEST_CASE("a slice of the batch gives the same where samples stay apart") {
   for (Op op : {Op::conv,       Op::qconv,    Op::conv_transpose, Op::linear,  Op::qlinear,    Op::matmul,
                 Op::qmatmul,    Op::max_pool, Op::avg_pool,       Op::softmax, Op::layer_norm, Op::permute,
                 Op::concat,     Op::gather,   Op::reduce_mean,    Op::add,     Op::qadd,       Op::quantize,
-                Op::dequantize, Op::lookup,   Op::slice,          Op::pad}) {
+                Op::dequantize, Op::lookup,   Op::slice,          Op::pad,     Op::attention,  Op::qlayer_norm}) {
     CHECK_MESSAGE(checked.contains(op), op_name(op) << " was never cut");
   }
 }
