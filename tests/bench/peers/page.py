@@ -5,25 +5,25 @@ import os
 
 import stats
 
-BEGIN, END = "<!-- benchmark begin -->", "<!-- benchmark end -->"
 FLOAT = {"aoq": ("f32",), "onnxruntime": ("f32", "fused"), "openvino": ("f32",)}
 INT8 = {"aoq": ("static", "tuned", "dynamic"), "onnxruntime": ("qdq", "exact", "dynamic"), "openvino": ("qdq",)}
 CLOSE = 0.95  # the least cosine of a form that has not lost its accuracy
 PEERS = ("onnxruntime", "openvino")
 
 
-def replace_marked(text, body):
-    """`text` with `body` between the markers. ValueError where they do not stand there once, in order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError("expected one %s before one %s" % (BEGIN, END))
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + "\n" + body.strip("\n") + "\n" + END + rest.split(END)[1]
+def replace_marked(text, body, name="benchmark"):
+    """`text` with `body` between the markers of this name. ValueError where they do not stand there once, in order."""
+    begin, end = "<!-- %s begin -->" % name, "<!-- %s end -->" % name
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError("expected one %s before one %s" % (begin, end))
+    before, rest = text.split(begin)
+    return before + begin + "\n" + body.strip("\n") + "\n" + end + rest.split(end)[1]
 
 
-def write_page(path, body):
+def write_page(path, body, name="benchmark"):
     """Replaces the file whole or not at all."""
     with open(path, encoding="utf-8") as file:
-        text = replace_marked(file.read(), body)
+        text = replace_marked(file.read(), body, name)
     with open(path + ".part", "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(path + ".part", path)
