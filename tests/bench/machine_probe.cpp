@@ -73,6 +73,21 @@ struct Mix {
 #define AOQ_FMA_YMM(n) "vfmadd231ps %%ymm15, %%ymm14, %%ymm" #n "\n"
 #define AOQ_MADDWD(n) "vpmaddwd %%ymm15, %%ymm14, %%ymm13\nvpaddd %%ymm13, %%ymm" #n ", %%ymm" #n "\n"
 
+#define AOQ_DPBUSD_YMM(n) "vpdpbusd %%ymm15, %%ymm14, %%ymm" #n "\n"
+#define AOQ_DPBUSD_VEX(n) "%{vex%} vpdpbusd %%ymm15, %%ymm14, %%ymm" #n "\n"
+// The constant ones are in 12.
+#define AOQ_MADDUBS(n) \
+  "vpmaddubsw %%ymm15, %%ymm14, %%ymm13\nvpmaddwd %%ymm12, %%ymm13, %%ymm13\nvpaddd %%ymm13, %%ymm" #n ", %%ymm" #n "\n"
+
+void dpbusd_ymm(std::int64_t turns) {
+  AOQ_LOOP(AOQ_TEN(AOQ_DPBUSD_YMM));
+}
+void dpbusd_vex(std::int64_t turns) {
+  AOQ_LOOP(AOQ_TEN(AOQ_DPBUSD_VEX));
+}
+void maddubs(std::int64_t turns) {
+  AOQ_LOOP(AOQ_TEN(AOQ_MADDUBS));
+}
 void dpbusd(std::int64_t turns) {
   AOQ_LOOP(AOQ_TEN(AOQ_DPBUSD));
 }
@@ -92,11 +107,14 @@ void maddwd(std::int64_t turns) {
 std::vector<Mix> mixes() {
   const cpu::CpuFeatures& f = cpu::cpu_features();
   const bool has_512 = f.avx512f && f.avx512bw && f.avx512vl;
-  std::vector<Mix> all{{"vpdpbusd zmm", has_512 && f.avx512_vnni, 20 * 64, dpbusd},
-                       {"vpdpwssd zmm", has_512 && f.avx512_vnni, 20 * 32, dpwssd},
-                       {"vpmaddwd+vpaddd ymm", f.avx2, 20 * 16, maddwd},
-                       {"vfmadd231ps zmm", has_512, 20 * 16, fma_zmm},
-                       {"vfmadd231ps ymm", f.avx2 && f.fma, 20 * 8, fma_ymm}};
+  std::vector<Mix> all{
+      {"vpdpbusd zmm", has_512 && f.avx512_vnni, 20 * 64, dpbusd},
+      {"vpdpwssd zmm", has_512 && f.avx512_vnni, 20 * 32, dpwssd},
+      {"vpdpbusd ymm", f.avx_vnni || (has_512 && f.avx512_vnni), 20 * 32, f.avx_vnni ? dpbusd_vex : dpbusd_ymm},
+      {"vpmaddubsw+vpmaddwd+vpaddd ymm", f.avx2, 20 * 32, maddubs},
+      {"vpmaddwd+vpaddd ymm", f.avx2, 20 * 16, maddwd},
+      {"vfmadd231ps zmm", has_512, 20 * 16, fma_zmm},
+      {"vfmadd231ps ymm", f.avx2 && f.fma, 20 * 8, fma_ymm}};
   std::erase_if(all, [](const Mix& m) { return !m.is_available; });
   return all;
 }
@@ -120,6 +138,9 @@ bool can_read() {
 #undef AOQ_TEN
 #undef AOQ_LOOP
 #undef AOQ_DPBUSD
+#undef AOQ_DPBUSD_YMM
+#undef AOQ_DPBUSD_VEX
+#undef AOQ_MADDUBS
 #undef AOQ_DPWSSD
 #undef AOQ_FMA_ZMM
 #undef AOQ_FMA_YMM

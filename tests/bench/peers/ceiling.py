@@ -7,8 +7,9 @@ import subprocess
 from page import number, table
 
 # The instruction mix that kernels of a class are made of, best first, by what they multiply.
-MIXES = {"int8": ("vpdpbusd zmm", "vpmaddwd+vpaddd ymm"), "f32": ("vfmadd231ps zmm", "vfmadd231ps ymm")}
-ONLY_WITH = {"vpdpbusd zmm": "avx512_vnni", "vfmadd231ps zmm": "avx512_vnni"}
+MIXES = {"int8": ("vpdpbusd zmm", "vpdpbusd ymm", "vpmaddubsw+vpmaddwd+vpaddd ymm", "vpmaddwd+vpaddd ymm"),
+         "f32": ("vfmadd231ps zmm", "vfmadd231ps ymm")}
+ONLY_WITH = {"vpdpbusd zmm": "avx512_vnni", "vpdpbusd ymm": "avx_vnni", "vfmadd231ps zmm": "avx512_vnni"}
 
 
 def probe(build, cpus):

@@ -128,6 +128,9 @@ class Ceilings(unittest.TestCase):
         self.assertEqual(ceiling.peak(MACHINE, "avx512_vnni", "int8", 1), 200.0)
         self.assertEqual(ceiling.peak(MACHINE, "avx2", "int8", 1), 90.0)
         self.assertEqual(ceiling.peak(MACHINE, "avx2", "f32", 1), 50.0)
+        narrow = {**MACHINE, "gmac_per_s": {**MACHINE["gmac_per_s"], "vpdpbusd ymm": 180.0}}
+        self.assertEqual(ceiling.peak(narrow, "avx_vnni", "int8", 1), 180.0)
+        self.assertEqual(ceiling.peak(narrow, "avx2", "int8", 1), 90.0)
 
     def test_all_cores_together_are_measured_not_multiplied(self):
         self.assertEqual(ceiling.peak(MACHINE, "avx512_vnni", "int8", 2), 380.0)
