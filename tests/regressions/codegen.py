@@ -35,6 +35,7 @@ SPILLS = [
     Spill("linear_fixed_point_avx2", r"multiply_tile<\(Blocks\)1, .*, 1>", r"vpmadd|vf", 2, 4, BLOCK_END),
     Spill("linear_fixed_point_avx2", r"multiply_tile<\(Blocks\)1, .*, 2>", r"vpmadd|vf", 26, 36, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<false, false, [46]>", r"vf", 0, 5, GROUP_END),
+    Spill("linear_dynamic_avx2", r"multiply_half<true, [456]>", r"vpmadd|vf", 1, 14, GROUP_END),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 4>", r"vpmadd", 10, 11, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, false, 4>", r"vpmadd", 7, 7, SHORT_SUMS),
     Spill("linear_dynamic_avx2", r"multiply_tile<true, true, 2>", r"vpmadd", 2, 3, SHORT_SUMS),
