@@ -355,6 +355,30 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   CHECK_FALSE(CpuTarget().supports(*y->def()).ok());
 }
 
+TEST_CASE("attention without elements in its result needs no memory, whatever its shapes") {
+  constexpr std::int64_t kMany = std::int64_t{1} << 30;
+  const std::vector<Shape> shapes[] = {{{1, kMany, 1, 0}, {1, kMany, 1, 0}, {1, kMany, 1, 0}},
+                                       {{1, kMany, 0, kMany}, {1, kMany, 0, kMany}, {1, kMany, 0, kMany}},
+                                       {{0, kMany, 1, kMany}, {0, kMany, 1, kMany}, {0, kMany, 1, kMany}}};
+  for (const std::vector<Shape>& of_inputs : shapes) {
+    for (const char* arithmetic : {"f32", "int8"}) {
+      Case c;
+      for (const Shape& shape : of_inputs) c.input(Tensor::make(DType::f32, shape).value());
+      c.absent();
+      c.attributes.set("arithmetic", std::string(arithmetic));
+      const Node* node = c.graph.create(Op::attention, c.values, c.attributes).value();
+      TestStore store;
+      const std::vector<ConcreteType> inputs = concrete(c.data), outputs{inputs[0]};
+      const PreparedKernel prepared =
+          CpuBackend().prepare({*node, inputs, outputs, node->attributes(), store, 2, true}).value();
+      CHECK(prepared.kernel->scratch_bytes() == 0);
+      const std::vector<const std::byte*> operands(4, nullptr);
+      const std::vector<std::byte*> results(1, nullptr);
+      CHECK(prepared.kernel->run({operands, results, nullptr, &pool_of(2)}).ok());
+    }
+  }
+}
+
 TEST_CASE("narrow weights and their scales have layouts") {
   if (best_isa() < Isa::avx2) return;
   Draw draw(6);
