@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "backends/cpu/backend.h"
 #include "backends/cpu/rows/row.h"
@@ -229,6 +231,41 @@ TEST_CASE("every row equals the reference") {
     CHECK_MESSAGE(taken > 0, "row " << row.name << " of " << op_name(row.op) << " was never exercised");
   }
   std::printf("rows and instances:%s\n", report.c_str());
+}
+
+TEST_CASE("a kernel made for one worker is run by several at once") {
+  for (const KernelRow& row : kernel_rows()) {
+    if (row.name != "conv_f32_onednn" || !is_here(row)) continue;
+    Case c;
+    Draw draw(11);
+    c.input(random_tensor(draw, DType::f32, {1, 20, 20, 16}));
+    c.constant(random_tensor(draw, DType::f32, {32, 16, 3, 3}));
+    c.attributes.set("channels_last", true);
+    const Node* node = c.graph.create(row.op, c.values, c.attributes).value();
+    const std::vector<ConcreteType> inputs = concrete(c.data), outputs{{DType::f32, {1, 18, 18, 32}}};
+    TestStore store;
+    const std::unique_ptr<Kernel> kernel =
+        row.make({*node, inputs, outputs, node->attributes(), store, 1, false}).value();
+    auto run = [&] {
+      Guarded scratch(static_cast<std::int64_t>(kernel->scratch_bytes())), y(18 * 18 * 32 * 4);
+      const std::vector<const std::byte*> operands{c.data[0].bytes().data(), c.data[1].bytes().data()};
+      const std::vector<std::byte*> results{y.data()};
+      ThreadPool one(1);
+      if (!kernel->run({operands, results, scratch.data(), &one}).ok() || !y.intact()) return std::vector<std::byte>();
+      return std::vector<std::byte>(y.data(), y.data() + 18 * 18 * 32 * 4);
+    };
+    const std::vector<std::byte> expected = run();
+    REQUIRE_FALSE(expected.empty());
+    std::atomic<int> right{0};
+    std::vector<std::thread> callers;
+    for (int t = 0; t < 4; ++t) {
+      callers.emplace_back([&] {
+        for (int i = 0; i < 20; ++i) right += run() == expected ? 1 : 0;
+      });
+    }
+    for (std::thread& t : callers) t.join();
+    CHECK(right.load() == 80);
+  }
 }
 
 namespace {
