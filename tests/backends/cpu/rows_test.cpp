@@ -392,6 +392,20 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   CHECK_FALSE(CpuTarget().supports(*y->def()).ok());
 }
 
+TEST_CASE("panels of words that cannot saturate have each word once, and not too many") {
+  const CpuBackend backend;
+  Draw draw(7);
+  const Tensor plain = random_tensor(draw, DType::i8, {20, 40});
+  std::vector<std::byte> packed = backend.pack(plain, "s8_k4_n16_safe").value();
+  REQUIRE(backend.unpack(packed, DType::i8, plain.shape(), "s8_k4_n16_safe").ok());
+  // Behind the 16 sums and 3 counts of the second panel: the numbers of its first two words.
+  std::byte* const numbers = packed.data() + packed.size() / 2 + 64 + 6;
+  std::memcpy(numbers, numbers + 2, 2);
+  CHECK(backend.unpack(packed, DType::i8, plain.shape(), "s8_k4_n16_safe").status().code() == Code::invalid_model);
+  const Tensor deep = Tensor::make(DType::i8, {1, 300000}).value();
+  CHECK(backend.pack(deep, "s8_k4_n16_safe").status().code() == Code::unsupported);
+}
+
 TEST_CASE("attention without elements in its result needs no memory, whatever its shapes") {
   constexpr std::int64_t kMany = std::int64_t{1} << 30;
   const std::vector<Shape> shapes[] = {{{1, kMany, 1, 0}, {1, kMany, 1, 0}, {1, kMany, 1, 0}},
