@@ -1,5 +1,7 @@
 #include "runtime/sample_slices.h"
 
+#include <algorithm>
+
 #include "ir/checked.h"
 #include "ir/samples.h"
 
@@ -7,6 +9,8 @@ namespace aoq {
 namespace {
 
 constexpr std::size_t kMaxSliceCounts = 4;
+// Of a slice. The batch may be any number, a prime one as well, and is not tried to its end.
+constexpr std::int64_t kMaxSamples = 4096;
 
 // The type with `samples` for the batch, where a slice takes whole bytes.
 bool cut(ConcreteType& type, std::int64_t samples) {
@@ -57,13 +61,17 @@ SampleSlices::SampleSlices(const Graph& graph, const SymbolValues& symbols, cons
   if (inputs.empty()) return;
   const Type& first = (*inputs.begin())->output()->type();
   if (first.shape.empty()) return;
-  batch_ = types.at((*inputs.begin())->output()).shape[0];
+  const std::vector<std::int64_t>& shape = types.at((*inputs.begin())->output()).shape;
+  // Samples without elements may be so many that a loop over them would not end.
+  if (checked::element_count(shape).value_or(0) == 0) return;
+  batch_ = shape[0];
   if (first.shape[0].is_symbol()) symbol_ = first.shape[0].to_string();
 }
 
 std::vector<std::int64_t> SampleSlices::slice_counts() const {
   std::vector<std::int64_t> counts;
-  for (std::int64_t samples = 1; samples <= batch_ / 2 && counts.size() < kMaxSliceCounts; ++samples) {
+  const std::int64_t most = std::min(batch_ / 2, kMaxSamples);
+  for (std::int64_t samples = 1; samples <= most && counts.size() < kMaxSliceCounts; ++samples) {
     if (batch_ % samples == 0) counts.push_back(batch_ / samples);
   }
   return counts;

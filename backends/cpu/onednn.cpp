@@ -2,8 +2,9 @@
 
 #include <atomic>
 #include <cstring>
-#include <deque>
+#include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
 
 #include "backends/cpu/onednn_library.h"
 #include "backends/cpu/rows/conv_nodes.h"
@@ -82,24 +83,30 @@ bool execute(const Slice& slice, Arguments& a, const Buffers& buffers) {
   return dnnl_primitive_execute(slice.primitive.get(), a.stream.get(), count, arguments) == dnnl_success;
 }
 
-// A slice and its sets of memory objects: as many as workers; a run that finds none free makes its own.
+// A slice and its sets of memory objects: as many as workers. A run that finds none free makes one more, which later
+// runs find: there are as many as ever ran at once, in several sessions or on several slices of a batch.
 class SliceRunner {
  public:
   SliceRunner(Slice slice, int workers) : slice_(std::move(slice)) {
-    for (int i = 0; i < workers; ++i) sets_.emplace_back(slice_);
+    for (int i = 0; i < workers; ++i) add(std::make_unique<Set>(slice_));
+  }
+  SliceRunner(const SliceRunner&) = delete;
+  SliceRunner& operator=(const SliceRunner&) = delete;
+  ~SliceRunner() {
+    for (Set* set = sets_.load(); set != nullptr;) delete std::exchange(set, set->next);
   }
   std::uint64_t scratch_bytes() const {
     return static_cast<std::uint64_t>(bytes_to_cache_line(static_cast<std::int64_t>(slice_.scratchpad.get_size())));
   }
 
   bool run(const Buffers& buffers) const {
-    for (Set& set : sets_) {
-      if (set.taken.test_and_set(std::memory_order_acquire)) continue;
-      bool done = execute(slice_, set.arguments, buffers);
-      set.taken.clear(std::memory_order_release);
-      return done;
-    }
-    return run_with_own(buffers);
+    Set* set = sets_.load(std::memory_order_acquire);
+    while (set != nullptr && set->taken.test_and_set(std::memory_order_acquire)) set = set->next;
+    if (set == nullptr) set = add_taken();
+    if (set == nullptr) return false;
+    const bool done = execute(slice_, set->arguments, buffers);
+    set->taken.clear(std::memory_order_release);
+    return done;
   }
 
  private:
@@ -107,18 +114,28 @@ class SliceRunner {
     explicit Set(const Slice& slice) : arguments(slice) {}
     std::atomic_flag taken;
     Arguments arguments;
+    Set* next = nullptr;
   };
-  bool run_with_own(const Buffers& buffers) const {
+  Set* add(std::unique_ptr<Set> made) const {
+    Set* const set = made.release();
+    set->next = sets_.load(std::memory_order_relaxed);
+    while (!sets_.compare_exchange_weak(set->next, set, std::memory_order_release, std::memory_order_relaxed)) {
+    }
+    return set;
+  }
+  Set* add_taken() const {
     try {
-      Arguments arguments(slice_);
-      return execute(slice_, arguments, buffers);
+      auto made = std::make_unique<Set>(slice_);
+      made->taken.test_and_set();
+      return add(std::move(made));
     } catch (const dnnl::error&) {
-      return false;
+      return nullptr;
     }
   }
 
   Slice slice_;
-  mutable std::deque<Set> sets_;  // one user at a time each, by `taken`
+  // A list that only grows, owned; one user at a time of each set, by `taken`.
+  mutable std::atomic<Set*> sets_ = nullptr;
 };
 
 // A unit of work: a slice at a place.

@@ -2,7 +2,7 @@
 //
 // Our pool splits a node into slices; every distinct slice has its own primitive, made once, with the caller's memory
 // as scratchpad. While one runs, OpenMP has one thread on the worker's thread; the host's setting is put back. A
-// kernel's memory objects are used by one run at a time: each run takes a free set, or makes one for itself.
+// kernel's memory objects are used by one run at a time: each run takes a free set, or adds one.
 #pragma once
 
 #include "backends/cpu/rows/row.h"

@@ -117,16 +117,20 @@ bool read_scale(const Node& n, StaticScale* out) {
 }
 
 Status say_scale(Graph& graph, const Value* codes, const StaticScale& scale) {
-  const std::vector<Use> uses = codes->uses();
-  for (const Use& use : uses) {
-    Node* user = use.user;
-    if (user->is(Op::dequantize) && user->inputs().size() == 1 && !user->attributes().has("scale")) {
-      user->set_attribute("scale", static_cast<double>(scale.scale));
-      user->set_attribute("zero_point", scale.zero_point);
+  // A list, as chains of readers may be long.
+  for (std::vector<const Value*> pending{codes}; !pending.empty();) {
+    const std::vector<Use> uses = pending.back()->uses();
+    pending.pop_back();
+    for (const Use& use : uses) {
+      Node* user = use.user;
+      if (user->is(Op::dequantize) && user->inputs().size() == 1 && !user->attributes().has("scale")) {
+        user->set_attribute("scale", static_cast<double>(scale.scale));
+        user->set_attribute("zero_point", scale.zero_point);
+      }
+      if (user->output_count() != 1 || !user->output()->type().quantization || user->is(Op::quantize)) continue;
+      AOQ_TRY(graph.infer(user));
+      pending.push_back(user->output());
     }
-    if (user->output_count() != 1 || !user->output()->type().quantization || user->is(Op::quantize)) continue;
-    AOQ_TRY(graph.infer(user));
-    AOQ_TRY(say_scale(graph, user->output(), scale));
   }
   return {};
 }

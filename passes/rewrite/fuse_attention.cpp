@@ -11,6 +11,7 @@
 // The op's f32 arithmetic is that of the nodes, rounding for rounding. It computes on codes where q, k and v come from
 // integer linear layers, unless the recipe is of one of PyTorch's workflows or keeps one of the nodes in float.
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "passes/quantize/recipe.h"
@@ -61,6 +62,7 @@ Value* take_step(Pattern& p, Node* n) {
   }
   double number = 0;
   if (!scalar_constant(other, &number) || other->type().dtype != DType::f32 || p.scale) return nullptr;
+  if (!std::isfinite(number)) return nullptr;
   if (n->is(Op::mul)) {
     p.scale = number;
   } else if (*at == 0 && !p.divisor) {

@@ -6,7 +6,7 @@
 // Reshapes and permutes between the op and its quantize move the codes instead. The numbers stay the same: the ops are
 // defined as the pairs. The float value may have no other reader, and the codes may not be a result of the graph, where
 // their type says how to read them.
-#include <algorithm>
+#include <vector>
 
 #include "passes/rewrite/common.h"
 
@@ -20,11 +20,17 @@ bool moves(const Node& n) {
   return is_one_of(n, {Op::reshape, Op::permute});
 }
 
-// Whether the value is a result of the graph, moved or not.
+// Whether the value is a result of the graph, moved or not. A list, as chains of moves may be long.
 bool is_result(const Value* v) {
-  return std::any_of(v->uses().begin(), v->uses().end(), [](const Use& use) {
-    return use.user->is(Op::output) || (moves(*use.user) && is_result(use.user->output()));
-  });
+  for (std::vector<const Value*> pending{v}; !pending.empty();) {
+    v = pending.back();
+    pending.pop_back();
+    for (const Use& use : v->uses()) {
+      if (use.user->is(Op::output)) return true;
+      if (moves(*use.user)) pending.push_back(use.user->output());
+    }
+  }
+  return false;
 }
 
 // What computed the value, with the nodes that moved it on the way, last first; null where something else reads it.

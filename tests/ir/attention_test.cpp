@@ -76,6 +76,18 @@ TEST_CASE("attention as codes is what quantize makes of its numbers") {
   }
 }
 
+TEST_CASE("a result without elements takes no time, however many scores it stands for") {
+  constexpr std::int64_t kMany = std::int64_t{1} << 40;
+  const auto empty = [](Shape shape) { return Tensor::make(DType::f32, std::move(shape)).value(); };
+  for (const char* arithmetic : {"f32", "int8"}) {
+    const Attributes a{{"arithmetic", std::string(arithmetic)}};
+    const Tensor lines = empty({1, kMany, 1, 0});
+    CHECK(run(Op::attention, {lines, lines, lines, f32({1}, {0})}, a).shape() == Shape{1, kMany, 1, 0});
+    const Tensor no_heads = empty({1, kMany / 1024, 0, kMany / 1024});
+    CHECK(run(Op::attention, {no_heads, no_heads, no_heads}, a).shape() == no_heads.shape());
+  }
+}
+
 TEST_CASE("wrong attention is refused") {
   Heads h;
   CHECK(code_of(Op::attention, {h.q, h.k, h.v}, {{"arithmetic", std::string("int4")}}) == Code::invalid_model);

@@ -581,6 +581,19 @@ TEST_CASE("slices are shared out where no worker waits long") {
             .empty());
 }
 
+TEST_CASE("a batch that is a large prime, and samples without elements, are planned at once") {
+  Graph g;
+  Value* x = input(g, "x", {Dim::symbol("M")});
+  g.symbols["N"] = {1, std::int64_t{1} << 48};
+  g.symbols["M"] = {0, 8};
+  REQUIRE(g.output({relu(g, relu(g, x))}, {"y"}).ok());
+  Session session = session_of(g, options_of(BatchLoops::everywhere, 1));
+  constexpr std::int64_t kPrime = (std::int64_t{1} << 40) - 87;
+  CHECK(session.describe({{kPrime, 1}}).value().steps[0].slices == kPrime);
+  CHECK(session.describe({{kPrime, 0}}).value().steps[0].slices == 1);
+  CHECK(run(session, {numbers({kPrime, 0})}) == std::vector<Bytes>{Bytes{}});
+}
+
 TEST_CASE("an input too large to be cut is an error, no end of the process") {
   Graph g;
   Value* x = g.input("x", Type{DType::f64, {batch(), Dim(std::int64_t{1} << 47)}, std::nullopt});

@@ -161,11 +161,13 @@ AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
 }
 
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small.
+// of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small. The row's residuals
+// are `at` bytes on.
 template <bool kResidual>
-AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual) {
+AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual,
+                           std::int64_t at) {
   __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
-  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of(e, c, residual + 16 * c));
+  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of(e, c, residual + at + 16 * c));
   return _mm512_cvtps_epi32(v);
 }
 
@@ -210,10 +212,10 @@ AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][2]) {
     constexpr int kLast = R - 1;
     const int second = r < kLast ? r + 1 : r;
     const std::int64_t next = r < kLast ? pitch : 0;
-    const __m512i codes = packed_codes(to, rounded<kResidual>(e, first, sum[r][0], 0, residual),
-                                       rounded<kResidual>(e, last, sum[r][1], 1, residual),
-                                       rounded<kResidual>(e, first, sum[second][0], 0, residual + next),
-                                       rounded<kResidual>(e, last, sum[second][1], 1, residual + next));
+    const __m512i codes = packed_codes(to, rounded<kResidual>(e, first, sum[r][0], 0, residual, 0),
+                                       rounded<kResidual>(e, last, sum[r][1], 1, residual, 0),
+                                       rounded<kResidual>(e, first, sum[second][0], 0, residual, next),
+                                       rounded<kResidual>(e, last, sum[second][1], 1, residual, next));
     _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
     if (r < kLast) _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
     out += 2 * pitch;
@@ -236,7 +238,7 @@ AOQ_INLINE void store_codes(const TileEnd& e, const __m512i (&sum)[R][1]) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int row = r + i < R ? r + i : R - 1;
-      v[i] = rounded<kResidual>(e, scale, sum[row][0], 0, residual + (row - r) * pitch);
+      v[i] = rounded<kResidual>(e, scale, sum[row][0], 0, residual, (row - r) * pitch);
     }
     const __m512i codes = packed_codes(to, v[0], v[1], v[2], v[3]);
     _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(codes));
@@ -349,7 +351,7 @@ struct SmallEnd {
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
       } else {
-        rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual + at);
+        rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual, at);
       }
     }
     if ((part + 1) * kVectors % 4 != 0) return;

@@ -62,11 +62,11 @@ inline void store_digits(const Digits& d, std::int8_t* out) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(out + 16), d.top);
 }
 
-// The n numbers of a block, and zeros behind them up to a multiple of eight.
+// The n numbers of a block, and zeros behind them up to a multiple of eight. Its unit is that of fixed_point_unit.
 FixedPointBlock fix_block(const float* x, std::int64_t n, std::int8_t* digits) {
   const std::int32_t largest = largest_bits(x, n);
   const bool is_finite = largest < 0x7f800000;
-  const std::int64_t exponent = max_of((largest + 0x010101) >> 23, 23) - 22;  // fixed_point_unit
+  const std::int64_t exponent = max_of((static_cast<std::uint32_t>(largest) + 0x010101u) >> 23, 23) - 22;
   const auto unit = static_cast<std::int32_t>(is_finite ? exponent << 23 : 0x7fc00000);
   const F32x8 inverse(float_of(static_cast<std::int32_t>((254 - exponent) << 23)));
   __m256i sums[3] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};

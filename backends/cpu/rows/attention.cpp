@@ -70,10 +70,19 @@ std::int64_t units_for(const PrepareContext& context) {
   return context.workers == 1 ? 1 : 3 * context.workers;
 }
 
+// Where the result has no elements nothing that is stored bounds the number of scores, so none are planned.
+bool is_empty(const PrepareContext& context) {
+  return element_count(context.outputs[0]) == 0;
+}
+KernelResult make_nothing() {
+  return make_kernel([](const RunContext&) -> Status { return {}; }, {});
+}
+
 }  // namespace
 
 KernelResult make_attention_f32(const PrepareContext& context) {
   if (context.attributes.string("arithmetic") != "f32") return refuse("the kernel computes in f32");
+  if (is_empty(context)) return make_nothing();
   AttentionPlan plan = plan_of(context);
   plan_attention_f32(plan, units_for(context));
   return make(context, plan, run_attention_f32);
@@ -81,6 +90,7 @@ KernelResult make_attention_f32(const PrepareContext& context) {
 
 KernelResult make_attention_s8(const PrepareContext& context) {
   if (context.attributes.string("arithmetic") != "int8") return refuse("the kernel computes in int8");
+  if (is_empty(context)) return make_nothing();
   AttentionPlan plan = plan_of(context);
   plan_attention_s8(plan, units_for(context));
   return make(context, plan, run_attention_s8);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/cpu/kernels/conv_blocks.h"
 #include "backends/cpu/kernels/conv_f32.h"
 #include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
@@ -223,6 +224,12 @@ Result<Tensor> unpack_s8_k4_n16(const PackedConstant& packed) {
   return unpack_with(kS8Quads, packed);
 }
 Result<std::vector<std::byte>> pack_s8_k4_n16_safe(const Tensor& plain, std::int64_t groups) {
+  AOQ_ASSIGN(const ConvDims dims, dims_for(kS8SafeQuads, {{}, plain.dtype(), plain.shape(), groups}));
+  // Words are numbered in 16 bits.
+  if (products_per_output(dims) > kMaxExactProducts) {
+    return error(Code::unsupported, "a result sums {} products, the layout takes at most {}", products_per_output(dims),
+                 kMaxExactProducts);
+  }
   return pack_with(kS8SafeQuads, plain, groups);
 }
 Result<Tensor> unpack_s8_k4_n16_safe(const PackedConstant& packed) {

@@ -1,6 +1,7 @@
 #include "tests/backends/cpu/rows_cases.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -27,7 +28,8 @@ namespace {
 float special_float(Draw& draw) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   return draw.one_of({0.0f, -0.0f, 1.0f, -1.0f, 0.5f, -0.5f, 2.5f, 1e-40f, -1e-42f, 3e38f, -3e38f, kInfinity,
-                      -kInfinity, std::numeric_limits<float>::quiet_NaN(), 100.0f, -100.0f});
+                      -kInfinity, std::numeric_limits<float>::quiet_NaN(), std::bit_cast<float>(0x7fffffffu), 100.0f,
+                      -100.0f});
 }
 
 float random_float(Draw& draw, Values values) {
@@ -323,8 +325,8 @@ void attention_case(Draw& draw, Case* c) {
   const std::int64_t batch = draw.between(1, 2), heads = draw.between(1, 3);
   const std::int64_t rows = draw.between(draw.chance(5) ? 0 : 1, draw.large ? 130 : 20);
   const std::int64_t columns = draw.one_of<std::int64_t>({0, 1, 2, 7, 15, 16, 17, 33, 64, 70, draw.between(1, 130)});
-  const std::int64_t depth = draw.one_of<std::int64_t>({1, 3, 4, 8, 16, 17, 32, 64, 80});
-  const std::int64_t width = draw.one_of<std::int64_t>({1, 5, 16, 17, 32, 48, 64, 80});
+  const std::int64_t depth = draw.one_of<std::int64_t>({0, 1, 3, 4, 8, 16, 17, 32, 64, 80});
+  const std::int64_t width = draw.one_of<std::int64_t>({0, 1, 5, 16, 17, 32, 48, 64, 80});
   const Values values = draw.chance(20) ? Values::special : Values::plain;
   c->input(random_tensor(draw, DType::f32, {batch, rows, heads, depth}, values));
   c->input(random_tensor(draw, DType::f32, {batch, columns, heads, depth}, values));

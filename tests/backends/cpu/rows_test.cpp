@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "backends/cpu/backend.h"
 #include "backends/cpu/rows/row.h"
@@ -231,6 +233,41 @@ TEST_CASE("every row equals the reference") {
   std::printf("rows and instances:%s\n", report.c_str());
 }
 
+TEST_CASE("a kernel made for one worker is run by several at once") {
+  for (const KernelRow& row : kernel_rows()) {
+    if (row.name != "conv_f32_onednn" || !is_here(row)) continue;
+    Case c;
+    Draw draw(11);
+    c.input(random_tensor(draw, DType::f32, {1, 20, 20, 16}));
+    c.constant(random_tensor(draw, DType::f32, {32, 16, 3, 3}));
+    c.attributes.set("channels_last", true);
+    const Node* node = c.graph.create(row.op, c.values, c.attributes).value();
+    const std::vector<ConcreteType> inputs = concrete(c.data), outputs{{DType::f32, {1, 18, 18, 32}}};
+    TestStore store;
+    const std::unique_ptr<Kernel> kernel =
+        row.make({*node, inputs, outputs, node->attributes(), store, 1, false}).value();
+    auto run = [&] {
+      Guarded scratch(static_cast<std::int64_t>(kernel->scratch_bytes())), y(18 * 18 * 32 * 4);
+      const std::vector<const std::byte*> operands{c.data[0].bytes().data(), c.data[1].bytes().data()};
+      const std::vector<std::byte*> results{y.data()};
+      ThreadPool one(1);
+      if (!kernel->run({operands, results, scratch.data(), &one}).ok() || !y.intact()) return std::vector<std::byte>();
+      return std::vector<std::byte>(y.data(), y.data() + 18 * 18 * 32 * 4);
+    };
+    const std::vector<std::byte> expected = run();
+    REQUIRE_FALSE(expected.empty());
+    std::atomic<int> right{0};
+    std::vector<std::thread> callers;
+    for (int t = 0; t < 4; ++t) {
+      callers.emplace_back([&] {
+        for (int i = 0; i < 20; ++i) right += run() == expected ? 1 : 0;
+      });
+    }
+    for (std::thread& t : callers) t.join();
+    CHECK(right.load() == 80);
+  }
+}
+
 namespace {
 
 // A float kernel that must not be called.
@@ -353,6 +390,44 @@ TEST_CASE("preferred layouts name what the kernel reads") {
   CHECK(CpuTarget().supports(*y->def()).ok());
   y->def()->set_attribute("channels_last", false);
   CHECK_FALSE(CpuTarget().supports(*y->def()).ok());
+}
+
+TEST_CASE("panels of words that cannot saturate have each word once, and not too many") {
+  const CpuBackend backend;
+  Draw draw(7);
+  const Tensor plain = random_tensor(draw, DType::i8, {20, 40});
+  std::vector<std::byte> packed = backend.pack(plain, "s8_k4_n16_safe").value();
+  REQUIRE(backend.unpack(packed, DType::i8, plain.shape(), "s8_k4_n16_safe").ok());
+  // Behind the 16 sums and 3 counts of the second panel: the numbers of its first two words.
+  std::byte* const numbers = packed.data() + packed.size() / 2 + 64 + 6;
+  std::memcpy(numbers, numbers + 2, 2);
+  CHECK(backend.unpack(packed, DType::i8, plain.shape(), "s8_k4_n16_safe").status().code() == Code::invalid_model);
+  const Tensor deep = Tensor::make(DType::i8, {1, 300000}).value();
+  CHECK(backend.pack(deep, "s8_k4_n16_safe").status().code() == Code::unsupported);
+}
+
+TEST_CASE("attention without elements in its result needs no memory, whatever its shapes") {
+  constexpr std::int64_t kMany = std::int64_t{1} << 30;
+  const std::vector<Shape> shapes[] = {{{1, kMany, 1, 0}, {1, kMany, 1, 0}, {1, kMany, 1, 0}},
+                                       {{1, kMany, 0, kMany}, {1, kMany, 0, kMany}, {1, kMany, 0, kMany}},
+                                       {{0, kMany, 1, kMany}, {0, kMany, 1, kMany}, {0, kMany, 1, kMany}}};
+  for (const std::vector<Shape>& of_inputs : shapes) {
+    for (const char* arithmetic : {"f32", "int8"}) {
+      Case c;
+      for (const Shape& shape : of_inputs) c.input(Tensor::make(DType::f32, shape).value());
+      c.absent();
+      c.attributes.set("arithmetic", std::string(arithmetic));
+      const Node* node = c.graph.create(Op::attention, c.values, c.attributes).value();
+      TestStore store;
+      const std::vector<ConcreteType> inputs = concrete(c.data), outputs{inputs[0]};
+      const PreparedKernel prepared =
+          CpuBackend().prepare({*node, inputs, outputs, node->attributes(), store, 2, true}).value();
+      CHECK(prepared.kernel->scratch_bytes() == 0);
+      const std::vector<const std::byte*> operands(4, nullptr);
+      const std::vector<std::byte*> results(1, nullptr);
+      CHECK(prepared.kernel->run({operands, results, nullptr, &pool_of(2)}).ok());
+    }
+  }
 }
 
 TEST_CASE("narrow weights and their scales have layouts") {

@@ -58,7 +58,10 @@ def patch(path):
 
 
 def copy_package(name, to, say):
-    source = os.path.dirname(importlib.util.find_spec(name).origin)
+    found = importlib.util.find_spec(name)
+    if found is None:
+        raise RuntimeError("%s is not installed for this interpreter: its package is what is copied and capped" % name)
+    source = os.path.dirname(found.origin)
     copied = os.path.join(to, name)
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(source, copied, symlinks=True)
@@ -71,9 +74,13 @@ def copy_package(name, to, say):
 
 
 def prepare(work, say):
-    """The environment of a capped worker; makes the copies, 400 MB, where they are missing."""
+    """The environment of a capped worker; makes the copies, 400 MB, where they are missing. RuntimeError where a tool or
+    a package is."""
     site, preloaded = os.path.join(work, "capped"), os.path.join(work, "capped", "isa_cap.so")
     if not os.path.exists(os.path.join(site, "ready")):
+        missing = [tool for tool in ("cc", "objdump") if shutil.which(tool) is None]
+        if missing:
+            raise RuntimeError("capped peers need %s, which this machine lacks" % " and ".join(missing))
         for name in LIBRARIES:
             copy_package(name, site, say)
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", preloaded, os.path.join(HERE, "isa_cap.c")], check=True)

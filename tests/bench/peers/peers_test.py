@@ -283,6 +283,18 @@ Idx Name          Size      VMA               LMA               File off  Algn  
             with self.assertRaisesRegex(ValueError, "expected a CPUID"):
                 isa_cap.exchange(library, [address], sections)
 
+    def test_a_missing_tool_or_package_is_named(self):
+        path = os.environ["PATH"]
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["PATH"] = folder
+            try:
+                with self.assertRaisesRegex(RuntimeError, "need cc and objdump"):
+                    isa_cap.prepare(folder, print)
+            finally:
+                os.environ["PATH"] = path
+            with self.assertRaisesRegex(RuntimeError, "no_such_peer is not installed"):
+                isa_cap.copy_package("no_such_peer", folder, print)
+
     def test_a_preloaded_answer_hides_what_the_class_lacks(self):
         tools = [shutil.which(t) for t in ("cc", "objdump")]
         if platform.machine() != "x86_64" or None in tools:
