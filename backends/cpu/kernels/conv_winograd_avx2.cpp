@@ -135,6 +135,16 @@ inline void transform_back(const std::int32_t* m, std::int64_t stride, __m256i (
   for (int p = 0; p < 4; ++p) y[p] = _mm256_srai_epi32(y[p], 2);
 }
 
+// Two pixels of 16 whole channels to codes.
+using ToCodes = __m256i (*)(const PlainEpilogue&, const __m256i (&)[2], const __m256i (&)[2], const std::uint8_t*,
+                            const std::uint8_t*);
+
+template <bool kSigned>
+ToCodes to_codes_of(Addend addend) {
+  if (addend == Addend::none) return plain_rows<kSigned, Addend::none>;
+  return addend == Addend::u8 ? plain_rows<kSigned, Addend::u8> : plain_rows<kSigned, Addend::i8>;
+}
+
 // A panel's sums [place][tile][16] to output pixels.
 void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t panel, std::int64_t tile_begin,
                   std::int64_t tile_end, const std::int32_t* sums) {
@@ -143,9 +153,11 @@ void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
   const PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, panel * 16);
   TileTarget target = {
       .rows = 0, .columns = min_of(d.out_c - panel * 16, 16), .index = 0, .pitch = d.out_c, .channel = panel * 16};
-  const bool is_plain = has_plain_epilogue(plan.epilogue, args.epilogue, 9 * d.in_c, panel * 16, target.columns) &&
-                        target.columns == 16 && !plan.epilogue.has_residual;
-  const bool is_signed = plan.epilogue.out_type == DType::i8;
+  const bool is_plain =
+      target.columns == 16 && has_plain_epilogue(plan.epilogue, args.epilogue, 9 * d.in_c, panel * 16, target.columns);
+  const Addend addend = addend_of(plan.epilogue);
+  const ToCodes to_codes = plan.epilogue.out_type == DType::i8 ? to_codes_of<true>(addend) : to_codes_of<false>(addend);
+  const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
   auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
   for (std::int64_t tile = tile_begin; tile < tile_end; ++tile, sums += 16) {
     __m256i low[4], high[4];
@@ -159,8 +171,9 @@ void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
       target.index = ((at.image * d.out_h + at.oy + row) * d.out_w + at.ox) * d.out_c + panel * 16;
       if (is_plain) {
         const __m256i first[2] = {l[0], h[0]}, second[2] = {l[1], h[1]};
-        const __m256i bytes = is_signed ? plain_rows<true, Addend::none>(plain, first, second, nullptr, nullptr)
-                                        : plain_rows<false, Addend::none>(plain, first, second, nullptr, nullptr);
+        const std::uint8_t* from = addend == Addend::none ? nullptr : residual + target.index;
+        const std::uint8_t* next = addend == Addend::none || target.rows == 1 ? from : from + d.out_c;
+        const __m256i bytes = to_codes(plain, first, second, from, next);
         store_bytes(out + target.index, _mm256_castsi256_si128(bytes));
         if (target.rows == 2) store_bytes(out + target.index + d.out_c, _mm256_extracti128_si256(bytes, 1));
       } else {

@@ -44,6 +44,7 @@ struct RowTarget {
   const DepthwiseS8Args* args;
   std::int64_t pixels;
   std::int64_t index;  // of the first pixel's channel 0
+  bool is_plain;       // whether all channels have a plain epilogue
 };
 
 // acc[pixel][16] of a group of pixels, 16 channels from `channel` on.
@@ -78,8 +79,7 @@ void store_block(const DepthwiseS8Plan& plan, const RowTarget& target, std::int6
   const ConvDims& d = plan.dims;
   const EpilogueArgs& args = target.args->epilogue;
   std::int64_t index = target.index + start;
-  if (has_plain_epilogue(plan.epilogue, args, d.kernel_h * d.kernel_w, start, 16) && !plan.epilogue.has_residual &&
-      d.in_c >= 16) {
+  if (target.is_plain) {
     PlainEpilogue plain = plain_epilogue(plan.epilogue, args, start);
     auto store = plan.epilogue.out_type == DType::i8 ? store_pixels<true> : store_pixels<false>;
     return store(plain, acc, target.pixels, static_cast<std::uint8_t*>(args.out) + index, d.out_c);
@@ -117,8 +117,21 @@ void copy_taps(const ConvDims& d, std::int64_t count, const std::uint8_t** taps,
   }
 }
 
+// What holds for every row.
+bool is_plain_everywhere(const DepthwiseS8Plan& plan, const EpilogueArgs& args) {
+  const ConvDims& d = plan.dims;
+  if (plan.epilogue.has_residual || d.in_c < 16) return false;
+  bool is_plain = true;
+  for (std::int64_t channel = 0; channel < d.in_c; channel += 16) {
+    const std::int64_t start = min_of(channel, d.in_c - 16);
+    is_plain = is_plain && has_plain_epilogue(plan.epilogue, args, d.kernel_h * d.kernel_w, start, 16);
+  }
+  return is_plain;
+}
+
 template <bool kSigned, int kPairs>
-void convolve_row(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std::int64_t unit, std::byte* scratch) {
+void convolve_row(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, bool is_plain, std::int64_t unit,
+                  std::byte* scratch) {
   const ConvDims& d = plan.dims;
   std::int64_t count = d.kernel_h * d.kernel_w;
   std::int64_t pitch = (count + 1) / 2 * 2;
@@ -131,8 +144,10 @@ void convolve_row(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std:
   TapRow row = {
       .dims = &d, .image = x + unit / d.out_h * d.in_h * d.in_w * d.in_c, .padding = padding, .oy = unit % d.out_h};
   for (std::int64_t ox = 0; ox < d.out_w; ox += kPixels) {
-    RowTarget target = {
-        .args = &args, .pixels = min_of(d.out_w - ox, kPixels), .index = (unit * d.out_w + ox) * d.out_c};
+    RowTarget target = {.args = &args,
+                        .pixels = min_of(d.out_w - ox, kPixels),
+                        .index = (unit * d.out_w + ox) * d.out_c,
+                        .is_plain = is_plain};
     if (d.in_c >= 16) {
       find_taps_of_pixels(row, ox, target.pixels, kPixels, pitch, taps);
     } else {
@@ -161,14 +176,15 @@ RowTriple find_rows(const ConvDims& d, const std::uint8_t* image, std::int64_t o
 }
 
 template <bool kSigned>
-void convolve_row_3x3(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std::int64_t unit, std::byte* scratch) {
+void convolve_row_3x3(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, bool is_plain, std::int64_t unit,
+                      std::byte* scratch) {
   const ConvDims& d = plan.dims;
   auto* acc = reinterpret_cast<std::int32_t*>(scratch);
   auto* padding = reinterpret_cast<std::uint8_t*>(scratch + d.out_w * 64);
   __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(d.in_c));
   const auto* image = static_cast<const std::uint8_t*>(args.x) + unit / d.out_h * d.in_h * d.in_w * d.in_c;
   RowTriple x = find_rows(d, image, unit % d.out_h, padding);
-  RowTarget target = {.args = &args, .pixels = d.out_w, .index = unit * d.out_w * d.out_c};
+  RowTarget target = {.args = &args, .pixels = d.out_w, .index = unit * d.out_w * d.out_c, .is_plain = is_plain};
   __m256i minus_zero_point = _mm256_set1_epi32(-args.x_zero_point);
   auto convolve = d.stride_w == 1 ? convolve_3x3_stride_1<kSigned> : convolve_3x3_stride_2<kSigned>;
   const std::byte* packed = args.weights;
@@ -188,7 +204,8 @@ void convolve_rows(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std
   std::int64_t pairs = (plan.dims.kernel_h * plan.dims.kernel_w + 1) / 2;
   auto row = pairs == 5 ? convolve_row<kSigned, 5> : convolve_row<kSigned, 0>;
   if (plan.shares_columns) row = convolve_row_3x3<kSigned>;
-  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) row(plan, args, unit, scratch);
+  const bool is_plain = is_plain_everywhere(plan, args.epilogue);
+  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) row(plan, args, is_plain, unit, scratch);
 }
 
 }  // namespace
