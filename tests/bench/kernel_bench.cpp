@@ -123,8 +123,8 @@ void bench_vnni256(const std::string& name, const ConvDims& d) {
 
 void bench_vnni(const std::string& name, const ConvDims& d) {
   if (best_isa() < Isa::avx512_vnni || !is_wanted("vnni " + name)) return;
-  bench_codes<ConvVnniPlan>("vnni " + name, d, plan_conv_vnni(d, DType::u8, {}),
-                            {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_vnni});
+  bench_codes<ConvPanelsPlan>("vnni " + name, d, plan_conv_vnni(d, DType::u8, {}),
+                              {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_vnni});
 }
 
 void bench_winograd(const std::string& name, const ConvDims& d) {

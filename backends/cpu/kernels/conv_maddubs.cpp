@@ -108,7 +108,7 @@ void pack_panel(const Words& words, std::int64_t steps, std::byte* panel) {
 }  // namespace
 
 ConvPanelsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
-  return plan_conv_panels(dims, x_type, epilogue, panel_bytes_of(dims), kMaddubsTileRows);
+  return plan_conv_panels(dims, x_type, epilogue, {panel_bytes_of(dims), kMaddubsTileRows, 1});
 }
 
 std::int64_t packed_bytes_conv_maddubs(const ConvDims& dims) {

@@ -1,4 +1,5 @@
-// What int8 convolutions that go panel by panel over rows of u8 codes share (conv_maddubs.h, conv_vnni256.h): the plan.
+// What int8 convolutions that go panel by panel over rows of u8 codes share (conv_maddubs.h, conv_vnni256.h,
+// conv_vnni.h): the plan.
 //
 // A sum over codes needs no subtraction of the zero point inside,
 //   sum of (x - z) * w = sum of x * w - z * (sum of w),
@@ -24,7 +25,7 @@ struct ConvPanelsPlan {
   std::int64_t panel_bytes = 0;
   std::int64_t row_block = 0;  // pixels of one unit
   std::int64_t row_blocks = 0;
-  std::int64_t panel_block = 0;  // panels of one unit
+  std::int64_t panel_block = 0;  // panels of one unit, a multiple of a tile's where there are several units
   std::int64_t panel_blocks = 0;
   bool reads_in_place = false;     // rows are pixels of x
   std::int64_t pitch = 0;          // bytes from row to row, of x or of the gathered block
@@ -32,8 +33,16 @@ struct ConvPanelsPlan {
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
 };
 
-// Needs K <= kMaxExactProducts. Blocks of rows are multiples of tile_rows.
-ConvPanelsPlan plan_conv_panels(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue,
-                                std::int64_t panel_bytes, std::int64_t tile_rows);
+// What a kernel multiplies at once.
+struct PanelShape {
+  std::int64_t panel_bytes;
+  std::int64_t rows, panels;
+  // For rows so many that a first-level cache cannot hold them where they are a multiple of 2 KiB apart: then they are
+  // gathered with another pitch.
+  bool avoids_aliasing = false;
+};
+
+// Needs K <= kMaxExactProducts. Blocks of rows are multiples of the tile's.
+ConvPanelsPlan plan_conv_panels(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue, const PanelShape& tile);
 
 }  // namespace aoq::cpu

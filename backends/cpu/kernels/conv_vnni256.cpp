@@ -9,9 +9,7 @@
 namespace aoq::cpu {
 
 ConvPanelsPlan plan_conv_vnni256(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
-  const std::int64_t panels = dims.groups * panels_per_group(dims);
-  return plan_conv_panels(dims, x_type, epilogue, panels == 0 ? 0 : packed_bytes_conv_vnni(dims) / panels,
-                          kVnni256TileRows);
+  return plan_conv_panels(dims, x_type, epilogue, {panel_bytes_conv_vnni(dims), kVnni256TileRows, 1});
 }
 
 void run_conv_vnni256(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,

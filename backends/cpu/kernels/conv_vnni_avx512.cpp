@@ -478,7 +478,7 @@ RunTile tile_of(End end, std::int64_t rows) {
 }
 
 // stays_small of epilogue_s8.h, for these panels.
-bool panels_stay_small(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+bool panels_stay_small(const ConvPanelsPlan& plan, const TileEnd& end, int panels) {
   const EpilogueS8& e = plan.epilogue;
   const __m512 most_sum = _mm512_set1_ps(255.0f * 128.0f * static_cast<float>(plan.k));
   const __m512 residual = _mm512_set1_ps(e.has_residual ? 255.0f * std::fabs(e.residual_multiplier) : 0.0f);
@@ -495,7 +495,7 @@ bool panels_stay_small(const ConvVnniPlan& plan, const TileEnd& end, int panels)
   return small == 0xffff;
 }
 
-End end_of(const ConvVnniPlan& plan, const TileEnd& end, int panels) {
+End end_of(const ConvPanelsPlan& plan, const TileEnd& end, int panels) {
   const EpilogueS8& e = plan.epilogue;
   if (e.activation.kind == Activation::none && e.out_type == DType::f32) return End::floats;
   if (e.out_type == DType::f32 || !panels_stay_small(plan, end, panels)) return End::sums;
@@ -612,12 +612,12 @@ void gather_inner_pixels(const InnerPixels& p, const Gather& g) {
 }
 
 // The partners of a last, partial step meet zero weights, but must not be uninitialized.
-AOQ_INLINE void fill_last_step(const ConvVnniPlan& plan, std::uint8_t* row) {
+AOQ_INLINE void fill_last_step(const ConvPanelsPlan& plan, std::uint8_t* row) {
   if (plan.k % 4 != 0) *reinterpret_cast<AnyInt32*>(row + plan.k) = 0;
 }
 
 // One pixel, wherever its taps are.
-void gather_pixel(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t image, std::int64_t iy,
+void gather_pixel(const ConvPanelsPlan& plan, const Gather& g, std::int64_t group, std::int64_t image, std::int64_t iy,
                   std::int64_t ix, std::uint8_t* out) {
   const ConvDims& d = plan.dims;
   const std::int64_t group_in = d.in_c / d.groups;
@@ -632,7 +632,7 @@ void gather_pixel(const ConvVnniPlan& plan, const Gather& g, std::int64_t group,
   fill_last_step(plan, out);
 }
 
-void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
+void gather_rows(const ConvPanelsPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
                  std::int64_t row_end, std::uint8_t* out) {
   const ConvDims& d = plan.dims;
   const bool has_runs = d.dilation_w == 1 && d.groups == 1;
@@ -668,7 +668,7 @@ void gather_rows(const ConvVnniPlan& plan, const Gather& g, std::int64_t group, 
   }
 }
 
-TileEnd tile_end(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t channel, std::int64_t columns) {
+TileEnd tile_end(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t channel, std::int64_t columns) {
   const EpilogueS8& e = plan.epilogue;
   TileEnd end;
   end.bias = args.epilogue.bias + channel;
@@ -770,7 +770,7 @@ struct PanelRun {
   std::int64_t row, row_end;
 };
 
-PanelRun panel_run(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
+PanelRun panel_run(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
                    std::int64_t panel) {
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   const std::int64_t columns = min_of(group_out - panel * 16, 32);
@@ -781,7 +781,7 @@ PanelRun panel_run(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvU
               .pitch = plan.pitch,
               .panels = panels,
               .panel_bytes = plan.panel_bytes,
-              .steps = plan.panel_bytes / 64 - 1,
+              .steps = plan.steps,
               .zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0),
               .ahead = panels + 2 * plan.panel_bytes};
   run.end = tile_end(plan, args, panel_index * 16, columns);
@@ -795,7 +795,7 @@ PanelRun panel_run(const ConvVnniPlan& plan, const ConvS8Args& args, const ConvU
 }
 
 // Points the end of a tile at the row that is next.
-void set_output(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
+void set_output(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   const std::int64_t at = (run.row * plan.dims.out_c + run.first) * element;
   run.end.out = static_cast<std::uint8_t*>(args.epilogue.out) + at;
@@ -803,7 +803,7 @@ void set_output(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run)
   run.end.residual = plan.epilogue.has_residual ? residual + at : nullptr;
 }
 
-void multiply_small_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
+void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
   const RunSmallTiles run_small = small_tiles_of(run.kind, run.columns);
   const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
   const std::int64_t least =
@@ -818,7 +818,7 @@ void multiply_small_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, Pane
 }
 
 // Tiles of nearly the same height.
-void multiply_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& run) {
+void multiply_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
   alignas(64) std::int32_t sums[2 * kTileRows * 16];
   run.end.sums = sums;
   const std::int64_t left = run.row_end - run.row;
@@ -841,7 +841,7 @@ void multiply_tiles(const ConvVnniPlan& plan, const ConvS8Args& args, PanelRun& 
 
 }  // namespace
 
-void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                           std::int64_t unit_end, std::byte* scratch) {
   auto* gathered = reinterpret_cast<std::uint8_t*>(scratch);
   const std::int32_t shift = plan.x_type == DType::i8 ? 128 : 0;

@@ -15,8 +15,7 @@ struct ConvS8Args;
 void run_conv_vnni256_avx512(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                              std::int64_t unit_end, std::byte* scratch);
 
-struct ConvVnniPlan;
-void run_conv_avx512_vnni(const ConvVnniPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                           std::int64_t unit_end, std::byte* scratch);
 
 struct DepthwiseVnniPlan;

@@ -312,7 +312,7 @@ KernelResult make_qconv_maddubs(const PrepareContext& context) {
 
 KernelResult make_qconv_vnni(const PrepareContext& context) {
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
-  ConvVnniPlan plan = plan_conv_vnni(p.dims, p.x_type, p.quantized.epilogue);
+  ConvPanelsPlan plan = plan_conv_vnni(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_vnni);
 }
 

@@ -75,7 +75,7 @@ void check_vnni(const Case& c, const std::int8_t* weights, ConvS8Args args, cons
   CHECK(run_in_pieces(narrow, args, 1, run_conv_vnni256) == expected);
   CHECK(run_in_pieces(narrow, args, 4, run_conv_vnni256) == expected);
   if (best_isa() < Isa::avx512_vnni) return;
-  ConvVnniPlan plan = plan_conv_vnni(c.dims, c.x_type, c.epilogue);
+  ConvPanelsPlan plan = plan_conv_vnni(c.dims, c.x_type, c.epilogue);
   CHECK(run_in_pieces(plan, args, 1, run_conv_vnni) == expected);
   CHECK(run_in_pieces(plan, args, 4, run_conv_vnni) == expected);
 }
