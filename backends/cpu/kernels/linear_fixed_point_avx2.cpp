@@ -6,7 +6,7 @@
 //
 // A tile is one or two rows and a panel: with two 12 sums in s16, two vectors of codes, x and a product.
 #include "backends/cpu/kernels/entry_avx2.h"
-#include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/linear_fixed_point_tile.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "ir/narrow_linear.h"
 
@@ -20,12 +20,6 @@ enum class ZeroPoints : std::uint8_t { integers, others };
 struct AnyInt32 {
   std::int32_t value;
 } __attribute__((packed, may_alias));
-
-struct Tile {
-  const NarrowLinearPlan* plan;
-  const LinearFixedPointArgs* args;
-  std::int64_t row, panel, blocks;
-};
 
 // Sums of 32 products, of each digit of each row and both halves of a panel, in s16.
 template <int R>
@@ -196,26 +190,6 @@ inline __attribute__((always_inline)) void add_block(Source& from, std::int64_t 
   for (steps -= 4; steps >= 4; steps -= 4) add_chunk<Sum::add>(from, sums);
   if (steps > 0) add_part<Sum::add>(from, steps, sums);
 }
-
-// What a block of a tile ends with; the next row's `block` is `blocks` on.
-struct Ends {
-  const FixedPointBlock* block;
-  const float* sums;  // or null, as are the two below
-  const float* scales;
-  const std::int16_t* zero_points;
-  const float* zeros;
-  std::int64_t blocks, groups;
-
-  explicit Ends(const Tile& tile) : blocks(tile.blocks), groups(tile.plan->groups) {
-    const LinearFixedPointArgs& args = *tile.args;
-    block = args.blocks + tile.row * blocks;
-    sums = args.sums == nullptr ? nullptr : args.sums + tile.row * groups;
-    const std::int64_t at = tile.panel * groups * 16;
-    scales = args.weight.scales + at;
-    zero_points = args.weight.zero_points == nullptr ? nullptr : args.weight.zero_points + at;
-    zeros = args.weight.zeros == nullptr ? nullptr : args.weight.zeros + at;
-  }
-};
 
 // A sum as a float, with -8 for each digit and -z for each where there are zero points.
 template <ZeroPoints kZeroPoints>

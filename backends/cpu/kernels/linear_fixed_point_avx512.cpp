@@ -5,7 +5,8 @@
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
-#include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/linear_fixed_point_tile.h"
+#include "backends/cpu/kernels/narrow_store_avx512.h"
 #include "ir/narrow_linear.h"
 
 namespace aoq::cpu {
@@ -16,12 +17,6 @@ constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 struct AnyInt32 {
   std::int32_t value;
 } __attribute__((packed, may_alias));
-
-struct Tile {
-  const NarrowLinearPlan* plan;
-  const LinearFixedPointArgs* args;
-  std::int64_t row, panel, blocks;
-};
 
 // One group of a tile, of each digit of each row. Small tiles sum high nibbles apart, as one chain of additions would
 // be the slowest part; those may stay 16 times as large until the group ends.
@@ -89,27 +84,6 @@ inline __attribute__((always_inline)) void multiply_steps(Source& from, Sums<R, 
   from.codes += 64 * kSteps;
   from.digits += kFixedPointStep * kSteps;
 }
-
-// What a block of a tile begins and ends with; the next row's `block` is `blocks` on, the next panel's constants 16
-// times `groups`.
-struct Ends {
-  const FixedPointBlock* block;
-  const float* sums;  // or null, as are the two below
-  const float* scales;
-  const std::int16_t* zero_points;
-  const float* zeros;
-  std::int64_t blocks, groups;
-
-  explicit Ends(const Tile& tile) : blocks(tile.blocks), groups(tile.plan->groups) {
-    const LinearFixedPointArgs& args = *tile.args;
-    block = args.blocks + tile.row * blocks;
-    sums = args.sums == nullptr ? nullptr : args.sums + tile.row * groups;
-    const std::int64_t at = tile.panel * groups * 16;
-    scales = args.weight.scales + at;
-    zero_points = args.weight.zero_points == nullptr ? nullptr : args.weight.zero_points + at;
-    zeros = args.weight.zeros == nullptr ? nullptr : args.weight.zeros + at;
-  }
-};
 
 // The whole start of 256 * S_1 + S_0 goes to S_0.
 template <int R, int P>
@@ -216,25 +190,12 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   }
 }
 
-void store(const Tile& tile, int rows, int panels, const float* y) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  for (int p = 0; p < panels; ++p) {
-    const std::int64_t column = (tile.panel + p) * 16, left = plan.columns - column;
-    const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-    const float* bias = tile.args->weight.bias;
-    for (int r = 0; r < rows; ++r) {
-      __m512 value = _mm512_load_ps(y + (r * panels + p) * 16);
-      if (bias != nullptr) value = _mm512_add_ps(value, _mm512_loadu_ps(bias + column));
-      _mm512_mask_storeu_ps(tile.args->out + (tile.row + r) * plan.columns + column, mask, value);
-    }
-  }
-}
-
 template <int R, int P>
 void run_tile(const Tile& tile) {
   alignas(64) float y[R * P * 16] = {};
   multiply_tile<R, P>(tile, y);
-  store(tile, R, P, y);
+  const auto& args = *tile.args;
+  store_panels({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, P, y);
 }
 
 // All rows of P panels.

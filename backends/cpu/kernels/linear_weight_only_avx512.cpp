@@ -5,6 +5,7 @@
 
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/narrow_store_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -195,25 +196,12 @@ __attribute__((noinline)) void multiply(const Tile& tile, float* y) {
   }
 }
 
-void store(const Tile& tile, int rows, int panels, const float* y) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  for (int p = 0; p < panels; ++p) {
-    const std::int64_t column = (tile.panel + p) * 16, left = plan.columns - column;
-    const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-    const float* bias = tile.args->weight.bias;
-    for (int r = 0; r < rows; ++r) {
-      __m512 value = _mm512_load_ps(y + (r * panels + p) * 16);
-      if (bias != nullptr) value = _mm512_add_ps(value, _mm512_loadu_ps(bias + column));
-      _mm512_mask_storeu_ps(tile.args->out + (tile.row + r) * plan.columns + column, mask, value);
-    }
-  }
-}
-
 template <typename Decode, int R, int P>
 void run_tile(const Tile& tile) {
   alignas(64) float y[R * P * 16] = {};
   multiply<Decode, R, P>(tile, y);
-  store(tile, R, P, y);
+  const auto& args = *tile.args;
+  store_panels({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, P, y);
 }
 
 // All rows of P panels; P is 4 for at most 2 rows, where one panel's chains would wait for themselves.
