@@ -5,6 +5,7 @@ CPUID instruction of their libraries becomes UD0, which no compiler writes, and 
 that it raises like the machine would, less AVX-512, AMX and the VNNI instructions. Needs cc and objdump.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -73,16 +74,38 @@ def copy_package(name, to, say):
                 patch(path)
 
 
+def version(name):
+    """None where the package is not installed for this interpreter."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def is_made(stamp, versions):
+    """Whether the copies are whole and of these versions."""
+    try:
+        with open(stamp, encoding="utf-8") as file:
+            return file.read() == versions
+    except FileNotFoundError:
+        return False
+
+
 def prepare(work, say):
-    """The environment of a capped worker; makes the copies, 400 MB, where they are missing. RuntimeError where a tool or
-    a package is."""
+    """The environment of a capped worker; makes the copies, 400 MB, where they are missing or of other versions.
+    RuntimeError where a tool or a package is."""
     site, preloaded = os.path.join(work, "capped"), os.path.join(work, "capped", "isa_cap.so")
-    if not os.path.exists(os.path.join(site, "ready")):
+    stamp = os.path.join(site, "ready")
+    versions = ", ".join("%s %s" % (name, version(name)) for name in LIBRARIES)
+    if not is_made(stamp, versions):
         missing = [tool for tool in ("cc", "objdump") if shutil.which(tool) is None]
         if missing:
             raise RuntimeError("capped peers need %s, which this machine lacks" % " and ".join(missing))
+        if os.path.exists(stamp):
+            os.remove(stamp)
         for name in LIBRARIES:
             copy_package(name, site, say)
         subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", preloaded, os.path.join(HERE, "isa_cap.c")], check=True)
-        open(os.path.join(site, "ready"), "w").close()
+        with open(stamp, "w", encoding="utf-8") as file:
+            file.write(versions)
     return {"LD_PRELOAD": preloaded, "PYTHONPATH": site}

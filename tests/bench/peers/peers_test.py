@@ -295,6 +295,15 @@ Idx Name          Size      VMA               LMA               File off  Algn  
             with self.assertRaisesRegex(RuntimeError, "no_such_peer is not installed"):
                 isa_cap.copy_package("no_such_peer", folder, print)
 
+    def test_copies_count_only_when_whole_and_of_the_same_versions(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stamp = os.path.join(folder, "ready")
+            self.assertFalse(isa_cap.is_made(stamp, "a 1, b 2"))
+            for text, made in (("", False), ("a 1, b 1", False), ("a 1, b 2", True)):
+                with open(stamp, "w", encoding="utf-8") as file:
+                    file.write(text)
+                self.assertEqual(isa_cap.is_made(stamp, "a 1, b 2"), made)
+
     def test_a_preloaded_answer_hides_what_the_class_lacks(self):
         tools = [shutil.which(t) for t in ("cc", "objdump")]
         if platform.machine() != "x86_64" or None in tools:
