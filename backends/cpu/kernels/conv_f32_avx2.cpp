@@ -17,6 +17,13 @@ struct Block {
   std::int64_t panel = 0;
 };
 
+// What a tile asks for while it multiplies by `floats` weights: its half, if it is the first or the second of its
+// block, of as many that lie behind them; else the weights themselves.
+const float* ahead_of(const float* weights, std::int64_t floats, const float* end, std::int64_t tile) {
+  const bool has_next = tile < 2 && end - weights >= 2 * floats;
+  return has_next ? weights + floats + tile * floats / 2 : weights;
+}
+
 // All of K for one panel of one row block.
 void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Block& block, const Scratch& s) {
   std::int64_t run = plan.k / plan.runs;
@@ -36,6 +43,7 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
   bool is_direct = is_clamped(plan.epilogue, columns);
   const float* weights =
       reinterpret_cast<const float*>(args.weights) + (block.group * plan.panels + block.panel) * plan.k * 16;
+  const float* end = reinterpret_cast<const float*>(args.weights) + plan.dims.groups * plan.panels * plan.k * 16;
   for (std::int64_t first = 0; first < plan.runs; first += runs_per_block) {
     std::int64_t offset = 0;
     do {  // once even for an empty run: its sums are zeros
@@ -51,7 +59,9 @@ void multiply_panel(const ConvF32Plan& plan, const ConvF32Args& args, const Bloc
         x.taps = part.count;
         x.is_first = part.is_first && offset == 0;
         ClampedTarget clamped = clamped_target(plan.epilogue, target, row);
-        tile_f32_of(s.tiles[tile].rows, columns)(x, weights + (part.begin * run + offset) * 16, s.acc + row * 16,
+        const float* w = weights + (part.begin * run + offset) * 16;
+        x.ahead = ahead_of(w, part.count * x.length * 16, end, tile - block.tile_begin);
+        tile_f32_of(s.tiles[tile].rows, columns)(x, w, s.acc + row * 16,
                                                  is_direct && part.is_last && is_whole ? &clamped : nullptr);
       }
       offset += kBlockK;

@@ -22,7 +22,8 @@ struct TileRows {
   std::int64_t taps;
   std::int64_t offset;
   std::int64_t length;
-  bool is_first;  // start from +0 instead of the accumulators in memory
+  const float* ahead;  // half as many floats as the weights have, that are needed soon
+  bool is_first;       // start from +0 instead of the accumulators in memory
 };
 
 // Where a tile's finished sums go, and what is done to them on the way. The pointers are those of its first element,
@@ -77,12 +78,14 @@ void multiply_tile_f32(const TileRows& x, const float* w, float* acc, const Clam
       sum[r][h] = x.is_first ? _mm256_setzero_ps() : _mm256_load_ps(acc + 16 * r + 8 * h);
     }
   }
+  const float* ahead = x.ahead;
   for (std::int64_t tap = 0; tap < x.taps; ++tap) {
     const float* row[kRows];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) row[r] = x.rows[tap * kTileRows + r] + x.offset;
 #pragma GCC unroll 2
-    for (std::int64_t i = 0; i < x.length; ++i, w += 16) {
+    for (std::int64_t i = 0; i < x.length; ++i, w += 16, ahead += 8) {
+      _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
       __m256 weight[kHalves];
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; ++h) weight[h] = _mm256_load_ps(w + 8 * h);
