@@ -284,7 +284,7 @@ template <Blocks kBlocks, ZeroPoints kZeroPoints>
 void run_units(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t blocks = fixed_point_blocks(plan);
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    Tile tile = {&plan, &args, 0, unit / plan.row_blocks * kNarrowPanelBlock, blocks};
+    Tile tile = {&plan, &args, 0, unit / plan.row_blocks * kNarrowPanelBlock, 1, blocks};
     const std::int64_t first_row = unit % plan.row_blocks * plan.row_block;
     const std::int64_t last_row = min_of(first_row + plan.row_block, plan.rows);
     const std::int64_t last_panel = min_of(tile.panel + kNarrowPanelBlock, plan.panels);
