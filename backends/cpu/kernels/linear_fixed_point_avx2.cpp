@@ -7,6 +7,7 @@
 // A tile is one or two rows and a panel: with two 12 sums in s16, two vectors of codes, x and a product.
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/linear_fixed_point_tile.h"
+#include "backends/cpu/kernels/narrow_store_avx2.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "ir/narrow_linear.h"
 
@@ -265,19 +266,10 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
 
 template <Blocks kBlocks, ZeroPoints kZeroPoints, int R>
 void run_tile(const Tile& tile) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  const float* bias = tile.args->weight.bias;
   alignas(32) float y[R * 16] = {};
   multiply_tile<kBlocks, kZeroPoints, R>(tile, y);
-  for (int r = 0; r < R; ++r) {
-    for (int h = 0; h < 2; ++h) {
-      const std::int64_t column = tile.panel * 16 + h * 8;
-      if (column >= plan.columns) continue;
-      F32x8 value = load(y + r * 16 + h * 8);
-      if (bias != nullptr) value = value + load(bias + column);
-      store_first(tile.args->out + (tile.row + r) * plan.columns + column, value, plan.columns - column);
-    }
-  }
+  const auto& args = *tile.args;
+  store_halves({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, 2, y);
 }
 
 template <Blocks kBlocks, ZeroPoints kZeroPoints>
