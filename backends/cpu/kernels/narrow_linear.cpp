@@ -14,8 +14,8 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kRowBlock = 64;
-// From so many rows on decoding pays.
-constexpr std::int64_t kDecodedRows = 8;
+// From so many rows on decoding pays, with groups of at most 32 codes and larger ones.
+constexpr std::int64_t kDecodedRowsSmall = 10, kDecodedRows = 20;
 
 // Where element (column, k) lies: the byte, and the shift in it.
 struct Place {
@@ -84,8 +84,8 @@ bool reads_wide_codes(const NarrowLinearPlan& plan) {
 }
 
 bool decodes_panels(const NarrowLinearPlan& plan) {
-  return plan.isa < Isa::avx512_vnni && plan.codes == NarrowCodes::nibble_integers && plan.rows >= kDecodedRows &&
-         std::min(plan.group, plan.depth) <= kMostDecodedGroup;
+  if (plan.isa >= Isa::avx512_vnni || plan.codes != NarrowCodes::nibble_integers) return false;
+  return plan.group <= kMostDecodedGroup && plan.rows >= (plan.group <= 32 ? kDecodedRowsSmall : kDecodedRows);
 }
 
 std::int64_t scratch_bytes_linear_dynamic(const NarrowLinearPlan& plan) {
