@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -46,6 +47,7 @@ struct Layer {
   DType weight;
   std::int64_t group;  // 0: one for the whole depth
   bool symmetric = true;
+  bool bf16 = false;  // x has numbers of bf16
 };
 constexpr Layer kLayers[] = {
     {"dynamic i4 g32", Op::linear_dynamic, DType::i4, 32},
@@ -54,6 +56,7 @@ constexpr Layer kLayers[] = {
     {"dynamic i8", Op::linear_dynamic, DType::i8, 0},
     {"weight-only i4 g32", Op::linear_weight_only, DType::i4, 32},
     {"weight-only i4 g128", Op::linear_weight_only, DType::i4, 128},
+    {"weight-only i4 g32 bf16", Op::linear_weight_only, DType::i4, 32, true, true},
     {"weight-only i8", Op::linear_weight_only, DType::i8, 0},
     {"qlinear i8", Op::qlinear, DType::i8, 0},
     {"linear f32", Op::linear, DType::f32, 0},
@@ -73,6 +76,19 @@ Tensor filled(DType dtype, std::vector<std::int64_t> shape, double scale) {
     }
   }
   return t;
+}
+
+// Sums of four numbers, rounded to bf16.
+void become_bf16(Tensor& x) {
+  std::uint32_t random = 54321;
+  for (float& v : x.mutable_as<float>()) {
+    float sum = 0;
+    for (int i = 0; i < 4; ++i) {
+      random = random * 1664525u + 1013904223u;
+      sum += static_cast<float>(random >> 8) * 0x1p-24f - 0.5f;
+    }
+    v = std::bit_cast<float>((std::bit_cast<std::uint32_t>(sum) + 0x8000u) & 0xffff0000u);
+  }
 }
 
 Tensor positive(std::vector<std::int64_t> shape) {
@@ -153,6 +169,7 @@ std::deque<Prepared> prepare(const Size& s, std::string_view part, int workers) 
       Prepared& p = out.emplace_back();
       p.name = l.name + class_of(row.name);
       p.x = filled(l.op == Op::qlinear ? DType::i8 : DType::f32, {s.rows, s.depth}, 0.1);
+      if (l.bf16) become_bf16(p.x);
       p.y = Tensor::make(DType::f32, {s.rows, s.columns}).value();
       const Node& node = *node_of(l, s, &p);
       const std::size_t copies = s.rows > 1 ? 1 : static_cast<std::size_t>(kStreamBytes / p.bytes) + 1;

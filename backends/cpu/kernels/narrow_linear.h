@@ -81,6 +81,7 @@ struct FixedPointBlock {
   std::int32_t low_start, top_start;
   std::int32_t low_sum, top_sum;
   float unit;
+  bool has_low_digits;  // whether any d_0 is not 0
 };
 std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan);
 
