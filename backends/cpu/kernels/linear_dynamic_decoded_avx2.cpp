@@ -228,7 +228,7 @@ inline __attribute__((always_inline)) void end_group(Source& from, const Sums<R>
 // Not inlined: g++ 12 would mix the registers of all tiles. out is [R][16].
 template <Groups kGroups, int R>
 __attribute__((noinline)) void multiply_tile(const Tile& tile, float* out) {
-  const std::int64_t group = tile.plan->group;
+  const std::int64_t group = kGroups == Groups::of_32 ? kChunk : tile.plan->group;
   Source from(tile);
   __m256 y[R][2];
 #pragma GCC unroll 3
@@ -242,11 +242,18 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* out) {
       widen<Sum::begin>(part, sums);
       end_group(from, sums, y);
     }
-  }
-  for (; left > 0; left -= group) {
-    Sums<R> sums;
-    multiply_group(from, min_of(group, left), sums);
-    end_group(from, sums, y);
+    if (left > 0) {
+      Sums<R> part, sums;
+      multiply_part(from.codes, from.x, from.pitch, left, part);
+      widen<Sum::begin>(part, sums);
+      end_group(from, sums, y);
+    }
+  } else {
+    for (; left > 0; left -= group) {
+      Sums<R> sums;
+      multiply_group(from, min_of(group, left), sums);
+      end_group(from, sums, y);
+    }
   }
 #pragma GCC unroll 3
   for (int r = 0; r < R; ++r) {

@@ -199,6 +199,28 @@ inline __attribute__((always_inline)) void add_block(Source& from, std::int64_t 
   if (steps > 0) add_part<kDigits, Sum::add>(from, steps, sums);
 }
 
+// The sums of a block without d_0. Not inlined: g++ 12 would mix the registers of both kinds of blocks.
+template <int R>
+__attribute__((noinline)) Sums<R> upper_sums_of_any(Source from, std::int64_t steps) {
+  Sums<R> sums;
+  add_block<Blocks::any, Digits::upper>(from, steps, sums);
+  return sums;
+}
+
+// A block of 32 is too short for a call.
+template <Blocks kBlocks, int R>
+inline __attribute__((always_inline)) Sums<R> upper_sums(Source& from, std::int64_t steps) {
+  Sums<R> sums;
+  if constexpr (kBlocks == Blocks::of_32) {
+    add_block<kBlocks, Digits::upper>(from, steps, sums);
+  } else {
+    sums = upper_sums_of_any<R>(from, steps);
+    from.codes += steps * 64;
+    from.digits += steps * kFixedPointStep;
+  }
+  return sums;
+}
+
 // A sum as a float, with -8 for each digit and -z for each where there are zero points.
 template <ZeroPoints kZeroPoints>
 inline __attribute__((always_inline)) __m256 corrected(__m256i sum, __m256i z, std::int32_t start,
@@ -261,13 +283,13 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
     left -= steps;
     do {
       const std::int64_t block_steps = kBlocks == Blocks::of_32 ? steps : min_of(steps, kBlockSteps);
-      Sums<R> sums;
       if (R == 1 && !ends.block->has_low_digits) {
-        add_block<kBlocks, Digits::upper>(from, block_steps, sums);
+        end_block<kZeroPoints>(ends, g, upper_sums<kBlocks, R>(from, block_steps), y);
       } else {
+        Sums<R> sums;
         add_block<kBlocks, Digits::all>(from, block_steps, sums);
+        end_block<kZeroPoints>(ends, g, sums, y);
       }
-      end_block<kZeroPoints>(ends, g, sums, y);
       ++ends.block;
       steps -= block_steps;
     } while (kBlocks != Blocks::of_32 && steps > 0);
