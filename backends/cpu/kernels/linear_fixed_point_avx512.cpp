@@ -2,6 +2,8 @@
 // digits of x as signed ones, four elements of K at a time, each digit like a row of its own. The sum of a group is
 //
 //   S_i = sum(d_i * u) - (8 + z) * sum(d_i)
+//
+// Digits that are 0 in a whole block are multiplied too: without them one row is no faster, as memory limits it.
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
