@@ -1,11 +1,12 @@
 // Linear layers with narrow weights against reading memory, and against our own int8 and f32 layers:
 //   narrow_linear_bench [threads [part of a layer's name [rows of x]]]
 // Weights of one row of x are streamed from copies that together exceed the caches, as a decoder meets them; of several
-// rows one copy is used again. Every run of one row comes behind a read of as many bytes: the best and the median of
-// both.
+// rows one copy is used again. Every run of one row comes behind a read of as many bytes, in one stream or in four by
+// turns: the best and the median of runs and of the faster way to read.
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -46,6 +47,7 @@ struct Layer {
   DType weight;
   std::int64_t group;  // 0: one for the whole depth
   bool symmetric = true;
+  bool bf16 = false;  // x has numbers of bf16
 };
 constexpr Layer kLayers[] = {
     {"dynamic i4 g32", Op::linear_dynamic, DType::i4, 32},
@@ -54,6 +56,7 @@ constexpr Layer kLayers[] = {
     {"dynamic i8", Op::linear_dynamic, DType::i8, 0},
     {"weight-only i4 g32", Op::linear_weight_only, DType::i4, 32},
     {"weight-only i4 g128", Op::linear_weight_only, DType::i4, 128},
+    {"weight-only i4 g32 bf16", Op::linear_weight_only, DType::i4, 32, true, true},
     {"weight-only i8", Op::linear_weight_only, DType::i8, 0},
     {"qlinear i8", Op::qlinear, DType::i8, 0},
     {"linear f32", Op::linear, DType::f32, 0},
@@ -75,6 +78,19 @@ Tensor filled(DType dtype, std::vector<std::int64_t> shape, double scale) {
   return t;
 }
 
+// Sums of four numbers, rounded to bf16.
+void become_bf16(Tensor& x) {
+  std::uint32_t random = 54321;
+  for (float& v : x.mutable_as<float>()) {
+    float sum = 0;
+    for (int i = 0; i < 4; ++i) {
+      random = random * 1664525u + 1013904223u;
+      sum += static_cast<float>(random >> 8) * 0x1p-24f - 0.5f;
+    }
+    v = std::bit_cast<float>((std::bit_cast<std::uint32_t>(sum) + 0x8000u) & 0xffff0000u);
+  }
+}
+
 Tensor positive(std::vector<std::int64_t> shape) {
   Tensor t = Tensor::make(DType::f32, std::move(shape)).value();
   for (float& v : t.mutable_as<float>()) v = 0.01f;
@@ -89,8 +105,9 @@ struct Prepared {
   std::vector<std::unique_ptr<Kernel>> kernels;
   Tensor x, y;
   std::vector<std::byte> scratch;
-  double bytes = 0;                 // of codes and scales, for one kernel
-  std::vector<double> runs, reads;  // seconds
+  double bytes = 0;              // of codes and scales, for one kernel
+  std::vector<double> runs;      // seconds
+  std::vector<double> reads[2];  // in one stream and in four
 };
 
 // Enough to leave nothing in the caches.
@@ -152,6 +169,7 @@ std::deque<Prepared> prepare(const Size& s, std::string_view part, int workers) 
       Prepared& p = out.emplace_back();
       p.name = l.name + class_of(row.name);
       p.x = filled(l.op == Op::qlinear ? DType::i8 : DType::f32, {s.rows, s.depth}, 0.1);
+      if (l.bf16) become_bf16(p.x);
       p.y = Tensor::make(DType::f32, {s.rows, s.columns}).value();
       const Node& node = *node_of(l, s, &p);
       const std::size_t copies = s.rows > 1 ? 1 : static_cast<std::size_t>(kStreamBytes / p.bytes) + 1;
@@ -173,11 +191,16 @@ double run(const Prepared& p, const Kernel& kernel, ThreadPool& pool) {
   return seconds_since(begin);
 }
 
-__attribute__((target("avx2"))) int read_all(const std::byte* p, std::int64_t n) {
+// Reads n bytes in as many streams as asked, each of 256 bytes at a time.
+__attribute__((target("avx2"))) int read_all(const std::byte* p, std::int64_t n, int streams) {
+  const std::int64_t part = n / streams;
   __m256i sum[8] = {};
-  for (std::int64_t i = 0; i + 256 <= n; i += 256) {
-    for (int j = 0; j < 8; ++j) {
-      sum[j] = _mm256_add_epi8(sum[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
+  for (std::int64_t i = 0; i + 256 <= part; i += 256) {
+    for (int s = 0; s < streams; ++s) {
+      const std::byte* from = p + s * part + i;
+      for (int j = 0; j < 8; ++j) {
+        sum[j] = _mm256_add_epi8(sum[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 32 * j)));
+      }
     }
   }
   int total = 0;
@@ -186,13 +209,13 @@ __attribute__((target("avx2"))) int read_all(const std::byte* p, std::int64_t n)
 }
 
 // Reads the constants of a store; the seconds that took.
-double probe(const BenchStore& store, ThreadPool& pool) {
+double probe(const BenchStore& store, int streams, ThreadPool& pool) {
   static std::vector<int> sums(ThreadPool::kMaxThreads * 16);
   const auto begin = Clock::now();
   for (const Tensor& t : store.kept()) {
     pool.parallel_for((t.byte_size() + 4095) / 4096, [&](int worker, std::int64_t first, std::int64_t last) {
       const std::int64_t bytes = std::min(last * 4096, t.byte_size()) - first * 4096;
-      sums[static_cast<std::size_t>(worker) * 16] += read_all(t.bytes().data() + first * 4096, bytes);
+      sums[static_cast<std::size_t>(worker) * 16] += read_all(t.bytes().data() + first * 4096, bytes, streams);
     });
   }
   return seconds_since(begin);
@@ -205,7 +228,9 @@ double median(std::vector<double>& values) {
 
 void measure_layer(Prepared& p, bool streams, ThreadPool& pool) {
   for (std::size_t i = 0; i < p.kernels.size(); ++i) {
-    if (streams) p.reads.push_back(probe(p.stores[(i + p.stores.size() / 2) % p.stores.size()], pool));
+    const std::size_t way = i % 2;
+    const BenchStore& other = p.stores[(i + p.stores.size() / 2) % p.stores.size()];
+    if (streams) p.reads[way].push_back(probe(other, way == 0 ? 1 : 4, pool));
     p.runs.push_back(run(p, *p.kernels[i], pool));
   }
 }
@@ -215,8 +240,9 @@ void print_layer(Prepared& p, const Size& s) {
   const double middle = median(p.runs), best = p.runs.front();
   std::printf("  %-36s %8.1f us best %8.1f median %7.1f GMAC/s", p.name.c_str(), best * 1e6, middle * 1e6,
               products / best * 1e-9);
-  if (!p.reads.empty()) {
-    const double read = median(p.reads), best_read = p.reads.front();
+  if (!p.reads[1].empty()) {
+    const double read = std::min(median(p.reads[0]), median(p.reads[1]));
+    const double best_read = std::min(p.reads[0].front(), p.reads[1].front());
     std::printf("  %5.1f GB/s of %5.1f: %.2f best, %.2f median", p.bytes / best * 1e-9, p.bytes / best_read * 1e-9,
                 best_read / best, read / middle);
   }

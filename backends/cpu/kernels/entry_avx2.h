@@ -64,6 +64,8 @@ void run_linear_fixed_point_avx2(const NarrowLinearPlan& plan, const LinearFixed
 void fix_row_avx2(const NarrowLinearPlan& plan, const FixedPointRow& row);
 void run_linear_dynamic_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
                              std::int64_t end);
+void run_linear_dynamic_decoded_avx2(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
+                                     std::int64_t end, std::byte* scratch);
 
 // out[row * pitch + column] = x[column * column_stride + row], of 4-byte elements.
 void transpose_words_avx2(const void* x, std::int64_t column_stride, std::int64_t rows, std::int64_t columns, void* out,

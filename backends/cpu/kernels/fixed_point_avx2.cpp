@@ -70,9 +70,11 @@ FixedPointBlock fix_block(const float* x, std::int64_t n, std::int8_t* digits) {
   const auto unit = static_cast<std::int32_t>(is_finite ? exponent << 23 : 0x7fc00000);
   const F32x8 inverse(float_of(static_cast<std::int32_t>((254 - exponent) << 23)));
   __m256i sums[3] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+  __m256i all = _mm256_setzero_si256();
   for (std::int64_t k = 0; k < n; k += 8, digits += kFixedPointStep) {
     __m256i fixed = _mm256_setzero_si256();
     if (is_finite) fixed = _mm256_cvtps_epi32((load_first(x + k, n - k) * inverse).v);
+    all = _mm256_or_si256(all, fixed);
     const Digits d = digits_of(fixed);
     store_digits(d, digits);
     add_digits(d, sums);
@@ -83,6 +85,8 @@ FixedPointBlock fix_block(const float* x, std::int64_t n, std::int8_t* digits) {
   out.low_start = -8 * out.low_sum;
   out.top_start = -8 * out.top_sum;
   out.unit = float_of(unit);
+  // d_0 is 0 where the low byte is.
+  out.has_low_digits = _mm256_testz_si256(all, _mm256_set1_epi32(255)) == 0;
   return out;
 }
 

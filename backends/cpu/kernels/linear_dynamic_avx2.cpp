@@ -1,11 +1,13 @@
-// linear_dynamic, AVX2. Nibbles are multiplied as unsigned bytes u = c + 8 by `vpmaddubsw`, whose sums of 32 elements
-// fit s16 (16 products of at most 15 * 128 to a lane); with xz the zero point of x the sum of a group is
+// linear_dynamic, AVX2, where panels are not decoded. Nibbles are multiplied as unsigned bytes u = c + 8 by
+// `vpmaddubsw`, whose sums of 32 elements fit s16 (16 products of at most 15 * 128 to a lane); with xz the zero point
+// of x the sum of a group is
 //
 //   sum((x - xz) * (c - z)) = start + sum(x * u) - xz * sum(u) - z * sum(x - xz)     start = -8 * sum(x - xz)
 //
 // Bytes are widened and multiplied by x - xz in s16 with `vpmaddwd`. Nothing saturates.
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/narrow_store_avx2.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 
 namespace aoq::cpu {
@@ -215,118 +217,16 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   }
 }
 
-// y is [rows][16] of the tile.
-void store_rows(const Tile& tile, int rows, const float* y) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  const float* bias = tile.args->weight.bias;
-  for (int r = 0; r < rows; ++r) {
-    for (int h = 0; h < 2; ++h) {
-      const std::int64_t column = tile.panel * 16 + h * 8;
-      if (column >= plan.columns) continue;
-      F32x8 value = load(y + r * 16 + h * 8) * F32x8(tile.args->x_scales[tile.row + r]);
-      if (bias != nullptr) value = value + load(bias + column);
-      store_first(tile.args->out + (tile.row + r) * plan.columns + column, value, plan.columns - column);
-    }
-  }
-}
-
 template <bool kNibbles, bool kAffine, int R>
 void run_tile(const Tile& tile) {
   alignas(32) float y[R * 16] = {};
   multiply_tile<kNibbles, kAffine, R>(tile, y);
-  store_rows(tile, R, y);
-}
-
-// 8 elements of half a panel.
-template <bool kAffine, int R>
-inline __attribute__((always_inline)) void add_half(const std::byte* codes, const std::int8_t* x, std::int64_t pitch,
-                                                    __m256i (&sum)[R], __m256i& total) {
-#pragma GCC unroll 2
-  for (int high = 0; high < 2; ++high) {
-    // Read twice: there is no register to keep it in.
-    asm volatile("" : "+r"(codes));
-    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-    const __m256i u = _mm256_and_si256(high == 0 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
-    if constexpr (kAffine) total = _mm256_add_epi8(total, u);
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-      const __m256i four = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch + 4 * high)->value);
-      add_s16_in_place(sum[r], _mm256_maddubs_epi16(u, four));
-    }
-  }
-}
-
-// Groups of at most 32 nibbles end often: of half a panel the results stay in registers meanwhile, beside the sums in
-// s16.
-template <bool kAffine, int R>
-__attribute__((noinline)) void multiply_half(const Tile& tile, int h, float* out) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  const LinearDynamicArgs& args = *tile.args;
-  const std::byte* codes = args.weight.codes + tile.panel * plan.panel_bytes + 32 * h;
-  const std::int8_t* x = args.x + tile.row * args.pitch;
-  __m256 y[R];
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r) y[r] = _mm256_setzero_ps();
-  for (std::int64_t g = 0; g < plan.groups; ++g, x += plan.group) {
-    __m256i sum[R], total = _mm256_setzero_si256();
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) sum[r] = _mm256_setzero_si256();
-    const std::int64_t count = min_of(plan.group, plan.depth - g * plan.group);
-    for (std::int64_t k = 0; k < count; k += 8, codes += 64) {
-      add_half<kAffine, R>(codes, x + k, args.pitch, sum, total);
-    }
-    const std::int64_t at = (tile.panel * plan.groups + g) * 16 + h * 8, part = tile.row * plan.groups + g;
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i codes_sum = _mm256_madd_epi16(_mm256_maddubs_epi16(total, _mm256_set1_epi8(1)), ones);
-#pragma GCC unroll 6
-    for (int r = 0; r < R; ++r) {
-      __m256i s = _mm256_madd_epi16(sum[r], ones);
-      s = _mm256_add_epi32(s, _mm256_set1_epi32(args.starts[part + r * plan.groups]));
-      if (args.weight.zero_points != nullptr) {
-        const auto* z = reinterpret_cast<const __m128i*>(args.weight.zero_points + at);
-        const __m256i x_sum = _mm256_set1_epi32(args.sums[part + r * plan.groups]);
-        s = _mm256_sub_epi32(s, _mm256_mullo_epi32(_mm256_cvtepi16_epi32(_mm_loadu_si128(z)), x_sum));
-      }
-      if constexpr (kAffine) {
-        const __m256i x_zero_point = _mm256_set1_epi32(args.x_zero_points[tile.row + r]);
-        s = _mm256_sub_epi32(s, _mm256_mullo_epi32(x_zero_point, codes_sum));
-      }
-      y[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(s), _mm256_loadu_ps(args.weight.scales + at), y[r]);
-      asm volatile("" : "+x"(y[r]));
-    }
-  }
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r) _mm256_store_ps(out + r * 16, y[r]);
-}
-
-template <bool kAffine, int R>
-void run_halves(const Tile& tile) {
-  alignas(32) float y[R * 16] = {};
-  for (int h = 0; h < 2; ++h) multiply_half<kAffine, R>(tile, h, y + 8 * h);
-  store_rows(tile, R, y);
-}
-
-// From 4 rows on, in tiles of nearly the same height.
-template <bool kAffine>
-void run_rows_in_halves(Tile tile, std::int64_t row_end) {
-  std::int64_t left = row_end - tile.row;
-  for (std::int64_t tiles = (left + 5) / 6; tiles > 0; --tiles) {
-    const std::int64_t rows = (left + tiles - 1) / tiles;
-    constexpr void (*kTiles[])(const Tile&) = {run_halves<kAffine, 3>, run_halves<kAffine, 4>, run_halves<kAffine, 5>,
-                                               run_halves<kAffine, 6>};
-    kTiles[rows - 3](tile);
-    tile.row += rows;
-    left -= rows;
-  }
+  const auto& args = *tile.args;
+  store_halves({tile.plan, args.weight.bias, args.x_scales, args.out, tile.row, tile.panel}, R, 2, y);
 }
 
 template <bool kNibbles, bool kAffine>
 void run_rows(Tile tile, std::int64_t row_end) {
-  if constexpr (kNibbles) {
-    if (tile.plan->group <= kShortElements && row_end - tile.row >= 4) {
-      return run_rows_in_halves<kAffine>(tile, row_end);
-    }
-  }
   if constexpr (!kNibbles) {
     for (; tile.row + 6 <= row_end; tile.row += 6) run_tile<kNibbles, kAffine, 6>(tile);
   }

@@ -22,6 +22,7 @@ struct Tile {
   const NarrowLinearPlan* plan;
   const LinearDynamicArgs* args;
   std::int64_t row, panel;
+  std::int64_t panel_step = 1;  // its panels are so far apart
 };
 
 // One group of a tile: sums of x * u, and of the codes of each column where they are wanted. Small tiles have a second
@@ -51,7 +52,7 @@ inline __attribute__((always_inline)) void multiply(const std::int8_t* x, std::i
   }
 }
 
-// 64 bytes of codes of each panel: 8 elements of nibbles, 4 of bytes.
+// 64 bytes of codes of each panel, panel_bytes apart: 8 elements of nibbles, 4 of bytes.
 template <bool kNibbles, bool kAffine, int R, int P>
 inline __attribute__((always_inline)) void multiply_codes(const std::byte* codes, std::int64_t panel_bytes,
                                                           const std::int8_t* x, std::int64_t pitch, Sums<R, P>& sums) {
@@ -101,7 +102,7 @@ inline __attribute__((always_inline)) void end_group(const Tile& tile, std::int6
   if constexpr (kAffine && R * P >= 16) asm volatile("" : "+r"(y));
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    const std::int64_t at = ((tile.panel + p) * groups + g) * 16;
+    const std::int64_t at = ((tile.panel + p * tile.panel_step) * groups + g) * 16;
     __m512 scale = _mm512_loadu_ps(tile.args->weight.scales + at);
     __m512i z = _mm512_setzero_si512();
     if (zero_points != nullptr) {
@@ -135,6 +136,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   constexpr std::int64_t kSteps = kNibbles ? 8 : 4;
   const NarrowLinearPlan& plan = *tile.plan;
   const std::byte* codes = tile.args->weight.codes + tile.panel * plan.panel_bytes;
+  const std::int64_t panel_bytes = plan.panel_bytes * tile.panel_step;
   const std::int8_t* x = tile.args->x + tile.row * tile.args->pitch;
   std::int64_t k = 0;
   for (std::int64_t g = 0; g < plan.groups; ++g) {
@@ -143,7 +145,7 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
     begin_group(tile, g, sums);
     // Codes and x are zeros behind the end.
     for (; k < end; k += kSteps, codes += 64) {
-      multiply_codes<kNibbles, kAffine>(codes, plan.panel_bytes, x + k, tile.args->pitch, sums);
+      multiply_codes<kNibbles, kAffine>(codes, panel_bytes, x + k, tile.args->pitch, sums);
     }
     end_group<kNibbles, kAffine>(tile, g, sums, y);
   }
@@ -154,7 +156,7 @@ void run_tile(const Tile& tile) {
   alignas(64) float y[R * P * 16] = {};
   multiply_tile<kNibbles, kAffine, R, P>(tile, y);
   const auto& args = *tile.args;
-  store_panels({tile.plan, args.weight.bias, args.x_scales, args.out, tile.row, tile.panel}, R, P, y);
+  store_panels({tile.plan, args.weight.bias, args.x_scales, args.out, tile.row, tile.panel, tile.panel_step}, R, P, y);
 }
 
 // All rows of P panels.
@@ -166,15 +168,26 @@ void run_rows(Tile tile, std::int64_t row_end) {
   for (; tile.row < row_end; ++tile.row) run_tile<kNibbles, kAffine, 1, P>(tile);
 }
 
+// One row is as fast as memory, which gives more to four streams of panels than to one, and then without prefetches.
+template <bool kNibbles, bool kAffine>
+void run_row(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t panel, std::int64_t end) {
+  Tile tile = {&plan, &args, 0, panel, (end - panel) / 4};
+  for (std::int64_t i = 0; i < tile.panel_step; ++i, ++tile.panel) run_tile<kNibbles, kAffine, 1, 4>(tile);
+  for (tile.panel += 3 * tile.panel_step; tile.panel < end; ++tile.panel) run_tile<kNibbles, kAffine, 1, 1>(tile);
+}
+
 template <bool kNibbles, bool kAffine>
 void run_units(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin, std::int64_t end) {
+  if (plan.rows == 1) {
+    return run_row<kNibbles, kAffine>(plan, args, begin * kNarrowPanelBlock,
+                                      end * kNarrowPanelBlock < plan.panels ? end * kNarrowPanelBlock : plan.panels);
+  }
   for (std::int64_t unit = begin; unit < end; ++unit) {
     Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock};
     const std::int64_t last_row = tile.row + plan.row_block < plan.rows ? tile.row + plan.row_block : plan.rows;
     const std::int64_t last_panel =
         tile.panel + kNarrowPanelBlock < plan.panels ? tile.panel + kNarrowPanelBlock : plan.panels;
-    // With few rows memory is what limits: then one panel after the other, as they lie.
-    for (; last_row - tile.row > 2 && tile.panel + 2 <= last_panel; tile.panel += 2) {
+    for (; tile.panel + 2 <= last_panel; tile.panel += 2) {
       run_rows<kNibbles, kAffine, 2>(tile, last_row);
     }
     for (; tile.panel < last_panel; ++tile.panel) run_rows<kNibbles, kAffine, 1>(tile, last_row);

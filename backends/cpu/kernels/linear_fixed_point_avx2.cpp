@@ -7,6 +7,7 @@
 // A tile is one or two rows and a panel: with two 12 sums in s16, two vectors of codes, x and a product.
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/linear_fixed_point_tile.h"
+#include "backends/cpu/kernels/narrow_store_avx2.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "ir/narrow_linear.h"
 
@@ -34,6 +35,12 @@ struct Sums {
 };
 
 enum class Sum : std::uint8_t { begin, add };
+
+// Numbers of few bits and similar size, as those of bf16 are, have no d_0, which one row then leaves out.
+enum class Digits : std::uint8_t { upper, all };
+constexpr int first_of(Digits digits) {
+  return digits == Digits::upper ? 1 : 0;
+}
 enum class Half : std::uint8_t { low, high };
 
 // Where a tile's operands lie; the next row's digits are `row_digits` on.
@@ -75,12 +82,13 @@ inline __m256i four_digits(const std::int8_t* digits) {
 }
 
 // The products of one row, of which there are registers for all: then additions go together.
-template <Sum kSum>
+template <Digits kDigits, Sum kSum>
 inline __attribute__((always_inline)) void multiply_row(const std::int8_t* digits, const __m256i (&u)[2],
                                                         __m256i (&sum)[3][2]) {
+  constexpr int kFirst = first_of(kDigits);
   __m256i products[3][2];
 #pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
+  for (int i = kFirst; i < 3; ++i) {
     __m256i four = four_digits(digits + 8 * i);
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
@@ -91,7 +99,7 @@ inline __attribute__((always_inline)) void multiply_row(const std::int8_t* digit
   }
   if constexpr (kSum == Sum::begin) return;
 #pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
+  for (int i = kFirst; i < 3; ++i) {
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) add_s16_in_place(sum[i][h], products[i][h]);
   }
@@ -115,40 +123,40 @@ inline __attribute__((always_inline)) void multiply_one_of_rows(const std::int8_
 }
 
 // One half of each byte of codes, times the digits of R rows; the first ones of a sum begin it.
-template <Half kHalf, Sum kSum, int R>
+template <Half kHalf, Digits kDigits, Sum kSum, int R>
 inline __attribute__((always_inline)) void multiply_halves(const Source& from, int step, Short<R>& sum) {
   const std::byte* codes = from.codes + 64 * step;
   const __m256i u[2] = {halves_of<kHalf, R>(codes), halves_of<kHalf, R>(codes + 32)};
   const std::int8_t* digits = from.digits + kFixedPointStep * step + (kHalf == Half::low ? 0 : 4);
   if constexpr (R == 1) {
-    multiply_row<kSum>(digits, u, sum.of[0]);
+    multiply_row<kDigits, kSum>(digits, u, sum.of[0]);
   } else {
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) multiply_one_of_rows<kSum>(digits + r * from.row_digits, u, sum.of[r]);
   }
 }
 
-template <Sum kSum, int R>
+template <Digits kDigits, Sum kSum, int R>
 inline __attribute__((always_inline)) void multiply_step(Source& from, int step, Short<R>& sum) {
   if constexpr (R == 1) {
     __builtin_prefetch(from.codes + 64 * step + kNarrowPrefetchCodes, 0, kNarrowPrefetchLevel);
   }
-  multiply_halves<Half::low, kSum>(from, step, sum);
+  multiply_halves<Half::low, kDigits, kSum>(from, step, sum);
   // Read again rather than kept: there are no registers left.
   asm volatile("" : "+r"(from.codes));
-  multiply_halves<Half::high, Sum::add>(from, step, sum);
+  multiply_halves<Half::high, kDigits, Sum::add>(from, step, sum);
 }
 
 // The sums in s16 begin or are added to those in s32.
-template <Sum kSum, int R>
+template <Digits kDigits, Sum kSum, int R>
 inline __attribute__((always_inline)) void widen(const Short<R>& sum, Sums<R>& sums) {
   const __m256i ones = _mm256_set1_epi16(1), places = _mm256_set1_epi16(256);
 #pragma GCC unroll 2
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
-      __m256i low =
-          _mm256_add_epi32(_mm256_madd_epi16(sum.of[r][0][h], ones), _mm256_madd_epi16(sum.of[r][1][h], places));
+      __m256i low = _mm256_madd_epi16(sum.of[r][1][h], places);
+      if constexpr (kDigits == Digits::all) low = _mm256_add_epi32(_mm256_madd_epi16(sum.of[r][0][h], ones), low);
       __m256i top = _mm256_madd_epi16(sum.of[r][2][h], ones);
       sums.of[r][0][h] = kSum == Sum::begin ? low : _mm256_add_epi32(sums.of[r][0][h], low);
       sums.of[r][1][h] = kSum == Sum::begin ? top : _mm256_add_epi32(sums.of[r][1][h], top);
@@ -157,38 +165,60 @@ inline __attribute__((always_inline)) void widen(const Short<R>& sum, Sums<R>& s
 }
 
 // The next 4 * 8 elements of K.
-template <Sum kSum, int R>
+template <Digits kDigits, Sum kSum, int R>
 inline __attribute__((always_inline)) void add_chunk(Source& from, Sums<R>& sums) {
   Short<R> sum;
-  multiply_step<Sum::begin>(from, 0, sum);
-  multiply_step<Sum::add>(from, 1, sum);
-  multiply_step<Sum::add>(from, 2, sum);
-  multiply_step<Sum::add>(from, 3, sum);
+  multiply_step<kDigits, Sum::begin>(from, 0, sum);
+  multiply_step<kDigits, Sum::add>(from, 1, sum);
+  multiply_step<kDigits, Sum::add>(from, 2, sum);
+  multiply_step<kDigits, Sum::add>(from, 3, sum);
   from.codes += 4 * 64;
   from.digits += 4 * kFixedPointStep;
-  widen<kSum>(sum, sums);
+  widen<kDigits, kSum>(sum, sums);
 }
 
 // The next 1 to 3 times 8.
-template <Sum kSum, int R>
+template <Digits kDigits, Sum kSum, int R>
 inline __attribute__((always_inline)) void add_part(Source& from, std::int64_t steps, Sums<R>& sums) {
   Short<R> sum;
-  multiply_step<Sum::begin>(from, 0, sum);
-  if (steps > 1) multiply_step<Sum::add>(from, 1, sum);
-  if (steps > 2) multiply_step<Sum::add>(from, 2, sum);
+  multiply_step<kDigits, Sum::begin>(from, 0, sum);
+  if (steps > 1) multiply_step<kDigits, Sum::add>(from, 1, sum);
+  if (steps > 2) multiply_step<kDigits, Sum::add>(from, 2, sum);
   from.codes += steps * 64;
   from.digits += steps * kFixedPointStep;
-  widen<kSum>(sum, sums);
+  widen<kDigits, kSum>(sum, sums);
 }
 
 // The sums of a block of steps * 8 elements; codes and digits are zeros behind K.
-template <Blocks kBlocks, int R>
+template <Blocks kBlocks, Digits kDigits, int R>
 inline __attribute__((always_inline)) void add_block(Source& from, std::int64_t steps, Sums<R>& sums) {
-  if (steps < 4) return add_part<Sum::begin>(from, steps, sums);
-  add_chunk<Sum::begin>(from, sums);
+  if (steps < 4) return add_part<kDigits, Sum::begin>(from, steps, sums);
+  add_chunk<kDigits, Sum::begin>(from, sums);
   if constexpr (kBlocks == Blocks::of_32) return;
-  for (steps -= 4; steps >= 4; steps -= 4) add_chunk<Sum::add>(from, sums);
-  if (steps > 0) add_part<Sum::add>(from, steps, sums);
+  for (steps -= 4; steps >= 4; steps -= 4) add_chunk<kDigits, Sum::add>(from, sums);
+  if (steps > 0) add_part<kDigits, Sum::add>(from, steps, sums);
+}
+
+// The sums of a block without d_0. Not inlined: g++ 12 would mix the registers of both kinds of blocks.
+template <int R>
+__attribute__((noinline)) Sums<R> upper_sums_of_any(Source from, std::int64_t steps) {
+  Sums<R> sums;
+  add_block<Blocks::any, Digits::upper>(from, steps, sums);
+  return sums;
+}
+
+// A block of 32 is too short for a call.
+template <Blocks kBlocks, int R>
+inline __attribute__((always_inline)) Sums<R> upper_sums(Source& from, std::int64_t steps) {
+  Sums<R> sums;
+  if constexpr (kBlocks == Blocks::of_32) {
+    add_block<kBlocks, Digits::upper>(from, steps, sums);
+  } else {
+    sums = upper_sums_of_any<R>(from, steps);
+    from.codes += steps * 64;
+    from.digits += steps * kFixedPointStep;
+  }
+  return sums;
 }
 
 // A sum as a float, with -8 for each digit and -z for each where there are zero points.
@@ -253,9 +283,13 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
     left -= steps;
     do {
       const std::int64_t block_steps = kBlocks == Blocks::of_32 ? steps : min_of(steps, kBlockSteps);
-      Sums<R> sums;
-      add_block<kBlocks>(from, block_steps, sums);
-      end_block<kZeroPoints>(ends, g, sums, y);
+      if (R == 1 && !ends.block->has_low_digits) {
+        end_block<kZeroPoints>(ends, g, upper_sums<kBlocks, R>(from, block_steps), y);
+      } else {
+        Sums<R> sums;
+        add_block<kBlocks, Digits::all>(from, block_steps, sums);
+        end_block<kZeroPoints>(ends, g, sums, y);
+      }
       ++ends.block;
       steps -= block_steps;
     } while (kBlocks != Blocks::of_32 && steps > 0);
@@ -265,26 +299,17 @@ __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
 
 template <Blocks kBlocks, ZeroPoints kZeroPoints, int R>
 void run_tile(const Tile& tile) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  const float* bias = tile.args->weight.bias;
   alignas(32) float y[R * 16] = {};
   multiply_tile<kBlocks, kZeroPoints, R>(tile, y);
-  for (int r = 0; r < R; ++r) {
-    for (int h = 0; h < 2; ++h) {
-      const std::int64_t column = tile.panel * 16 + h * 8;
-      if (column >= plan.columns) continue;
-      F32x8 value = load(y + r * 16 + h * 8);
-      if (bias != nullptr) value = value + load(bias + column);
-      store_first(tile.args->out + (tile.row + r) * plan.columns + column, value, plan.columns - column);
-    }
-  }
+  const auto& args = *tile.args;
+  store_halves({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, 2, y);
 }
 
 template <Blocks kBlocks, ZeroPoints kZeroPoints>
 void run_units(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t blocks = fixed_point_blocks(plan);
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    Tile tile = {&plan, &args, 0, unit / plan.row_blocks * kNarrowPanelBlock, blocks};
+    Tile tile = {&plan, &args, 0, unit / plan.row_blocks * kNarrowPanelBlock, 1, blocks};
     const std::int64_t first_row = unit % plan.row_blocks * plan.row_block;
     const std::int64_t last_row = min_of(first_row + plan.row_block, plan.rows);
     const std::int64_t last_panel = min_of(tile.panel + kNarrowPanelBlock, plan.panels);

@@ -2,6 +2,8 @@
 // digits of x as signed ones, four elements of K at a time, each digit like a row of its own. The sum of a group is
 //
 //   S_i = sum(d_i * u) - (8 + z) * sum(d_i)
+//
+// Digits that are 0 in a whole block are multiplied too: without them one row is no faster, as memory limits it.
 #include <immintrin.h>
 
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -14,6 +16,9 @@ namespace {
 
 constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 
+// How far ahead of what they read tiles of few rows ask for codes, in bytes, and scales.
+constexpr std::int64_t kPrefetchCodes = 4096, kPrefetchScales = 512;
+
 struct AnyInt32 {
   std::int32_t value;
 } __attribute__((packed, may_alias));
@@ -22,7 +27,7 @@ struct AnyInt32 {
 // be the slowest part; those may stay 16 times as large until the group ends.
 template <int R, int P>
 struct Sums {
-  static constexpr bool kTwoChains = R * P <= 2;
+  static constexpr bool kTwoChains = R * P == 1;
   __m512i low[R][3][P];
   __m512i high[R][3][P];
 };
@@ -63,7 +68,7 @@ inline __attribute__((always_inline)) void multiply_step(const Source& from, int
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     const std::byte* codes = from.codes + p * from.panel_bytes + 64 * step;
-    if constexpr (R <= 2) __builtin_prefetch(codes + kNarrowPrefetchCodes, 0, kNarrowPrefetchLevel);
+    if constexpr (R <= 2) __builtin_prefetch(codes + kPrefetchCodes, 0, kNarrowPrefetchLevel);
     __m512i v = _mm512_loadu_si512(codes);
     low[p] = _mm512_and_si512(v, mask);
     if constexpr (Sums<R, P>::kTwoChains) {
@@ -135,9 +140,9 @@ inline __attribute__((always_inline)) void end_block(const Ends& ends, std::int6
   if constexpr (R * P >= 8) asm volatile("" : "+r"(y));
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
-    const std::int64_t at = (p * ends.groups + g) * 16;
+    const std::int64_t at = p * ends.panel_constants + g * 16;
     __m512 scale = _mm512_loadu_ps(ends.scales + at);
-    if constexpr (R <= 2) __builtin_prefetch(ends.scales + at + kNarrowPrefetchScales, 0, kNarrowPrefetchLevel);
+    if constexpr (R <= 2) __builtin_prefetch(ends.scales + at + kPrefetchScales, 0, kNarrowPrefetchLevel);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const FixedPointBlock& block = ends.block[r * ends.blocks];
@@ -156,7 +161,7 @@ inline __attribute__((always_inline)) void end_block(const Ends& ends, std::int6
 template <int R, int P>
 void add_zeros(const Ends& ends, std::int64_t g, float* y) {
   for (int p = 0; p < P; ++p) {
-    __m512 zeros = _mm512_loadu_ps(ends.zeros + (p * ends.groups + g) * 16);
+    __m512 zeros = _mm512_loadu_ps(ends.zeros + p * ends.panel_constants + g * 16);
     for (int r = 0; r < R; ++r) {
       float* to = y + (r * P + p) * 16;
       __m512 t = _mm512_set1_ps(ends.sums[r * ends.groups + g]);
@@ -170,7 +175,7 @@ template <int R, int P>
 __attribute__((noinline)) void multiply_tile(const Tile& tile, float* y) {
   const NarrowLinearPlan& plan = *tile.plan;
   const std::int64_t row_digits = tile.args->row_digits, groups = plan.groups, group_steps = plan.group / 8;
-  Source from = {tile.args->weight.codes + tile.panel * plan.panel_bytes, plan.panel_bytes,
+  Source from = {tile.args->weight.codes + tile.panel * plan.panel_bytes, plan.panel_bytes * tile.panel_step,
                  tile.args->digits + tile.row * row_digits, row_digits};
   Ends ends(tile);
   std::int64_t steps = plan.panel_bytes / 64;
@@ -195,7 +200,7 @@ void run_tile(const Tile& tile) {
   alignas(64) float y[R * P * 16] = {};
   multiply_tile<R, P>(tile, y);
   const auto& args = *tile.args;
-  store_panels({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, P, y);
+  store_panels({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel, tile.panel_step}, R, P, y);
 }
 
 // All rows of P panels.
@@ -206,19 +211,29 @@ void run_rows(Tile tile, std::int64_t row_end) {
   for (; tile.row < row_end; ++tile.row) run_tile<1, P>(tile);
 }
 
+// One row is as fast as memory, which gives more to two streams of panels than to one.
+void run_row(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t panel, std::int64_t end) {
+  Tile tile = {&plan, &args, 0, panel, (end - panel) / 2, fixed_point_blocks(plan)};
+  for (std::int64_t i = 0; i < tile.panel_step; ++i, ++tile.panel) run_tile<1, 2>(tile);
+  for (tile.panel += tile.panel_step; tile.panel < end; ++tile.panel) run_tile<1, 1>(tile);
+}
+
 }  // namespace
 
 void run_linear_fixed_point_avx512(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                                    std::int64_t end) {
+  if (plan.rows == 1) {
+    return run_row(plan, args, begin * kNarrowPanelBlock,
+                   end * kNarrowPanelBlock < plan.panels ? end * kNarrowPanelBlock : plan.panels);
+  }
   const std::int64_t blocks = fixed_point_blocks(plan);
   for (std::int64_t unit = begin; unit < end; ++unit) {
     Tile tile = {&plan, &args, unit % plan.row_blocks * plan.row_block, unit / plan.row_blocks * kNarrowPanelBlock,
-                 blocks};
+                 1,     blocks};
     const std::int64_t last_row = tile.row + plan.row_block < plan.rows ? tile.row + plan.row_block : plan.rows;
     const std::int64_t last_panel =
         tile.panel + kNarrowPanelBlock < plan.panels ? tile.panel + kNarrowPanelBlock : plan.panels;
-    // With few rows memory is what limits: then one panel after the other, as they lie.
-    for (; last_row - tile.row > 2 && tile.panel + 2 <= last_panel; tile.panel += 2) run_rows<2>(tile, last_row);
+    for (; tile.panel + 2 <= last_panel; tile.panel += 2) run_rows<2>(tile, last_row);
     for (; tile.panel < last_panel; ++tile.panel) run_rows<1>(tile, last_row);
   }
 }

@@ -10,20 +10,21 @@ namespace {
 struct Tile {
   const NarrowLinearPlan* plan;
   const LinearFixedPointArgs* args;
-  std::int64_t row, panel, blocks;
+  std::int64_t row, panel, panel_step, blocks;  // its panels are panel_step apart
 };
 
-// What a block of a tile begins and ends with; the next row's `block` is `blocks` on, the next panel's constants 16
-// times `groups`.
+// What a block of a tile begins and ends with; the next row's `block` is `blocks` on, the next panel's constants
+// `panel_constants`.
 struct Ends {
   const FixedPointBlock* block;
   const float* sums;  // or null, as are the two below
   const float* scales;
   const std::int16_t* zero_points;
   const float* zeros;
-  std::int64_t blocks, groups;
+  std::int64_t blocks, groups, panel_constants;
 
-  explicit Ends(const Tile& tile) : blocks(tile.blocks), groups(tile.plan->groups) {
+  explicit Ends(const Tile& tile)
+      : blocks(tile.blocks), groups(tile.plan->groups), panel_constants(tile.panel_step * tile.plan->groups * 16) {
     const LinearFixedPointArgs& args = *tile.args;
     block = args.blocks + tile.row * blocks;
     sums = args.sums == nullptr ? nullptr : args.sums + tile.row * groups;

@@ -2,6 +2,7 @@
 // panels, whose codes are decoded in registers, 8 columns to a vector.
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/kernels/narrow_store_avx2.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 
 namespace aoq::cpu {
@@ -198,19 +199,10 @@ __attribute__((noinline)) void multiply(const Tile& tile, float* y) {
 
 template <typename Decode, int R, int H>
 void run_tile(const Tile& tile) {
-  const NarrowLinearPlan& plan = *tile.plan;
-  const float* bias = tile.args->weight.bias;
   alignas(32) float y[R * H * 8] = {};
   multiply<Decode, R, H>(tile, y);
-  for (int r = 0; r < R; ++r) {
-    for (int h = 0; h < H; ++h) {
-      const std::int64_t column = tile.panel * 16 + h * 8;
-      if (column >= plan.columns) continue;
-      F32x8 value = load(y + (r * H + h) * 8);
-      if (bias != nullptr) value = value + load(bias + column);
-      store_first(tile.args->out + (tile.row + r) * plan.columns + column, value, plan.columns - column);
-    }
-  }
+  const auto& args = *tile.args;
+  store_halves({tile.plan, args.weight.bias, nullptr, args.out, tile.row, tile.panel}, R, H, y);
 }
 
 // Rows of H / 2 panels.

@@ -14,6 +14,8 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kRowBlock = 64;
+// From so many rows on decoding pays, with groups of at most 32 codes and larger ones.
+constexpr std::int64_t kDecodedRowsSmall = 10, kDecodedRows = 20;
 
 // Where element (column, k) lies: the byte, and the shift in it.
 struct Place {
@@ -81,10 +83,25 @@ bool reads_wide_codes(const NarrowLinearPlan& plan) {
   return plan.isa < Isa::avx512_vnni && plan.codes == NarrowCodes::byte_integers;
 }
 
-std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum) {
+bool decodes_panels(const NarrowLinearPlan& plan) {
+  if (plan.isa >= Isa::avx512_vnni || plan.codes != NarrowCodes::nibble_integers) return false;
+  return plan.group <= kMostDecodedGroup && plan.rows >= (plan.group <= 32 ? kDecodedRowsSmall : kDecodedRows);
+}
+
+std::int64_t scratch_bytes_linear_dynamic(const NarrowLinearPlan& plan) {
+  if (!decodes_panels(plan)) return 0;
+  return 2 * plan.panel_bytes + plan.groups * 16 * static_cast<std::int64_t>(sizeof(std::int32_t));
+}
+
+std::int32_t start_of(const NarrowLinearPlan& plan, const CodeSums& sums) {
+  if (decodes_panels(plan)) {
+    const auto of_codes = static_cast<std::uint32_t>(-128 - sums.zero_point),
+               of_z = 0u - static_cast<std::uint32_t>(sums.centred);
+    return static_cast<std::int32_t>((of_codes & 0xffffu) | (of_z << 16));
+  }
   const bool nibbles = plan.codes == NarrowCodes::nibble_integers;
   const std::uint32_t offset = nibbles ? 8 : reads_wide_codes(plan) ? 0 : 128;
-  return static_cast<std::int32_t>(0u - offset * static_cast<std::uint32_t>(nibbles ? sum : raw_sum));
+  return static_cast<std::int32_t>(0u - offset * static_cast<std::uint32_t>(nibbles ? sums.centred : sums.raw));
 }
 
 std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan) {
@@ -139,6 +156,8 @@ NarrowLinearPlan plan_narrow_linear(const NarrowLinearSize& size, DType weight, 
   plan.panel_bytes = ceil_div(size.depth, nibbles ? 8 : 4) * 64;
   plan.row_block = kRowBlock;
   plan.row_blocks = ceil_div(size.rows, kRowBlock);
+  // Of nearly the same height, as each decodes.
+  if (decodes_panels(plan)) plan.row_block = ceil_div(size.rows, plan.row_blocks);
   plan.units = plan.row_blocks * ceil_div(plan.panels, kNarrowPanelBlock);
   return plan;
 }
@@ -170,12 +189,13 @@ void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row) {
 }
 
 void run_linear_dynamic(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
-                        std::int64_t end) {
+                        std::int64_t end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
   if (plan.isa >= Isa::avx512_vnni) return run_linear_dynamic_avx512(plan, args, begin, end);
+  if (decodes_panels(plan)) return run_linear_dynamic_decoded_avx2(plan, args, begin, end, scratch);
   if (plan.isa >= Isa::avx2) return run_linear_dynamic_avx2(plan, args, begin, end);
 #endif
-  AOQ_CHECK(plan.isa < Isa::avx2 || begin == end);
+  AOQ_CHECK(plan.isa < Isa::avx2 || begin == end || scratch != nullptr);
 }
 
 }  // namespace aoq::cpu

@@ -81,6 +81,7 @@ struct FixedPointBlock {
   std::int32_t low_start, top_start;
   std::int32_t low_sum, top_sum;
   float unit;
+  bool has_low_digits;  // whether any d_0 is not 0
 };
 std::int64_t fixed_point_blocks(const NarrowLinearPlan& plan);
 
@@ -106,7 +107,8 @@ void fix_row(const NarrowLinearPlan& plan, const FixedPointRow& row);
 
 struct LinearDynamicArgs {
   NarrowWeight weight;
-  // Codes of x, [rows][pitch], zeros from depth on; `x` on avx512_vnni and with nibbles, else x - zero point as `x16`.
+  // Codes of x, [rows][pitch], zeros from depth on; `x` on avx512_vnni and with nibbles (the unsigned codes x + 128
+  // where panels are decoded), else x - zero point as `x16`.
   const std::int8_t* x = nullptr;
   const std::int16_t* x16 = nullptr;
   std::int64_t pitch = 0;
@@ -120,8 +122,19 @@ struct LinearDynamicArgs {
 // Whether the kernel wants x16.
 bool reads_wide_codes(const NarrowLinearPlan& plan);
 
-// What a group's sum begins with, modulo 2^32, as packed codes are not c: from the sums of x and of x - x_zero_point.
-std::int32_t start_of(const NarrowLinearPlan& plan, std::int32_t raw_sum, std::int32_t sum);
+// Whether a block of rows of linear_dynamic multiplies nibbles that are decoded to bytes before, a panel at a time.
+bool decodes_panels(const NarrowLinearPlan& plan);
+inline constexpr std::int64_t kMostDecodedGroup = 128;
+// Of each worker.
+std::int64_t scratch_bytes_linear_dynamic(const NarrowLinearPlan& plan);
+
+// A group of a row of x: the sums of x and of x - x_zero_point.
+struct CodeSums {
+  std::int32_t raw, centred, zero_point;
+};
+// What a group's sum begins with, modulo 2^32, as packed codes are not c. Where panels are decoded two s16 instead, the
+// factors of the sum of c and of z.
+std::int32_t start_of(const NarrowLinearPlan& plan, const CodeSums& sums);
 
 // How far ahead of what tiles of few rows read they ask for codes, in bytes, and scales: into the second level. Where
 // the arithmetic on a line leaves room for few loads that wait, loads alone keep too few lines on their way from
@@ -136,6 +149,6 @@ void run_linear_weight_only(const NarrowLinearPlan& plan, const LinearWeightOnly
 void run_linear_fixed_point(const NarrowLinearPlan& plan, const LinearFixedPointArgs& args, std::int64_t begin,
                             std::int64_t end);
 void run_linear_dynamic(const NarrowLinearPlan& plan, const LinearDynamicArgs& args, std::int64_t begin,
-                        std::int64_t end);
+                        std::int64_t end, std::byte* scratch);
 
 }  // namespace aoq::cpu

@@ -8,20 +8,21 @@
 namespace aoq::cpu {
 namespace {
 
-// Where a tile's results go: rows from `row` on of the panels from `panel` on.
+// Where a tile's results go: rows from `row` on of the panels from `panel` on, `panel_step` apart.
 struct PanelTarget {
   const NarrowLinearPlan* plan;
   const float* bias;      // or null
   const float* x_scales;  // of each row, or null
   float* out;
   std::int64_t row, panel;
+  std::int64_t panel_step = 1;
 };
 
 // y is [rows][panels][16], 64-byte aligned.
 inline void store_panels(const PanelTarget& to, int rows, int panels, const float* y) {
   const std::int64_t all = to.plan->columns;
   for (int p = 0; p < panels; ++p) {
-    const std::int64_t column = (to.panel + p) * 16, left = all - column;
+    const std::int64_t column = (to.panel + p * to.panel_step) * 16, left = all - column;
     const __mmask16 mask = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
     for (int r = 0; r < rows; ++r) {
       __m512 value = _mm512_load_ps(y + (r * panels + p) * 16);

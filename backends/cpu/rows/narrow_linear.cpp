@@ -270,7 +270,10 @@ void quantize_row(const NarrowLinearPlan& plan, const float* x, std::int64_t r, 
     for (std::int64_t k = begin; k < end; ++k) sum += codes[k];
     const std::int32_t centred = sum - static_cast<std::int32_t>(end - begin) * zero_point;
     b.sums[r * plan.groups + g] = centred;
-    b.starts[r * plan.groups + g] = start_of(plan, sum, centred);
+    b.starts[r * plan.groups + g] = start_of(plan, {sum, centred, zero_point});
+  }
+  if (decodes_panels(plan)) {
+    for (std::int64_t k = 0; k < plan.depth; ++k) codes[k] = static_cast<std::int8_t>(codes[k] ^ -128);
   }
   if (b.wide == nullptr) return;
   std::int16_t* wide = b.wide + r * pitch;
@@ -324,13 +327,16 @@ KernelResult make_dynamic(const PrepareContext& context, Isa isa) {
     return refuse("a group has {} codes, the kernel takes {}", prepared.plan.group, kMostNibbles);
   }
   const Quantizer quantizer = quantizer_of(context);
+  const std::int64_t worker_bytes = bytes_to_cache_line(scratch_bytes_linear_dynamic(prepared.plan));
   Carver size(nullptr);
   carve(prepared.plan, &size);
+  size.take<std::byte>(worker_bytes * prepared.split.workers);
   const KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(size.used())};
   return make_kernel(
-      [p = std::move(prepared), quantizer](const RunContext& c) -> Status {
+      [p = std::move(prepared), quantizer, worker_bytes](const RunContext& c) -> Status {
         Carver carver(c.scratch);
         const CodeBuffers b = carve(p.plan, &carver);
+        auto* worker_scratch = carver.take<std::byte>(worker_bytes * p.split.workers);
         AOQ_TRY(quantize_rows(c, p, quantizer, b));
         LinearDynamicArgs args;
         args.weight = p.weight();
@@ -343,8 +349,9 @@ KernelResult make_dynamic(const PrepareContext& context, Isa isa) {
         args.x_zero_points = b.zero_points;
         args.has_x_zero_points = quantizer.has_zero_points;
         args.out = output_of<float>(c);
-        run_split(c, p.split,
-                  [&](int, std::int64_t begin, std::int64_t end) { run_linear_dynamic(p.plan, args, begin, end); });
+        run_split(c, p.split, [&](int worker, std::int64_t begin, std::int64_t end) {
+          run_linear_dynamic(p.plan, args, begin, end, worker_scratch + worker_bytes * worker);
+        });
         return {};
       },
       needs);

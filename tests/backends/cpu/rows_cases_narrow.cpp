@@ -39,6 +39,11 @@ void spread_magnitudes(Draw& draw, Tensor& x) {
   }
 }
 
+// Small integers, which have few digits in fixed point.
+void round_to_integers(Tensor& x) {
+  for (float& v : x.mutable_as<float>()) v = std::round(v);
+}
+
 DType narrow_weight(Draw& draw, Op op) {
   if (draw.chance(60)) return draw.one_of({DType::i4, DType::u4, DType::i8, DType::u8});
   if (op == Op::linear_weight_only && draw.chance(60)) {
@@ -64,6 +69,7 @@ void narrow_linear_case(Draw& draw, Op op, Case* c) {
   const DType type = narrow_weight(draw, op);
   const bool is_special = op == Op::linear_weight_only && draw.chance(10);
   Tensor input = random_tensor(draw, DType::f32, x, is_special || draw.chance(3) ? Values::special : Values::plain);
+  if (op == Op::linear_weight_only && draw.chance(20)) round_to_integers(input);
   if (op == Op::linear_weight_only && draw.chance(40)) spread_magnitudes(draw, input);
   c->input(std::move(input));
   Tensor weight = random_tensor(draw, type, {columns, depth});
