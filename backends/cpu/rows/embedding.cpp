@@ -1,9 +1,12 @@
 // embedding_bag and qembedding: rows of a table, added in the order of the reference, so equal bit for bit.
 #include <cmath>
 
+#include "backends/cpu/kernels/narrow_linear.h"
+#include "backends/cpu/rows/layouts.h"
 #include "backends/cpu/rows/rows.h"
 #include "ir/math.h"
 #include "ir/ops/fma.h"
+#include "ir/ops/narrow_rows.h"
 
 namespace aoq::cpu {
 namespace {
@@ -62,12 +65,13 @@ enum class BagMode : std::uint8_t { sum, mean, max };
 
 // Calls add(worker, row, acc, is_first) for the rows of every bag.
 template <typename Add>
-KernelResult bag_kernel(const PrepareContext& context, const Bags& bags, BagMode mode, Add add) {
+KernelResult bag_kernel(const PrepareContext& context, const Bags& bags, BagMode mode, Add add,
+                        std::int64_t scratch_floats = 0) {
   const std::int64_t columns = context.outputs[0].shape.back();
   const std::int64_t average = bags.indices / std::max<std::int64_t>(bags.count, 1) + 1;
   Split split = split_work(bags.count, average * (columns / 2 + 4), context);
-  KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(bytes_to_cache_line(columns * 4)) *
-                                     static_cast<std::uint64_t>(split.workers)};
+  const std::int64_t scratch = bytes_to_cache_line((scratch_floats == 0 ? columns : scratch_floats) * 4);
+  KernelNeeds needs{.scratch_bytes = static_cast<std::uint64_t>(scratch) * static_cast<std::uint64_t>(split.workers)};
   return make_kernel(
       [=](const RunContext& c) -> Status {
         AOQ_TRY(bags.check(c));
@@ -112,6 +116,7 @@ KernelResult make_embedding_bag(const PrepareContext& context) {
 }
 
 KernelResult make_qembedding(const PrepareContext& context) {
+  if (context.attributes.integer("group") > 0) return refuse("the kernel reads bytes with a scale and a bias");
   const std::int64_t columns = context.outputs[0].shape.back();
   const std::int64_t row_bytes = context.inputs[0].shape[1];
   const bool is_byte_wide = context.attributes.integer("bits") == 8;
@@ -131,6 +136,90 @@ KernelResult make_qembedding(const PrepareContext& context) {
                       }
                       ops::fma_accumulate(input_of<float>(c, 1)[row], values, acc, columns);
                     });
+}
+
+namespace {
+
+enum TableOperand : std::size_t { kCodes, kScale, kZeroPoint, kIndices };
+
+// A table of narrow codes: where its numbers lie.
+struct NarrowTable {
+  ops::NarrowRowFormat format;
+  DType scale = DType::f32;
+  bool has_one_zero_point = false;  // for all rows
+  std::int64_t columns = 0, groups = 0;
+  std::vector<std::int64_t> shape;          // of the codes
+  const std::byte* packed_codes = nullptr;  // shared with a linear layer; null: plain
+  std::int64_t scratch = 0;                 // floats for one row: scales, zero points, values, unpacked codes
+
+  explicit NarrowTable(const PrepareContext& context) : shape(context.inputs[kCodes].shape) {
+    format = {context.inputs[kCodes].dtype, context.attributes.integer("group"), context.inputs[kZeroPoint].dtype};
+    has_one_zero_point = element_count(context.inputs[kZeroPoint]) == 1;
+    scale = context.inputs[kScale].dtype;
+    columns = shape[1];
+    groups = context.inputs[kScale].shape[1];
+    scratch = 2 * groups + 2 * columns + 1;
+  }
+
+  void add(const RunContext& c, std::int64_t row, float* scratch_of_worker, float* acc) const {
+    float* const scales = scratch_of_worker;
+    float* const zero_points = scales + groups;
+    float* const values = zero_points + groups;
+    const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+    dtype_info(scale).to_float(c.inputs[kScale], row * groups, {scales, size(groups)});
+    const std::int64_t first = has_one_zero_point ? 0 : row * groups, count = has_one_zero_point ? 1 : groups;
+    dtype_info(format.zero_points).to_float(c.inputs[kZeroPoint], first, {zero_points, size(count)});
+    if (has_one_zero_point) std::fill_n(zero_points, groups, zero_points[0]);
+    if (packed_codes == nullptr) {
+      dtype_info(format.codes).to_float(c.inputs[kCodes], row * columns, {values, size(columns)});
+    } else {
+      auto* codes = reinterpret_cast<std::byte*>(values + columns);
+      unpack_narrow_row(format.codes, packed_codes, shape, row, codes);
+      dtype_info(format.codes).to_float(codes, 0, {values, size(columns)});
+    }
+    ops::scale_narrow_row(format, {scales, size(groups)}, {zero_points, size(groups)}, {values, size(columns)});
+    for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] + values[k];
+  }
+};
+
+KernelResult narrow_rows_kernel(const PrepareContext& context, NarrowTable table) {
+  const std::int64_t stride = bytes_to_cache_line(table.scratch * 4) / 4, scratch = table.scratch;
+  return bag_kernel(
+      context, bags_of(context, kIndices), mode_of(context.attributes),
+      [t = std::move(table), stride](const RunContext& c, int worker, std::int64_t row, float* acc, bool) {
+        t.add(c, row, reinterpret_cast<float*>(c.scratch) + worker * stride, acc);
+      },
+      scratch);
+}
+
+// Whether a linear layer multiplies with the same codes, and so has them packed.
+bool is_shared_with_linear(const Value& codes) {
+  return std::ranges::any_of(codes.uses(), [](const Use& use) {
+    return use.user->is(Op::linear_weight_only) || use.user->is(Op::linear_dynamic);
+  });
+}
+
+}  // namespace
+
+KernelResult make_qembedding_narrow(const PrepareContext& context) {
+  if (context.attributes.integer("group") == 0) return refuse("the kernel reads narrow codes with a group");
+  return narrow_rows_kernel(context, NarrowTable(context));
+}
+
+// Tied weights: the codes that a linear layer has packed, so that there is one copy of them.
+KernelResult make_qembedding_packed(const PrepareContext& context) {
+  if (context.attributes.integer("group") == 0) return refuse("the kernel reads narrow codes with a group");
+  if (best_isa() < Isa::avx2) return refuse("this machine is {}", isa_name(best_isa()));
+  const Value& codes = *context.node.input(kCodes);
+  if (!is_shared_with_linear(codes)) return refuse("no linear layer has the same weight");
+  NarrowTable table(context);
+  if (table.format.group % 8 != 0 && table.format.group < table.columns) {
+    return refuse("a group has {} codes, linear layers pack multiples of 8", table.format.group);
+  }
+  const bool nibbles = has_nibble_codes(table.format.codes);
+  AOQ_ASSIGN(table.packed_codes, packed_input(context, kCodes, nibbles ? kLayoutNibbles : kLayoutBytes,
+                                              packed_bytes_narrow(nibbles, table.shape[0], table.columns)));
+  return narrow_rows_kernel(context, std::move(table));
 }
 
 }  // namespace aoq::cpu
