@@ -190,6 +190,10 @@ Json json_of(const Config& config) {
 
 }  // namespace
 
+Quantized does_not_fit(std::string reason) {
+  return {std::nullopt, std::move(reason), true};
+}
+
 bool operator==(const Config& a, const Config& b) {
   const auto same = [](const auto& x, const auto& y) { return x.first == y.first && equal(x.second, y.second); };
   return a.type == b.type && a.base == b.base &&

@@ -7,6 +7,7 @@
 // What a type means is its handler's; programs register their own (register_handler).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,11 +30,14 @@ struct Config {
   friend bool operator==(const Config& a, const Config& b);
 };
 
-// A linear layer of a model.
+enum class LayerKind : std::uint8_t { linear, embedding };
+
+// A linear layer of a model; or an embedding, whose weight is a table [rows, K] and whose inputs are indices.
 struct LinearSite {
   std::string name;              // of its module
   TensorView weight;             // [N, K] in f32, bf16 or f16
   const Tensor* bias = nullptr;  // [N]
+  LayerKind kind = LayerKind::linear;
 };
 
 // What a handler learns from the inputs of a layer while calibration data run through the float model.
@@ -48,7 +52,10 @@ class InputObserver {
 struct Quantized {
   std::optional<QuantizedWeight> weight;
   std::string kept_because;
+  // Whether it is an error where the rules name the layer, and not just a pattern or a default has chosen it.
+  bool is_error_when_named = false;
 };
+Quantized does_not_fit(std::string reason);
 
 struct Handler {
   std::string type;  // of the configurations it is for

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ir/error_id.h"
+#include "passes/quantize/nvfp4.h"
 #include "passes/torchao/handlers.h"
 
 namespace aoq::torchao {
@@ -35,6 +36,7 @@ Result<Quantized> float8_both(const Config& config, const LinearSite& site, Inpu
     return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor, PerRow or PerBlock(n, k)",
                  to_string(g));
   }
+  if (std::optional<Quantized> kept = misfit(site, g)) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, float8_weight(site.weight, dtype, g));
   ActivationQuantization activation;
   AOQ_ASSIGN(activation.dtype, float8_field(config, "activation_dtype"));
@@ -71,11 +73,13 @@ Result<Quantized> mx(const Config& config, const LinearSite& site, InputObserver
   form.element = config.fields.dtype("weight_dtype");
   form.block_size = config.fields.integer("block_size");
   AOQ_ASSIGN(form.scaling, scaling_field(config));
+  if (std::optional<Quantized> kept = misfit(site, form.block_size, "block_size")) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, mx_weight(site.weight, form));
   return Quantized{std::move(weight), {}};
 }
 
 Result<Quantized> nvfp4(const Config&, const LinearSite& site, InputObserver*) {
+  if (std::optional<Quantized> kept = misfit(site, kNvfp4BlockSize, "blocks of")) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, nvfp4_weight(site.weight));
   return Quantized{std::move(weight), {}};
 }
@@ -87,6 +91,11 @@ Result<Quantized> codebook(const Config& config, const LinearSite& site, InputOb
   if (form.block_size.empty()) form.block_size = {1, 1};
   form.scale_block_size = config.fields.integer("scale_block_size");
   if (form.scale_block_size == 0) form.scale_block_size = site.weight.shape[1];
+  if (form.block_size.size() == 2) {
+    const Granularity blocks{Granularity::Kind::block, form.block_size[0], form.block_size[1]};
+    if (std::optional<Quantized> kept = misfit(site, blocks)) return std::move(*kept);
+  }
+  if (std::optional<Quantized> kept = misfit(site, form.scale_block_size, "scale_block_size")) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, codebook_weight(site.weight, form));
   return Quantized{std::move(weight), {}};
 }

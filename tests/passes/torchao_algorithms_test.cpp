@@ -341,7 +341,9 @@ TEST_CASE("one output, one group, one input") {
   row.weight = testing::random_tensor({1, 32}, 4);
   row.bias = testing::random_tensor({1}, 5);
   const Config block = config_of(R"j({"type": "CodebookWeightOnlyConfig", "block_size": [2, 2]})j");
-  CHECK(quantized(row, block, {}).status().code() == Code::invalid_argument);
+  LayerReport kept;
+  CHECK(quantized(row, block, {}, &kept).ok());
+  CHECK(kept.kept_because == "1 outputs are no multiple of blocks of 2");
   Layer thin;
   thin.weight = testing::random_tensor({4, 1}, 6);
   thin.bias = testing::random_tensor({4}, 7);
@@ -465,7 +467,6 @@ TEST_CASE("configurations that contradict themselves or the layer say what they 
        "block"},
       {R"j({"type": "GPTQConfig", "percdamp": -1, "base_config": {"type": "Int8WeightOnlyConfig"}})j", "damped by -1"},
       {R"j({"type": "UIntxWeightOnlyConfig", "dtype": "int4", "group_size": 8})j", "expected u1 to u8"},
-      {R"j({"type": "UIntxWeightOnlyConfig", "group_size": 24})j", "24"},
       {R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "uint4"})j", "expected i1 to i8"},
       {R"j({"type": "IntxWeightOnlyConfig", "mapping_type": "asymmetric",
             "intx_choose_qparams_algorithm": "hqq_scale_only"})j",
@@ -482,18 +483,19 @@ TEST_CASE("configurations that contradict themselves or the layer say what they 
       {R"j({"type": "Float8WeightOnlyConfig", "weight_dtype": "int8"})j", "expected a float of 8 bits"},
       {R"j({"type": "Float8WeightOnlyConfig", "weight_dtype": "bfloat16"})j", "expected a float of 8 bits"},
       {R"j({"type": "Float8DynamicActivationFloat8WeightConfig", "granularity": "PerGroup(8)"})j", "PerBlock(n, k)"},
-      {R"j({"type": "Float8DynamicActivationFloat8WeightConfig", "granularity": "PerBlock(5, 8)"})j", "5"},
       {R"j({"type": "Float8DynamicActivationFloat8WeightConfig", "act_quant_scale": 0})j", "scale"},
       {R"j({"type": "Float8DynamicActivationFloat8WeightConfig", "activation_value_lb": 2,
             "activation_value_ub": 1})j",
        "in order"},
       {R"j({"type": "MXWeightOnlyConfig", "weight_dtype": "int8"})j", "elements of type i8, expected"},
-      {R"j({"type": "MXWeightOnlyConfig", "block_size": 24})j", "24"},
+      {R"j({"type": "MXWeightOnlyConfig", "block_size": 0})j", "0"},
+      {R"j({"type": "UIntxWeightOnlyConfig", "group_size": 0})j", "0"},
+      {R"j({"type": "UIntxWeightOnlyConfig", "group_size": -8, "use_hqq": true})j", "-8"},
+      {R"j({"type": "CodebookWeightOnlyConfig", "block_size": [0, 1]})j", "0"},
+      {R"j({"type": "CodebookWeightOnlyConfig", "scale_block_size": -4})j", "-4"},
       {R"j({"type": "MXWeightOnlyConfig", "scaling_mode": "round"})j", "expected floor, even, ceil or rceil"},
       {R"j({"type": "CodebookWeightOnlyConfig", "dtype": "int4"})j", "i4"},
-      {R"j({"type": "CodebookWeightOnlyConfig", "block_size": [3, 1]})j", "3"},
       {R"j({"type": "CodebookWeightOnlyConfig", "block_size": [1]})j", "block"},
-      {R"j({"type": "CodebookWeightOnlyConfig", "scale_block_size": 5})j", "5"},
   };
   const Layer layer;
   for (const Refused& r : refused) {
