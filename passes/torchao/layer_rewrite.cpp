@@ -286,6 +286,7 @@ Result<RewrittenLayer> rewrite_embedding(Graph& graph, Node* gather, const Quant
              graph.create_like(*gather, Op::qembedding, {table.codes, table.scale, table.zero_point, gather->input(1)},
                                {{"columns", weight.inputs()}, {"group", parameters.group}}, gather));
   made->requested = requested_name(weight);
+  made->reason = "its table is narrow, its rows are float";
   Node* last = made;
   if (dtype != DType::f32) {
     AOQ_ASSIGN(last, rewrite::node_beside(graph, *gather, Op::cast, {made->output()}, gather, {{"dtype", dtype}}));

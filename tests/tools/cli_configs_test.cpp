@@ -121,7 +121,7 @@ TEST_CASE("a recipe file names layers; wrong names and fields are told with the 
   CHECK(made.json()["layers"][1]["kept_because"] == "its configuration is null");
   CHECK(op_named(w.aoq("inspect narrow.aoq --json").json(), "fc3")["runs"] == "float32");
   const std::pair<const char*, const char*> wrong[] = {
-      {R"j({"configs": {"fc2": {"type": "Int8WeightOnlyConfig"}}})j", "no linear layer \"fc2\""},
+      {R"j({"configs": {"fc2": {"type": "Int8WeightOnlyConfig"}}})j", "no linear layer or embedding \"fc2\""},
       {R"j({"configs": {"fc1": {"type": "Int8WeightOnly"}}})j", "did you mean Int8WeightOnlyConfig?"},
       {R"j({"configs": {"fc1": {"type": "Int4WeightOnlyConfig", "group": 32}}})j", "did you mean group_size?"},
       {R"j({"configs": {"fc1": {"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(24)"}}})j", "24"},
@@ -237,6 +237,106 @@ TEST_CASE("NaN in calibration data names the layer") {
   CHECK(outcome.code == 3);
   CHECK_MESSAGE(outcome.says("layer \"fc1\""), outcome.err);
   CHECK(!w.has("wrong.aoq"));
+}
+
+// A table of 64 rows, a layer, and a head that reads the table too.
+std::string tied_model() {
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=i64, name=\"ids\", shape=[N, 3]}\n";
+  std::uint32_t state = 9;
+  const auto constant = [&](int id, const char* name) {
+    text += "%" + std::to_string(id) + " = constant() {value=f32[64, 64]{";
+    for (int i = 0; i < 64 * 64; ++i) {
+      state = state * 1664525u + 1013904223u;
+      text += (i == 0 ? "" : ", ") + std::to_string(static_cast<double>(state >> 8) / (1 << 24) - 0.5);
+    }
+    text += std::string("}} origins(\"") + name + ".weight\")\n";
+  };
+  constant(1, "embed");
+  text += "%2 = gather(%1, %0) {axis=0} scope(\"embed\", \"Embedding\") origins(\"embed\")\n";
+  constant(3, "fc");
+  text += "%4 = linear(%2, %3) {activation=\"relu\"} scope(\"fc\", \"Linear\") origins(\"fc\")\n";
+  text += "%5 = linear(%4, %1) scope(\"head\", \"Linear\") origins(\"head\")\n";
+  return text + "output(%5) {names=[\"y\"]}\n";
+}
+
+Json listed(const Json& listing, std::string_view op) {
+  for (const Json& entry : listing["ops"]) {
+    if (entry["op"] == op) return entry;
+  }
+  return Json();
+}
+
+TEST_CASE("--embeddings packs tables; a tied weight is there once, plain and packed") {
+  Workplace w;
+  w.write("tied.aoqir", tied_model());
+  std::vector<std::int64_t> ids;
+  for (std::int64_t i = 0; i < 30; ++i) ids.push_back(i * 7 % 64);
+  w.save("ids.npz", {{"ids", *Workplace::labels(ids).reshaped({10, 3})}});
+  REQUIRE(w.aoq("compile tied.aoqir -o float.aoq").code == 0);
+  const bool has_rows = cpu::best_isa() >= cpu::Isa::avx2;
+  const auto size_of = [&](const std::string& name) { return w.read(name).size(); };
+  for (const char* recipe : {"int4-weight-only", "int8-weight-only", "8da4w", "mxfp4", "nvfp4"}) {
+    CAPTURE(std::string(recipe));
+    for (const char* cpu : {"portable", "native"}) {
+      CAPTURE(std::string(cpu));
+      const std::string to = std::string(" --json --cpu ") + cpu + " --recipe " + recipe;
+      REQUIRE(w.aoq("compile tied.aoqir -o head.aoq" + to).code == 0);
+      const Outcome made = w.aoq("compile tied.aoqir -o both.aoq --strict" + to + " --embeddings " + recipe);
+      REQUIRE_MESSAGE(made.code == 0, made.err);
+      const Json layers = made.json()["layers"];
+      REQUIRE(layers.size() == 3);
+      CHECK(layers[0]["kind"] == "embedding");
+      CHECK(layers[0]["shares_codes"] == true);
+      CHECK(layers[2]["shares_codes"] == true);
+      CHECK(!layers[0].contains("float_weight_stays"));
+      // Without the table of floats; room for what the graph itself takes more.
+      CHECK(size_of("both.aoq") + 64 * 64 * 4 < size_of("head.aoq") + 1000);
+      const Json listing = w.aoq("inspect both.aoq --json").json(), op = listed(listing, "qembedding");
+      CHECK(op["requested"] == op["runs"]);
+      CHECK(op["reason"] == "its table is narrow, its rows are float");
+      CHECK(op["kernel"] == (has_rows ? "qembedding_packed" : "qembedding_narrow"));
+      if (std::string(cpu) == "native") CHECK(listing["packed_bytes"] == 0);
+      const Outcome compared = w.aoq("compare float.aoq both.aoq --input ids.npz --min-sqnr 10");
+      CHECK_MESSAGE(compared.code == 0, compared.err);
+    }
+  }
+  // The same numbers from both files, and by another class of machine.
+  for (const char* cpu : {"portable", "native"}) {
+    REQUIRE(w.aoq(std::string("compile tied.aoqir -o ") + cpu + ".aoq --recipe int4-weight-only --embeddings " +
+                  "int4-weight-only --cpu " + cpu)
+                .code == 0);
+  }
+  CHECK(w.aoq("compare portable.aoq native.aoq --input ids.npz --min-sqnr 300").code == 0);
+}
+
+TEST_CASE("--embeddings alone leaves linear layers in float; what does not fit is told") {
+  Workplace w;
+  w.write("tied.aoqir", tied_model());
+  const Outcome alone = w.aoq("compile tied.aoqir -o alone.aoq --embeddings int4-weight-only");
+  REQUIRE_MESSAGE(alone.code == 0, alone.err);
+  CHECK((alone.out + alone.err).find("1 of 1 embeddings are quantized") != std::string::npos);
+  CHECK((alone.out + alone.err).find("kept in float as well for what else reads it") != std::string::npos);
+  const Json listing = w.aoq("inspect alone.aoq --json").json();
+  CHECK(listed(listing, "qembedding")["runs"] == "int4");
+  CHECK(listed(listing, "linear")["runs"] == "float32");
+  w.write("recipe.json", R"j({"configs": {"_embedding": {"type": "IntxWeightOnlyConfig", "weight_dtype": "int4",
+      "mapping_type": "asymmetric"}, "_default": {"type": "Int8WeightOnlyConfig"}}})j");
+  const Outcome typed = w.aoq("compile tied.aoqir -o typed.aoq --recipe recipe.json --strict --json");
+  REQUIRE_MESSAGE(typed.code == 0, typed.err);
+  CHECK(typed.json()["layers"][0]["config"] == "IntxWeightOnlyConfig");
+  CHECK(typed.json()["layers"][2]["config"] == "Int8WeightOnlyConfig");
+  const std::pair<const char*, const char*> wrong[] = {
+      {"--embeddings int4-weight-onl", "did you mean \"int4-weight-only\"?"},
+      {"--embeddings gptq-int4", "learns from a layer's inputs"},
+      {"--embeddings int4-weight-only --recipe fx-x86", "has no effect with --recipe fx-x86"},
+      {"--embeddings int4-weight-only --quantize none", "--embeddings"}};
+  for (const auto& [flags, text] : wrong) {
+    CAPTURE(std::string(flags));
+    const Outcome outcome = w.aoq(std::string("compile tied.aoqir -o wrong.aoq ") + flags);
+    CHECK(outcome.code != 0);
+    CHECK_MESSAGE(outcome.says(text), outcome.err);
+    CHECK(!w.has("wrong.aoq"));
+  }
 }
 
 }  // namespace

@@ -1,5 +1,10 @@
 // Linear layers of every kind of narrow weight through compile, a file and the runtime.
+#include <unistd.h>
+
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "formats/aoq/aoq.h"
 #include "passes/pass.h"
@@ -192,6 +197,49 @@ TEST_CASE("files and opened models have narrow weights only") {
       if (std::string(cpu_class) == "native") CHECK(memory.packed == 0);
     }
   }
+}
+
+// Where the system has mapped the file.
+bool is_mapped_from(const std::string& path, const std::byte* address) {
+  std::ifstream maps("/proc/self/maps");
+  const auto wanted = reinterpret_cast<std::uintptr_t>(address);
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0, end = 0;
+    char dash = 0;
+    std::istringstream(line) >> std::hex >> begin >> dash >> end;
+    if (wanted >= begin && wanted < end) return line.ends_with(path);
+  }
+  return false;
+}
+
+TEST_CASE("weights that a file has packed for this machine are used where the file is mapped") {
+  const std::string path = std::filesystem::temp_directory_path() / ("aoq_in_place_" + std::to_string(getpid()));
+  for (const char* config :
+       {R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j", R"j({"type": "Int8WeightOnlyConfig"})j",
+        R"j({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4"})j"}) {
+    CAPTURE(std::string(config));
+    const std::vector<std::byte> file = write_aoq(compile(network(), config, "native").value().graph).value();
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
+    const std::shared_ptr<const Model> model = Model::open(path, model_options({.threads = 1})).value();
+    Session session = Session::create(model).value();
+    const Tensor x = testing::random_tensor({7, 96}, 1);
+    REQUIRE(session.run(std::vector<TensorView>{x.view()}).ok());
+    int constants = 0;
+    for (const Node* n : model->graph().nodes()) {
+      if (!n->is(Op::constant) && !n->is(Op::packed_constant)) continue;
+      // The pages that hold the graph are a copy: what begins in the last of them ends behind it, if it is a page long.
+      const std::span<const std::byte> bytes = n->attributes().tensor("value").bytes();
+      if (bytes.size() < 4096) continue;
+      ++constants;
+      CAPTURE(n->label());
+      CHECK(is_mapped_from(path, &bytes.back()));
+    }
+    CHECK(constants >= 1);
+    CHECK(model->packed_bytes() == 0);
+    CHECK(model->repacked().empty());
+  }
+  std::filesystem::remove(path);
 }
 
 TEST_CASE("models in bf16 and f16 take narrow layers, with scales of their own type") {

@@ -142,48 +142,69 @@ namespace {
 
 enum TableOperand : std::size_t { kCodes, kScale, kZeroPoint, kIndices };
 
+// f32 numbers [rows, groups] or [1, 1]; or what a linear layer with the same weight has made of them.
+struct RowNumbers {
+  std::size_t operand = 0;
+  DType dtype = DType::f32;
+  bool is_one = false;            // for all rows
+  const float* panels = nullptr;  // [rows / 16][groups][16]; null: the operand, plain
+
+  void read(const RunContext& c, std::int64_t row, std::span<float> groups) const {
+    const auto count = static_cast<std::int64_t>(groups.size());
+    if (panels != nullptr) {
+      for (std::int64_t g = 0; g < count; ++g) {
+        groups[static_cast<std::size_t>(g)] = panels[(row / 16 * count + g) * 16 + row % 16];
+      }
+    } else if (is_one) {
+      dtype_info(dtype).to_float(c.inputs[operand], 0, groups.first(1));
+      std::ranges::fill(groups, groups[0]);
+    } else {
+      dtype_info(dtype).to_float(c.inputs[operand], row * count, groups);
+    }
+  }
+};
+
 // A table of narrow codes: where its numbers lie.
 struct NarrowTable {
   ops::NarrowRowFormat format;
-  DType scale = DType::f32;
-  bool has_one_zero_point = false;  // for all rows
+  RowNumbers scales, zero_points;
   std::int64_t columns = 0, groups = 0;
   std::vector<std::int64_t> shape;          // of the codes
   const std::byte* packed_codes = nullptr;  // shared with a linear layer; null: plain
-  std::int64_t scratch = 0;                 // floats for one row: scales, zero points, values, unpacked codes
 
   explicit NarrowTable(const PrepareContext& context) : shape(context.inputs[kCodes].shape) {
     format = {context.inputs[kCodes].dtype, context.attributes.integer("group"), context.inputs[kZeroPoint].dtype};
-    has_one_zero_point = element_count(context.inputs[kZeroPoint]) == 1;
-    scale = context.inputs[kScale].dtype;
     columns = shape[1];
     groups = context.inputs[kScale].shape[1];
-    scratch = 2 * groups + 2 * columns + 1;
+    scales = {kScale, context.inputs[kScale].dtype, false, nullptr};
+    zero_points = {kZeroPoint, format.zero_points, element_count(context.inputs[kZeroPoint]) == 1, nullptr};
   }
 
+  // Floats for one row: scales, zero points, values and unpacked codes.
+  std::int64_t scratch() const { return 2 * groups + 2 * columns; }
+
   void add(const RunContext& c, std::int64_t row, float* scratch_of_worker, float* acc) const {
-    float* const scales = scratch_of_worker;
-    float* const zero_points = scales + groups;
-    float* const values = zero_points + groups;
-    const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-    dtype_info(scale).to_float(c.inputs[kScale], row * groups, {scales, size(groups)});
-    const std::int64_t first = has_one_zero_point ? 0 : row * groups, count = has_one_zero_point ? 1 : groups;
-    dtype_info(format.zero_points).to_float(c.inputs[kZeroPoint], first, {zero_points, size(count)});
-    if (has_one_zero_point) std::fill_n(zero_points, groups, zero_points[0]);
+    const auto part = [&](std::int64_t begin, std::int64_t size) {
+      return std::span(scratch_of_worker + begin, static_cast<std::size_t>(size));
+    };
+    const std::span<float> row_scales = part(0, groups), row_zeros = part(groups, groups);
+    const std::span<float> values = part(2 * groups, columns);
+    scales.read(c, row, row_scales);
+    zero_points.read(c, row, row_zeros);
     if (packed_codes == nullptr) {
-      dtype_info(format.codes).to_float(c.inputs[kCodes], row * columns, {values, size(columns)});
+      dtype_info(format.codes).to_float(c.inputs[kCodes], row * columns, values);
     } else {
-      auto* codes = reinterpret_cast<std::byte*>(values + columns);
-      unpack_narrow_row(format.codes, packed_codes, shape, row, codes);
-      dtype_info(format.codes).to_float(codes, 0, {values, size(columns)});
+      const std::span<std::byte> codes = std::as_writable_bytes(part(2 * groups + columns, columns));
+      unpack_narrow_row(format.codes, packed_codes, shape, row, codes.data());
+      dtype_info(format.codes).to_float(codes.data(), 0, values);
     }
-    ops::scale_narrow_row(format, {scales, size(groups)}, {zero_points, size(groups)}, {values, size(columns)});
-    for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] + values[k];
+    ops::scale_narrow_row(format, row_scales, row_zeros, values);
+    for (std::int64_t k = 0; k < columns; ++k) acc[k] = acc[k] + values[static_cast<std::size_t>(k)];
   }
 };
 
 KernelResult narrow_rows_kernel(const PrepareContext& context, NarrowTable table) {
-  const std::int64_t stride = bytes_to_cache_line(table.scratch * 4) / 4, scratch = table.scratch;
+  const std::int64_t scratch = table.scratch(), stride = bytes_to_cache_line(scratch * 4) / 4;
   return bag_kernel(
       context, bags_of(context, kIndices), mode_of(context.attributes),
       [t = std::move(table), stride](const RunContext& c, int worker, std::int64_t row, float* acc, bool) {
@@ -192,8 +213,9 @@ KernelResult narrow_rows_kernel(const PrepareContext& context, NarrowTable table
       scratch);
 }
 
-// Whether a linear layer multiplies with the same codes, and so has them packed.
+// Whether a linear layer multiplies with the same codes, and so has them packed; or a file has them packed already.
 bool is_shared_with_linear(const Value& codes) {
+  if (codes.def()->is(Op::packed_constant)) return true;
   return std::ranges::any_of(codes.uses(), [](const Use& use) {
     return use.user->is(Op::linear_weight_only) || use.user->is(Op::linear_dynamic);
   });
@@ -219,6 +241,13 @@ KernelResult make_qembedding_packed(const PrepareContext& context) {
   const bool nibbles = has_nibble_codes(table.format.codes);
   AOQ_ASSIGN(table.packed_codes, packed_input(context, kCodes, nibbles ? kLayoutNibbles : kLayoutBytes,
                                               packed_bytes_narrow(nibbles, table.shape[0], table.columns)));
+  for (RowNumbers* numbers : {&table.scales, &table.zero_points}) {
+    if (numbers->dtype != DType::f32 || numbers->is_one) continue;
+    const std::int64_t panels = (table.shape[0] + 15) / 16;
+    AOQ_ASSIGN(const std::byte* packed,
+               packed_input(context, numbers->operand, kLayoutF32, panels * table.groups * 64));
+    numbers->panels = reinterpret_cast<const float*>(packed);
+  }
   return narrow_rows_kernel(context, std::move(table));
 }
 
