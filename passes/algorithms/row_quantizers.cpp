@@ -27,7 +27,8 @@ class Int8Rows final : public RowQuantizer {
     scale_[row] = round_(std::max(std::max({-r.min, r.max, 0.0f}) / 127.5f, 0x1p-23f));
   }
   std::int64_t code(std::int64_t row, std::int64_t, float weight) const override {
-    return rounded(weight * (1.0f / scale_[row]), kRange);
+    // The inverse of a scale can be beyond f16.
+    return weight == 0 ? 0 : rounded(round_(weight * round_(1.0f / scale_[row])), kRange);
   }
   float value(std::int64_t row, std::int64_t, std::int64_t code) const override {
     return static_cast<float>(code) * scale_[row];
@@ -59,9 +60,9 @@ class Int4Groups final : public RowQuantizer {
   }
   void choose(std::int64_t row, std::int64_t group, std::span<const float> weights) override {
     const torch_math::Range r = torch_math::aminmax(weights);
-    const float scale = round_(std::max(r.max - r.min, 1e-6f) / 15.0f);
+    const float scale = std::max(r.max - r.min, 1e-6f) / 15.0f;
     scale_[at(row, group)] = scale;
-    zero_[at(row, group)] = round_(r.min + 8.0f * scale);
+    zero_[at(row, group)] = r.min + 8.0f * scale;
   }
   std::int64_t code(std::int64_t row, std::int64_t group, float weight) const override {
     return rounded((weight - lowest(row, group)) / scale_[at(row, group)], kRange);
@@ -73,8 +74,8 @@ class Int4Groups final : public RowQuantizer {
     QParams q;
     q.dtype = DType::u4;
     q.range = kRange;
-    q.scale = scale_;
-    q.float_zero_point = zero_;
+    for (float scale : scale_) q.scale.push_back(round_(scale));
+    for (float zero : zero_) q.float_zero_point.push_back(round_(zero));
     return q;
   }
 
