@@ -14,6 +14,7 @@ namespace {
 constexpr float kHighestCode = 6.0f;
 constexpr float kLeastScale = 0x1p-6f;
 constexpr float kHighestScale = 448.0f;
+constexpr float kLeastTensorScale = 0x1p-120f;  // its reciprocal over the least scale of a block is finite
 
 Status check_tensor_scale(std::optional<float> scale) {
   if (!scale || (*scale > 0 && std::isfinite(*scale) && std::isfinite((1.0f / *scale) / kLeastScale))) return {};
@@ -39,7 +40,7 @@ Result<float> nvfp4_tensor_scale(TensorView x) {
   if (values.empty()) return error(Code::invalid_data, "nvfp4: a tensor without elements has no scale");
   const float amax = largest_magnitude(values);
   if (!std::isfinite(amax)) return error(Code::invalid_data, "nvfp4: the largest magnitude is {}", amax);
-  return amax == 0 ? 1.0f : amax / (kHighestScale * kHighestCode);
+  return amax == 0 ? 1.0f : std::max(amax / (kHighestScale * kHighestCode), kLeastTensorScale);
 }
 
 Result<Nvfp4Tensor> quantize_nvfp4(TensorView x, std::optional<float> tensor_scale) {

@@ -1,6 +1,7 @@
 #include "passes/torchao/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 
@@ -133,6 +134,21 @@ Result<Attribute> value_of(const Handler& handler, const AttributeDef& def, cons
   }
   return error(ErrorId::recipe_invalid, "{}: field \"{}\" is {}, expected {}", handler.type, def.name, dump_json(given),
                def.kind == AttributeKind::dtype ? "a dtype such as \"int4\"" : attribute_kind_name(def.kind));
+}
+
+// Weights near the ends of their type have ranges beyond it.
+Status check_finite(const QuantizedWeight& weight) {
+  const auto check = [](const std::vector<float>& numbers, const char* name) -> Status {
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      if (std::isfinite(numbers[i])) continue;
+      return error(Code::invalid_data, "{} {} of the weight would be {}: its numbers reach too far", name, i,
+                   numbers[i]);
+    }
+    return {};
+  };
+  AOQ_TRY(check(weight.qparams.scale, "scale"));
+  AOQ_TRY(check(weight.qparams.float_zero_point, "zero point"));
+  return check(weight.pre_scale, "pre-scale");
 }
 
 Result<Config> config_from(const Json& json) {
@@ -268,6 +284,8 @@ Result<Quantized> quantize_weight(const Config& config, const LinearSite& site, 
   AOQ_ASSIGN(const Handler* handler, handler_of(config.type));
   Result<Quantized> quantized = handler->quantize(config, site, observer);
   if (!quantized.ok()) return std::move(quantized).status().with_context(config.type);
+  Status finite = quantized->weight ? check_finite(*quantized->weight) : Status();
+  if (!finite.ok()) return std::move(finite).with_context(config.type);
   return quantized;
 }
 

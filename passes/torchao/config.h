@@ -86,7 +86,8 @@ Result<Config> complete(Config config);
 
 // Whether this configuration, or the one it works for, needs calibration data.
 bool needs_data(const Config& config);
-// Quantizes one layer. The observer comes from `observe_inputs` and has seen all the data.
+// Quantizes one layer. The observer comes from `observe_inputs` and has seen all the data. Scales and zero points are
+// finite: invalid_data where the weight's numbers reach too far for that.
 Result<std::unique_ptr<InputObserver>> observe_inputs(const Config& config, const LinearSite& site);
 Result<Quantized> quantize_weight(const Config& config, const LinearSite& site, InputObserver* observer);
 

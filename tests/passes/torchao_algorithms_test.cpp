@@ -144,6 +144,10 @@ double distance(const Tensor& a, const Tensor& b) {
   return std::sqrt(error / norm);
 }
 
+bool says(const Status& status, std::string_view text) {
+  return status.message().find(text) != std::string_view::npos;
+}
+
 std::string ops_of(const Graph& graph) {
   std::string ops;
   for (const Node* n : graph.nodes()) {
@@ -336,6 +340,77 @@ TEST_CASE("weights that are all equal, and all zero") {
   }
 }
 
+bool is_finite(const std::vector<float>& numbers) {
+  return std::ranges::all_of(numbers, [](float v) { return std::isfinite(v); });
+}
+
+TEST_CASE("weights at the edges of their type have finite scales or typed errors, for every kind") {
+  struct Edge {
+    const char* name;
+    float first, second;  // in turns
+    bool near = true;     // the dequantized weight is near the weight
+  };
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const DTypeInfo& info = dtype_info(dtype);
+    const auto max = static_cast<float>(info.max);
+    const float least = dtype == DType::f16 ? 0x1p-24f : dtype == DType::bf16 ? 0x1p-133f : 0x1p-149f;
+    const Edge edges[] = {{"zeros", 0, 0},
+                          {"negative zeros", -0.0f, -0.0f},
+                          {"equal", 3, 3},
+                          {"equal, below zero", -3, -3},
+                          {"least", least, -least},
+                          {"small", least * 9, 0},
+                          {"one sign", 1, 2},
+                          {"large", max / 64, -max / 64},
+                          {"largest", max, max, false},
+                          {"largest of both signs", max, -max, false}};
+    for (const Edge& edge : edges) {
+      Layer layer;
+      layer.dtype = dtype;
+      const std::span<float> w = layer.weight.mutable_as<float>();
+      for (std::size_t i = 0; i < w.size(); ++i) w[i] = i % 3 == 0 ? edge.first : edge.second;
+      const Graph graph = layer.graph();
+      const Node* linear = graph.last()->input(0)->def();
+      const LinearSite site{"fc", constant_tensor(linear->input(1))->view(), constant_tensor(linear->input(2))};
+      for (const Kind& kind : kKinds) {
+        CAPTURE(std::string(dtype_name(dtype)));
+        CAPTURE(std::string(edge.name));
+        CAPTURE(std::string(kind.config));
+        const Config config = config_of(kind.config);
+        std::unique_ptr<InputObserver> observer = observe_inputs(config, site).value();
+        if (observer != nullptr) {
+          for (const Tensor& x : batches_for(layer)) REQUIRE(observer->observe(x.view()).ok());
+        }
+        const Result<Quantized> q = quantize_weight(config, site, observer.get());
+        INFO(q.status().message());
+        if (!q.ok()) {
+          CHECK(q.status().code() == Code::invalid_data);
+          // A norm beyond f32, and a factor beyond f16.
+          CHECK((!edge.near || says(q.status(), "codebook: scale") || says(q.status(), "has the factor inf")));
+          continue;
+        }
+        REQUIRE(q->weight);
+        CHECK(is_finite(q->weight->qparams.scale));
+        CHECK(is_finite(q->weight->qparams.float_zero_point));
+        CHECK(is_finite(q->weight->pre_scale));
+        if (!edge.near) continue;
+        const Tensor back = dequantize(*q->weight).value();
+        const double reach =
+            std::max(std::fabs(static_cast<double>(edge.first)), std::fabs(static_cast<double>(edge.second)));
+        double most = 0;
+        for (std::int64_t i = 0; i < back.element_count(); ++i) {
+          const double undone = q->weight->pre_scale.empty() ? 1.0 : static_cast<double>(q->weight->pre_scale[i % 32]);
+          const double found = load_as_double(dtype, back.bytes().data(), i) * undone;
+          const double wanted = static_cast<double>(w[static_cast<std::size_t>(i)]);
+          // A comparison that NaN fails.
+          if (!(std::fabs(found - wanted) <= most)) most = std::fabs(found - wanted);
+        }
+        CHECK(most <= 0.6 * reach + 4e-5);
+      }
+    }
+  }
+}
+
 TEST_CASE("one output, one group, one input") {
   Layer row;
   row.weight = testing::random_tensor({1, 32}, 4);
@@ -379,10 +454,6 @@ const char* const kLearning[] = {
     R"j({"type": "SmoothQuantConfig", "base_config": {"type": "Int8StaticActivationInt8WeightConfig"}})j",
     R"j({"type": "GPTQConfig", "base_config": {"type": "Int8WeightOnlyConfig"}})j",
 };
-
-bool says(const Status& status, std::string_view text) {
-  return status.message().find(text) != std::string_view::npos;
-}
 
 TEST_CASE("data that are missing, empty or not finite are errors that name the layer") {
   const Layer layer;
