@@ -1,5 +1,6 @@
 // The command line with configurations of linear layers (docs/torchao.md).
 #include <algorithm>
+#include <cmath>
 
 #include "backends/cpu/cpu_features.h"
 #include "passes/torchao/quantize_model.h"
@@ -237,6 +238,69 @@ TEST_CASE("NaN in calibration data names the layer") {
   CHECK(outcome.code == 3);
   CHECK_MESSAGE(outcome.says("layer \"fc1\""), outcome.err);
   CHECK(!w.has("wrong.aoq"));
+}
+
+// One layer of 64 inputs, or so many, whose weight is `number` everywhere.
+std::string constant_model(const std::string& number, int columns = 64) {
+  const std::string k = std::to_string(columns);
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=f32, name=\"x\", shape=[N, " + k + "]}\n";
+  text += "%1 = constant() {value=f32[16, " + k + "]{";
+  for (int i = 0; i < 16 * columns; ++i) text += (i == 0 ? "" : ", ") + number;
+  text += "}} origins(\"fc.weight\")\n%2 = linear(%0, %1) scope(\"fc\", \"Linear\") origins(\"fc\")\n";
+  return text + "output(%2) {names=[\"y\"]}\n";
+}
+
+TEST_CASE("weights of zeros, of one number, of the least one, and that are none, by every short name") {
+  Workplace w;
+  w.save("wide.npz", {{"x", Workplace::samples(12, 64)}});
+  const auto compile = [&](const Named& named, const std::string& flags = {}) {
+    return w.aoq(std::string("compile constant.aoqir -o narrow.aoq --json --calibrate wide.npz --recipe ") +
+                 named.recipe + flags);
+  };
+  for (const char* number : {"0", "0.25", "-3", "1e-45"}) {
+    w.write("constant.aoqir", constant_model(number));
+    for (const Named& named : kNamed) {
+      CAPTURE(std::string(number));
+      CAPTURE(std::string(named.recipe));
+      const Outcome made = compile(named, " --strict");
+      REQUIRE_MESSAGE(made.code == 0, made.err);
+      CHECK(std::isfinite(made.json()["layers"][0]["relative_error"].get<double>()));
+      const Outcome compared = w.aoq("compare constant.aoqir narrow.aoq --input wide.npz --json");
+      CHECK_MESSAGE(compared.code == 0, compared.err);
+    }
+  }
+  for (const char* number : {"nan", "inf"}) {
+    w.write("constant.aoqir", constant_model(number));
+    for (const Named& named : kNamed) {
+      CAPTURE(std::string(number));
+      CAPTURE(std::string(named.recipe));
+      const Outcome refused = compile(named);
+      CHECK(refused.code == 3);
+      CHECK_MESSAGE(refused.says("layer \"fc\""), refused.err);
+      CHECK_MESSAGE(refused.says(number), refused.err);
+    }
+  }
+}
+
+TEST_CASE("a layer whose inputs groups do not divide stays in float by every short name, and says so") {
+  Workplace w;
+  w.write("constant.aoqir", constant_model("0.5", 20));
+  w.save("wide.npz", {{"x", Workplace::samples(12, 20)}});
+  for (const Named& named : kNamed) {
+    CAPTURE(std::string(named.recipe));
+    const std::string recipe = named.recipe;
+    const bool has_groups = recipe.find("int4") != std::string::npos || recipe == "8da4w" || recipe.ends_with("fp4");
+    const std::string command = "compile constant.aoqir -o narrow.aoq --json --calibrate wide.npz --recipe " + recipe;
+    const Outcome made = w.aoq(command);
+    REQUIRE_MESSAGE(made.code == 0, made.err);
+    const Json layer = made.json()["layers"][0];
+    CHECK(layer.contains("kept_because") == has_groups);
+    if (!has_groups) continue;
+    CHECK(layer["kept_because"].get<std::string>().starts_with("20 inputs are no multiple of"));
+    const Outcome strict = w.aoq(command + " --strict");
+    CHECK(strict.code == 1);
+    CHECK_MESSAGE(strict.says("20 inputs are no multiple of"), strict.err);
+  }
 }
 
 // A table of 64 rows, a layer, and a head that reads the table too.

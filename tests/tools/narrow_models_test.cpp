@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "formats/aoq/aoq.h"
+#include "ir/text.h"
 #include "passes/pass.h"
 #include "runtime/graph_executor.h"
 #include "runtime/session.h"
@@ -276,6 +277,22 @@ TEST_CASE("lists name the precision of the codes") {
   CHECK(precision(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int3"})j") == "int3 int3");
   CHECK(precision(R"j({"type": "Float8WeightOnlyConfig"})j") == "f8_e4m3fn f8_e4m3fn");
   CHECK(precision(R"j({"type": "MXWeightOnlyConfig"})j") == "f4_e2m1 f4_e2m1");
+}
+
+TEST_CASE("a layer norm that writes codes says that its arithmetic is float") {
+  const Result<Graph> graph = parse_text(R"(aoqir 1 lowered
+%0 = input() {dtype=f32, name="x", shape=[2, 8]}
+%1 = qlayer_norm(%0) {out_scale=0.05, out_zero_point=128} origins("norm") requested("int8")
+%2 = dequantize(%1) {scale=0.05, zero_point=128}
+output(%2) {names=["y"]}
+)",
+                                         {});
+  INFO(graph.status().message());
+  REQUIRE(graph.ok());
+  const std::vector<OpEntry> ops = list_ops(*graph, {});
+  REQUIRE(ops.size() == 2);
+  CHECK(ops[0].runs == "float32");
+  CHECK(ops[0].reason == "writes codes; its arithmetic is float");
 }
 
 TEST_CASE("an algorithm that cannot work for a configuration says for which it can") {
