@@ -5,6 +5,7 @@
 
 #include "passes/algorithms/cholesky.h"
 #include "passes/algorithms/weight_matrix.h"
+#include "passes/quantize/block_codes.h"
 #include "passes/quantize/torch_math.h"
 
 namespace aoq {
@@ -169,7 +170,12 @@ Result<GptqWeight> gptq_quantize(TensorView weight, const Tensor& hessian, std::
   std::byte* codes = out.codes.mutable_bytes().data();
   for (std::int64_t i = 0; i < w.rows * w.columns; ++i) {
     const std::int64_t row = i / w.columns, group = i % w.columns / layout.group_size;
-    store_integer(out.qparams.dtype, codes, i, quantizer->code(row, group, w.values[i]));
+    const std::int64_t code = quantizer->code(row, group, w.values[i]);
+    if (is_float(out.qparams.dtype)) {
+      store_code(out.qparams.dtype, codes, i, static_cast<std::uint32_t>(code));
+    } else {
+      store_integer(out.qparams.dtype, codes, i, code);
+    }
   }
   return out;
 }

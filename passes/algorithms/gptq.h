@@ -47,6 +47,7 @@ class RowQuantizer {
   // Called once, before the others.
   virtual void set_size(std::int64_t rows, std::int64_t groups) = 0;
   virtual void choose(std::int64_t row, std::int64_t group, std::span<const float> weights) = 0;
+  // A code, the bits of one of floats.
   virtual std::int64_t code(std::int64_t row, std::int64_t group, float weight) const = 0;
   virtual float value(std::int64_t row, std::int64_t group, std::int64_t code) const = 0;
   // Of all rows and groups, in the order of Blocks.
@@ -58,6 +59,9 @@ class RowQuantizer {
 std::unique_ptr<RowQuantizer> int8_row_quantizer(DType parameters = DType::f32);
 // u4 codes with a scale and a float zero point, the value of code 8, per group; codes are chosen with both in f32.
 std::unique_ptr<RowQuantizer> int4_group_quantizer(std::int64_t group_size, DType parameters = DType::f32);
+// f4_e2m1 codes in blocks of 16 with the scale of the tensor as it is given; its qparams are without zero points.
+// Errors are those of nvfp4_tensor_scale.
+Result<std::unique_ptr<RowQuantizer>> nvfp4_block_quantizer(TensorView weight);
 
 struct GptqOptions {
   double damping = 0.01;          // of the mean diagonal, added to the diagonal (percdamp)

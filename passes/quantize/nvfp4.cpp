@@ -22,8 +22,9 @@ Status check_tensor_scale(std::optional<float> scale) {
                "nvfp4: a tensor scale of {}, expected a positive number whose reciprocal over 2^-6 is finite", *scale);
 }
 
-// The scale of one block as an e4m3 number.
-float block_scale(float amax, std::optional<float> tensor_scale) {
+}  // namespace
+
+float nvfp4_block_scale(float amax, std::optional<float> tensor_scale) {
   float scale = amax / kHighestCode;
   if (tensor_scale) scale = scale / *tensor_scale;
   scale = std::clamp(scale, kLeastScale, kHighestScale);
@@ -32,8 +33,6 @@ float block_scale(float amax, std::optional<float> tensor_scale) {
   dtype_info(DType::f8_e4m3fn).to_float(&code, 0, {&scale, 1});
   return scale;
 }
-
-}  // namespace
 
 Result<float> nvfp4_tensor_scale(TensorView x) {
   AOQ_ASSIGN(const std::vector<float> values, to_floats(x));
@@ -58,7 +57,7 @@ Result<Nvfp4Tensor> quantize_nvfp4(TensorView x, std::optional<float> tensor_sca
     const std::span<const float> block = std::span(values).subspan(b * kNvfp4BlockSize, kNvfp4BlockSize);
     const float amax = largest_magnitude(block);
     if (std::isnan(amax)) return error(Code::invalid_data, "nvfp4: NaN in block {} of {}", b, kNvfp4BlockSize);
-    scales[b] = block_scale(amax, tensor_scale);
+    scales[b] = nvfp4_block_scale(amax, tensor_scale);
     // The two-level form multiplies by a reciprocal, the one-level form divides.
     const float factor = tensor_scale ? (1.0f / *tensor_scale) / scales[b] : 1.0f;
     for (std::int64_t i = 0; i < kNvfp4BlockSize; ++i) {

@@ -45,6 +45,10 @@ const AttributeDef* field_of(const Handler& handler, std::string_view name) {
   return nullptr;
 }
 
+bool may_be_absent(const AttributeDef& def) {
+  return def.default_text != nullptr && std::string_view(def.default_text) == "absent";
+}
+
 Result<const Handler*> handler_of(std::string_view type) {
   if (const Handler* found = find_handler(type)) return found;
   std::vector<std::string> known;
@@ -171,7 +175,7 @@ Result<Config> config_from(const Json& json) {
     // torchao writes fields that choose its own kernels.
     if (def == nullptr && is_torchao) continue;
     if (def == nullptr) return unknown_field(*handler, key);
-    if (value.is_null()) continue;
+    if (value.is_null() && may_be_absent(*def)) continue;
     AOQ_ASSIGN(Attribute attribute, value_of(*handler, *def, value));
     config.fields.set(key, std::move(attribute));
   }

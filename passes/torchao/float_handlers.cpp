@@ -78,9 +78,10 @@ Result<Quantized> mx(const Config& config, const LinearSite& site, InputObserver
   return Quantized{std::move(weight), {}};
 }
 
-Result<Quantized> nvfp4(const Config&, const LinearSite& site, InputObserver*) {
+Result<Quantized> nvfp4(const Config& config, const LinearSite& site, InputObserver*) {
   if (std::optional<Quantized> kept = misfit(site, kNvfp4BlockSize, "blocks of")) return std::move(*kept);
-  AOQ_ASSIGN(QuantizedWeight weight, nvfp4_weight(site.weight));
+  const bool is_two = config.fields.boolean("use_dynamic_per_tensor_scale");
+  AOQ_ASSIGN(QuantizedWeight weight, nvfp4_weight(site.weight, is_two ? Nvfp4Levels::two : Nvfp4Levels::one));
   return Quantized{std::move(weight), {}};
 }
 
@@ -132,7 +133,10 @@ void add_float_handlers(std::vector<Handler>& handlers) {
                {"block_size", AttributeKind::integer, "32", "inputs that share a scale"},
                {"scaling_mode", AttributeKind::string, "floor", "floor, even, ceil or rceil"}},
               mx));
-  handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16", {}, nvfp4));
+  handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16",
+                             {{"use_dynamic_per_tensor_scale", AttributeKind::boolean, "true",
+                               "scales of blocks are times one of the whole weight; else they are 8-bit floats alone"}},
+                             nvfp4));
   handlers.push_back(
       handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
               {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},

@@ -49,7 +49,7 @@ Result<Parameters> parameters_of(const QuantizedWeight& weight) {
   const std::vector<std::int64_t> shape{rows, groups};
   std::vector<float> scale;
   spread(weight.qparams.scale, &scale);
-  AOQ_ASSIGN(out.scale, narrowest(shape, scale, {DType::f8_e8m0, weight.dtype}));
+  AOQ_ASSIGN(out.scale, narrowest(shape, scale, {DType::f8_e8m0, DType::f8_e4m3fn, weight.dtype}));
   if (is_float(weight.codes.dtype())) return out;
   if (!weight.qparams.float_zero_point.empty()) {
     std::vector<float> zeros;

@@ -54,6 +54,13 @@ TEST_CASE("unknown types, fields and values are named, with the nearest known on
   CHECK(says(parse_config(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int12"})j").status(),
              "expected a dtype"));
   CHECK(says(parse_config(R"j({"fields": 1})j").status(), "type"));
+  // No value is the default only where a field may be absent.
+  CHECK(config_of(R"j({"type": "Int8WeightOnlyConfig", "group_size": null})j") ==
+        config_of(R"j({"type": "Int8WeightOnlyConfig"})j"));
+  CHECK(says(parse_config(R"j({"type": "SmoothQuantConfig", "alpha": null,
+                               "base_config": {"type": "Int8WeightOnlyConfig"}})j")
+                 .status(),
+             "field \"alpha\" is null, expected real"));
 }
 
 // ---- weights

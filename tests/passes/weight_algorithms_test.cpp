@@ -12,6 +12,7 @@
 #include "passes/algorithms/gptq.h"
 #include "passes/algorithms/hqq.h"
 #include "passes/algorithms/smoothquant.h"
+#include "passes/quantize/nvfp4.h"
 #include "passes/quantize/torch_math.h"
 #include "tests/passes/tensor_support.h"
 
@@ -312,6 +313,38 @@ TEST_CASE("gptq of a bf16 weight rounds what makes up for errors to bf16 at ever
     for (std::size_t i = 0; i < codes.size(); ++i) different += codes[i] != in_f32[i] ? 1 : 0;
     MESSAGE("codes that differ from those of updates in f32: ", different, " of ", codes.size());
     CHECK(different > 0);
+  }
+}
+
+TEST_CASE("gptq to nvfp4 is plain rounding where features are apart, and better where they go together") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor w = as_dtype(normal_tensor({6, 48}, 4, 0.3f), dtype);
+    Tensor apart = Tensor::make(DType::f32, {48, 48}).value();
+    for (std::size_t d = 0; d < 48; ++d) apart.mutable_as<float>()[d * 49] = 2;
+    const GptqWeight found = gptq_quantize(w.view(), apart, nvfp4_block_quantizer(w.view()).value()).value();
+    const float tensor_scale = nvfp4_tensor_scale(w.view()).value();
+    const Nvfp4Tensor plain = quantize_nvfp4(w.view(), tensor_scale).value();
+    // But for the sign of zeros, which an update loses.
+    CHECK(floats_of(found.codes) == floats_of(plain.codes));
+    const Floats scales = floats_of(plain.scales);
+    for (std::size_t b = 0; b < scales.size(); ++b) CHECK(found.qparams.scale[b] == scales[b] * tensor_scale);
+    // Features that all go along with each other.
+    Tensor together = apart;
+    for (std::size_t i = 0; i < 48 * 48; ++i) together.mutable_as<float>()[i] += 6;
+    const GptqWeight moved = gptq_quantize(w.view(), together, nvfp4_block_quantizer(w.view()).value()).value();
+    const auto error = [&](const GptqWeight& q) {
+      const Floats codes = floats_of(q.codes), weights = floats_of(w);
+      double sum = 0;
+      for (std::size_t r = 0; r < 6; ++r) {
+        double row = 0;
+        for (std::size_t k = 0; k < 48; ++k) {
+          row += static_cast<double>(weights[r * 48 + k] - codes[r * 48 + k] * q.qparams.scale[(r * 48 + k) / 16]);
+        }
+        sum += row * row;
+      }
+      return sum;
+    };
+    CHECK(error(moved) < 0.2 * error(found));
   }
 }
 
