@@ -13,6 +13,7 @@ constexpr std::size_t kCodes = 0, kRowScale = 1, kBias = 2, kIndices = 3, kOffse
 
 Status check_narrow_table(const InferContext& c, std::int64_t group) {
   const Type &codes = c.input(kCodes), &zero_points = c.input(kBias);
+  AOQ_TRY(ops::require_range("columns", c.attributes.integer("columns"), 1, std::int64_t{1} << 31));
   AOQ_TRY(ops::check_narrow({codes, c.input(kRowScale), nullptr}, group, ops::FloatZeroPoints::yes));
   AOQ_TRY(ops::require(!codes.quantization, codes, "codes whose scale is an operand"));
   const DType matching = is_signed_integer(codes.dtype) ? DType::i8 : DType::u8;
