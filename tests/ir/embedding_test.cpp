@@ -160,6 +160,7 @@ TEST_CASE("qembedding checks a table of narrow codes") {
   CHECK(code({codes, scales, u8({2, 2}, {1, 1, 1, 1}), index}, groups_of(2, 3)) == Code::invalid_model);
   CHECK(code({codes, scales, i8({1, 2}, {1, 1}), index}, groups_of(2, 3)) == Code::invalid_model);
   const Tensor empty = Tensor::make(DType::i4, {2, 0}).value(), no_scales = f32({2, 0}, {});
+  CHECK(code({codes, scales, std::nullopt, index}, groups_of(2, 3)) == Code::invalid_model);
   CHECK(code({empty, no_scales, none, index}, groups_of(2, 0)) == Code::invalid_model);
   CHECK(code({wave({2, 3}, 1), scales, std::nullopt, index}, groups_of(2, 3)) == Code::invalid_model);
   CHECK(code({codes, scales, none, i64({1}, {2})}, groups_of(2, 3)) == Code::invalid_data);
