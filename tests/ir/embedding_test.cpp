@@ -162,7 +162,7 @@ TEST_CASE("qembedding checks a table of narrow codes") {
   const Tensor empty = Tensor::make(DType::i4, {2, 0}).value(), no_scales = f32({2, 0}, {});
   CHECK(code({codes, scales, std::nullopt, index}, groups_of(2, 3)) == Code::invalid_model);
   CHECK(code({empty, no_scales, none, index}, groups_of(2, 0)) == Code::invalid_model);
-  CHECK(code({wave({2, 3}, 1), scales, std::nullopt, index}, groups_of(2, 3)) == Code::invalid_model);
+  CHECK(code({wave({2, 3}, 1), scales, none, index}, groups_of(2, 3)) == Code::invalid_model);
   CHECK(code({codes, scales, none, i64({1}, {2})}, groups_of(2, 3)) == Code::invalid_data);
   CHECK(code({u8({2, 2}, {0, 1, 2, 3}), scale(), none, index}, kBytes) == Code::invalid_model);
 }
