@@ -37,12 +37,13 @@ double resident_megabytes() {
 struct Contender {
   std::string path;
   std::optional<OpenModel> opened;
-  double rss_mb = 0;
+  double rss_open_mb = 0, rss_mb = 0;  // of the process: once the model is open, and after a run
   std::vector<double> times;
 
   Status open(const std::string& model, const ModelOptions& options, const LoadOptions& load) {
     path = model;
     AOQ_ASSIGN(opened, open_model(model, options, load));
+    rss_open_mb = resident_megabytes();
     return {};
   }
   // Makes the plan and the packed weights, which belong to loading, and runs it.
@@ -71,6 +72,7 @@ struct Contender {
             {"p90_ms", quantile(times, 0.9)},
             {"runs", times.size()},
             {"load_ms", opened->load_ms},
+            {"rss_open_mb", rss_open_mb},
             {"rss_mb", rss_mb}};
   }
 };

@@ -79,6 +79,9 @@ Json layers_json(const std::vector<torchao::LayerReport>& layers) {
       entry["bits_per_weight"] = l.bits_per_weight;
       entry["relative_error"] = l.relative_error;
     }
+    if (l.kind == torchao::LayerKind::embedding) entry["kind"] = "embedding";
+    if (l.shares_codes) entry["shares_codes"] = true;
+    if (l.float_weight_stays) entry["float_weight_stays"] = true;
     out.push_back(std::move(entry));
   }
   return out;

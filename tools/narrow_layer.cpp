@@ -39,10 +39,18 @@ class PerGroup {
   std::int64_t group_;
 };
 
-std::vector<float> reals_of(const Node& n, const Tensor& codes, const Tensor& scales) {
+// A weight's numbers, out of their layouts.
+struct PlainWeight {
+  const Tensor& codes;
+  const Tensor& scales;
+  const Tensor* zero_points;  // null without
+};
+
+std::vector<float> reals_of(const Node& n, const PlainWeight& weight) {
+  const Tensor &codes = weight.codes, &scales = weight.scales;
   const std::int64_t rows = codes.shape()[0], depth = codes.shape()[1], group = n.attributes().integer("group");
   const PerGroup scale(scales, group);
-  const Tensor* zeros = constant_tensor(n.input(kZeroPoint));
+  const Tensor* zeros = weight.zero_points;
   const bool has_float_zeros = zeros != nullptr && is_float(zeros->dtype());
   const double centre = code_centre(codes.dtype());
   std::vector<float> out;
@@ -100,9 +108,10 @@ Result<std::optional<NarrowWeight>> narrow_weight(const Node& node, const Backen
   if (const Node* lookup = codebook_of(node)) return from_codebook(*lookup, backend);
   AOQ_ASSIGN(std::optional<Tensor> codes, plain_codes(node.input(kWeight), backend));
   AOQ_ASSIGN(const std::optional<Tensor> scales, plain_codes(node.input(kScale), backend));
-  if (!codes || !scales) return std::optional<NarrowWeight>();
+  AOQ_ASSIGN(const std::optional<Tensor> zeros, plain_codes(node.input(kZeroPoint), backend));
+  if (!codes || !scales || (node.input(kZeroPoint) != nullptr && !zeros)) return std::optional<NarrowWeight>();
   NarrowWeight out{std::move(*codes), {}};
-  out.values = reals_of(node, out.codes, *scales);
+  out.values = reals_of(node, {out.codes, *scales, zeros ? &*zeros : nullptr});
   const Tensor* factors = pre_scale(node);
   if (factors == nullptr || factors->dtype() != DType::f32) return std::optional(std::move(out));
   const std::span<const float> f = factors->as<float>();

@@ -103,7 +103,7 @@ Result<OpErrors> OpErrors::make(const Graph& reference, const Graph& graph, Exec
       errors.comparisons_.push_back({.node = n, .inputs = {n->input(0)}});
       continue;
     }
-    const bool is_compared = n->def().has_trait(kLoweredOnly) || is_narrow_layer(*n);
+    const bool is_compared = n->def().has_trait(kLoweredOnly) || n->is(Op::qembedding) || is_narrow_layer(*n);
     if (!is_compared || n->output_count() != 1 || !errors.is_readable(n->output())) continue;
     const Node* counterpart = find_counterpart(by_label, *n);
     if (counterpart == nullptr) continue;

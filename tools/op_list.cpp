@@ -29,9 +29,18 @@ std::string precision_name(DType dtype) {
   return std::string(info.name);
 }
 
-// Linear ops with narrow weights run in the precision of their codes.
-std::string narrow_precision(const Node& node) {
-  const DTypeInfo& info = dtype_info(node.input(1)->type().dtype);
+// The operand of an op that reads narrow codes and computes in float: linear layers and tables; -1 for others.
+int narrow_operand(const Node& node) {
+  if (node.is(Op::linear_weight_only) || node.is(Op::linear_dynamic)) return 1;
+  return node.is(Op::qembedding) ? 0 : -1;
+}
+
+// Such ops run in the precision of their codes.
+std::string narrow_precision(const Node& node, int operand) {
+  if (node.is(Op::qembedding) && node.attributes().integer("group") == 0) {
+    return fmt::format("int{}", node.attributes().integer("bits"));
+  }
+  const DTypeInfo& info = dtype_info(node.input(static_cast<std::size_t>(operand))->type().dtype);
   return info.kind == DTypeKind::floating ? std::string(info.name) : fmt::format("int{}", info.bits);
 }
 
@@ -49,7 +58,18 @@ bool is_integer_op(const Node& n) {
   return n.def().has_trait(kLoweredOnly) || n.def().has_trait(kQuantizedOnly);
 }
 
+bool is_code(const Value* v) {
+  return v->type().dtype == DType::u8 || v->type().dtype == DType::i8;
+}
+
+std::string reason_of_float_op(const Node& n) {
+  const bool reads = is_code(n.input(0)), writes = is_code(n.output());
+  const char* codes = reads && writes ? "reads and writes codes" : reads ? "reads codes" : "writes codes";
+  return reads || writes ? fmt::format("{}; its arithmetic is float", codes) : "its arithmetic is float";
+}
+
 std::string default_reason(const Node& n) {
+  if (is_float_op(n)) return reason_of_float_op(n);
   if (is_boundary(n)) return "turns float numbers into codes or back, at the edge of an integer part";
   if (n.def().rule == QuantRule::float_only) return fmt::format("{} has no integer form", n.def().name);
   if (precision_of(n).starts_with("float"))
@@ -60,8 +80,7 @@ std::string default_reason(const Node& n) {
 }  // namespace
 
 std::string precision_of(const Node& node) {
-  if (node.is(Op::qembedding) && node.attributes().integer("bits") == 4) return "int4";
-  if (node.is(Op::linear_weight_only) || node.is(Op::linear_dynamic)) return narrow_precision(node);
+  if (const int operand = narrow_operand(node); operand >= 0) return narrow_precision(node, operand);
   if (is_integer_op(node)) return "int8";
   if (is_boundary(node)) return "boundary";
   for (const Value* v : node.inputs()) {
@@ -104,8 +123,7 @@ std::vector<OpEntry> list_ops(const Graph& graph, const std::vector<StepInfo>& s
   for (const Node* n : graph.nodes()) {
     if (n->def().has_trait(kStructural)) continue;
     OpEntry& e = entries[i++];
-    const bool is_narrow = n->is(Op::linear_weight_only) || n->is(Op::linear_dynamic);
-    if (e.reason.empty() && !is_narrow && !is_integer_op(*n)) e.reason = default_reason(*n);
+    if (e.reason.empty() && narrow_operand(*n) < 0 && !is_integer_op(*n)) e.reason = default_reason(*n);
   }
   return entries;
 }

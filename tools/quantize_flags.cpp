@@ -62,14 +62,40 @@ std::string context_of_recipe(const std::string& name) {
   return "no built-in recipe has this name" + did_you_mean(name, torchao::rule_names());
 }
 
-Result<Recipe> named_recipe(const std::string& name) {
-  if (is_fx_name(name)) return fx::fx_recipe(name.substr(3));
+// Configurations and nothing else.
+Recipe recipe_of_configs(const std::string& name, torchao::ConfigRules rules) {
   Recipe recipe;
   recipe.name = name;
   recipe.mode = QuantMode::weight_only;
   recipe.bias_correction = recipe.equalization = false;
-  AOQ_ASSIGN(recipe.configs, torchao::named_rules(name));
+  recipe.configs = std::move(rules);
   return recipe;
+}
+
+Result<Recipe> named_recipe(const std::string& name) {
+  if (is_fx_name(name)) return fx::fx_recipe(name.substr(3));
+  AOQ_ASSIGN(torchao::ConfigRules rules, torchao::named_rules(name));
+  return recipe_of_configs(name, std::move(rules));
+}
+
+// What --embeddings names, for all embeddings.
+Status add_embeddings(const QuantizeFlags& flags, Recipe& recipe) {
+  const std::string& name = flags.embeddings;
+  if (is_fx_name(flags.recipe)) {
+    return error(Code::invalid_argument, "--embeddings {} has no effect with --recipe {}", name, flags.recipe);
+  }
+  Result<torchao::ConfigRules> rules = torchao::named_rules(name);
+  if (!rules.ok()) {
+    return std::move(rules).status().with_context("--embeddings" + did_you_mean(name, torchao::rule_names()));
+  }
+  for (auto& [default_name, config] : *rules) {
+    if (torchao::needs_data(*config)) {
+      return error(Code::invalid_argument,
+                   "--embeddings {}: {} learns from a layer's inputs, which an embedding has not", name, config->type);
+    }
+    recipe.configs.emplace_back(torchao::kEmbeddings, std::move(config));
+  }
+  return {};
 }
 
 // Configurations that learn from data must get some.
@@ -85,13 +111,24 @@ Status check_data(const Recipe& recipe, const QuantizeFlags& flags) {
 Result<QuantMode> wanted_mode(const QuantizeFlags& flags, QuantMode of_recipe) {
   bool has_data = !flags.calibrate.empty() || !flags.ranges.empty() || flags.brings_data;
   if (flags.quantize.empty()) {
-    if (!flags.recipe.empty()) return of_recipe;
+    if (!flags.recipe.empty() || (!flags.embeddings.empty() && !has_data)) return of_recipe;
     return has_data ? QuantMode::static_quantization : QuantMode::none;
   }
   for (const auto& [name, mode] : kModes) {
     if (flags.quantize == name) return mode;
   }
   return error(Code::internal, "--quantize {}", flags.quantize);
+}
+
+// Those that learn nothing from data.
+std::vector<std::string> names_for_embeddings() {
+  std::vector<std::string> names;
+  for (const std::string& name : torchao::rule_names()) {
+    const Result<torchao::ConfigRules> rules = torchao::named_rules(name);
+    const auto learns = [](const auto& rule) { return torchao::needs_data(*rule.second); };
+    if (rules.ok() && std::ranges::none_of(*rules, learns)) names.push_back(name);
+  }
+  return names;
 }
 
 }  // namespace
@@ -105,6 +142,10 @@ void QuantizeFlags::declare(Flags& flags) {
       "What to quantize, and how: a file, {}, or a configuration for linear layers ({}) (default: the built-in recipe)",
       kFxNames, fmt::join(torchao::rule_names(), ", "));
   flags.text("--recipe", "FILE.json", recipe, recipe_doc.c_str());
+  static const std::string embeddings_doc =
+      fmt::format("A configuration for embeddings, whose rows stay packed ({}) (default: they stay in float)",
+                  fmt::join(names_for_embeddings(), ", "));
+  flags.text("--embeddings", "NAME", embeddings, embeddings_doc.c_str());
   flags.list("--keep-float", "NAME_OR_TYPE", keep_float, "A node, module or type to leave in float; repeatable");
   flags.integer("--samples", "N", data.samples, 1, "Use the first N calibration samples only");
   flags.integer("--batch", "B", data.batch, 1, "Calibration samples that are run at once");
@@ -125,6 +166,11 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
     if (!parsed.ok()) return error(Code::invalid_data, "{}: {}", flags.recipe, parsed.status().message());
     recipe = std::move(*parsed);
   }
+  const bool has_data_for_mode = !flags.calibrate.empty() || !flags.ranges.empty() || flags.brings_data;
+  if (flags.recipe.empty() && flags.quantize.empty() && !flags.embeddings.empty() && !has_data_for_mode) {
+    recipe = recipe_of_configs(flags.embeddings, {});
+  }
+  if (!flags.embeddings.empty()) AOQ_TRY(add_embeddings(flags, recipe));
   AOQ_ASSIGN(recipe.mode, wanted_mode(flags, recipe.mode));
   if (is_fx_name(flags.recipe) && recipe.mode != QuantMode::static_quantization) {
     return error(Code::invalid_argument,
@@ -155,8 +201,9 @@ Result<Recipe> read_recipe(const QuantizeFlags& flags) {
                  "--recipe {} has no effect with --quantize none: leave out --quantize to follow the recipe",
                  flags.recipe);
   }
-  if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty())) {
-    return error(Code::invalid_argument, "--calibrate, --ranges and --keep-float have no effect without quantization");
+  if (recipe.mode == QuantMode::none && (has_data || !flags.keep_float.empty() || !flags.embeddings.empty())) {
+    return error(Code::invalid_argument,
+                 "--calibrate, --ranges, --embeddings and --keep-float have no effect without quantization");
   }
   return recipe;
 }

@@ -11,9 +11,10 @@
 namespace aoq::tools {
 
 struct QuantizeFlags {
-  std::string quantize;   // empty: static with data or ranges, else none
-  std::string calibrate;  // data
-  std::string recipe;     // JSON file
+  std::string quantize;    // empty: static with data or ranges, else none
+  std::string calibrate;   // data
+  std::string recipe;      // JSON file
+  std::string embeddings;  // name of a configuration
   std::vector<std::string> ranges;
   std::vector<std::string> keep_float;
   DataOptions data;  // its input is `calibrate`

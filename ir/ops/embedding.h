@@ -15,6 +15,9 @@ namespace aoq::ops {
 inline constexpr AttributeDef kIncludeLastOffset = {"include_last_offset", AttributeKind::boolean, "false",
                                                     "the last offset is the end of the last bag"};
 inline constexpr AttributeDef kBits = {"bits", AttributeKind::integer, "8", "of a code: 8 or 4"};
+inline constexpr AttributeDef kNarrowGroup = {
+    "group", AttributeKind::integer, "0",
+    "of a table of narrow codes: codes of a row that share a scale; 0: a table of bytes with a scale and a bias"};
 inline constexpr AttributeDef kColumns = {"columns", AttributeKind::integer, kRequired, "codes in a row"};
 
 // The number of bags; inputs `indices` and `indices` + 1 (offsets) are checked.

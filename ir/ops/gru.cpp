@@ -64,12 +64,7 @@ const OpDef kOpDef_gru = {
         "give 0 and leave the state."
         " In a quantized graph w and r are dequantized codes and x is quantized by choose_qparams; the state stays in "
         "float until lowering makes a qgru, which quantizes it in every step.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional}}},
+    .inputs = ops::kStateInputs,
     .attributes = {{ops::kHidden,
                     ops::kDirection,
                     ops::kActivations,

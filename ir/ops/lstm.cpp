@@ -41,14 +41,7 @@ const OpDef kOpDef_lstm = {
         "sequence's length give 0 and leave the state."
         " In a quantized graph w and r are dequantized codes and x is quantized by choose_qparams; the state stays in "
         "float until lowering makes a qlstm, which quantizes it in every step.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional},
-                {"initial_c", Arity::optional},
-                {"peephole", Arity::optional}}},
+    .inputs = ops::with_inputs(ops::kStateInputs, {ops::kInitialCell, ops::kPeepholeInput}),
     .attributes = {{ops::kHidden,
                     ops::kDirection,
                     ops::kActivations,

@@ -8,19 +8,19 @@ namespace aoq::ops {
 
 namespace {
 
-Status check_weight_types(const InferContext& c, FloatZeroPoints float_zero_points) {
-  const Type& weight = c.input(kNarrowWeight);
+Status check_types(const NarrowOperands& operands, FloatZeroPoints float_zero_points) {
+  const Type& weight = operands.codes;
   const DTypeInfo& info = dtype_info(weight.dtype);
   const bool may_be_float = float_zero_points == FloatZeroPoints::yes;
   const bool is_code = (is_integer(weight.dtype) || (may_be_float && is_float(weight.dtype))) && info.bits <= 8;
   AOQ_TRY(require(
       is_code, weight,
       may_be_float ? "a weight of integers or floats of at most 8 bits" : "a weight of integers of at most 8 bits"));
-  const Type& scale = c.input(kNarrowScale);
+  const Type& scale = operands.scale;
   const bool is_scale = (is_float(scale.dtype) && dtype_info(scale.dtype).bits <= 32) || scale.dtype == DType::f8_e8m0;
   AOQ_TRY(require(is_scale, scale, "a scale of at most 32 bits"));
-  if (!c.has(kNarrowZeroPoint)) return {};
-  const Type& zero_point = c.input(kNarrowZeroPoint);
+  if (operands.zero_point == nullptr) return {};
+  const Type& zero_point = *operands.zero_point;
   if (!is_integer(weight.dtype)) {
     return error(Code::invalid_model, "the weight is {} and has a zero_point, expected none with float codes",
                  to_string(weight));
@@ -33,20 +33,25 @@ Status check_weight_types(const InferContext& c, FloatZeroPoints float_zero_poin
 
 }  // namespace
 
+Status check_narrow(const NarrowOperands& operands, std::int64_t group, FloatZeroPoints float_zero_points) {
+  AOQ_TRY(check_types(operands, float_zero_points));
+  AOQ_TRY(require_rank(operands.codes, 2, 2));
+  AOQ_TRY(require_range("group", group, 1, std::int64_t{1} << 31));
+  const std::vector<Dim>& shape = operands.codes.shape;
+  const std::vector<Dim> parts{shape[0], ceil_div(shape[1], Dim(group))};
+  AOQ_TRY(require_shape("scale", operands.scale, parts));
+  return operands.zero_point == nullptr ? Status() : require_shape("zero_point", *operands.zero_point, parts);
+}
+
 Result<std::vector<Dim>> infer_narrow_linear(const InferContext& c, FloatZeroPoints float_zero_points) {
   AOQ_TRY(require(c.input(kNarrowX).dtype == DType::f32, c.input(kNarrowX), "f32"));
-  AOQ_TRY(check_weight_types(c, float_zero_points));
+  const NarrowOperands operands{c.input(kNarrowWeight), c.input(kNarrowScale),
+                                c.has(kNarrowZeroPoint) ? c.inputs[kNarrowZeroPoint] : nullptr};
+  AOQ_TRY(check_narrow(operands, c.attributes.integer("group"), float_zero_points));
   const std::array<const Type*, 3> shaped = {c.inputs[kNarrowX], c.inputs[kNarrowWeight],
                                              c.has(kNarrowBias) ? c.inputs[kNarrowBias] : nullptr};
   if (c.has(kNarrowBias)) AOQ_TRY(require(shaped[2]->dtype == DType::f32, *shaped[2], "an f32 bias"));
-  AOQ_ASSIGN(std::vector<Dim> shape, infer_linear_shape({c.op, shaped, c.attributes}));
-  const std::int64_t group = c.attributes.integer("group");
-  AOQ_TRY(require_range("group", group, 1, std::int64_t{1} << 31));
-  const std::vector<Dim>& weight = c.input(kNarrowWeight).shape;
-  const std::vector<Dim> parts{weight[0], ceil_div(weight[1], Dim(group))};
-  AOQ_TRY(require_shape("scale", c.input(kNarrowScale), parts));
-  if (c.has(kNarrowZeroPoint)) AOQ_TRY(require_shape("zero_point", c.input(kNarrowZeroPoint), parts));
-  return shape;
+  return infer_linear_shape({c.op, shaped, c.attributes});
 }
 
 NarrowLinearSizes::NarrowLinearSizes(const EvalContext& c) {

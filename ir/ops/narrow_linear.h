@@ -19,6 +19,15 @@ inline constexpr AttributeDef kWeightGroup = {"group", AttributeKind::integer, k
 // Which zero points an op takes besides integers.
 enum class FloatZeroPoints : std::uint8_t { no, yes };
 
+// A weight of narrow codes [N, K] with its scale and, where it is not null, its zero point [N, ceil(K / group)]: types
+// and shapes.
+struct NarrowOperands {
+  const Type& codes;
+  const Type& scale;
+  const Type* zero_point = nullptr;
+};
+Status check_narrow(const NarrowOperands& operands, std::int64_t group, FloatZeroPoints float_zero_points);
+
 // Checks the operands above, and gives the shape of the result: x f32 [..., K], weight [N, K], scale and zero_point
 // [N, ceil(K / group)], bias f32 [N].
 Result<std::vector<Dim>> infer_narrow_linear(const InferContext& c, FloatZeroPoints float_zero_points);

@@ -37,12 +37,7 @@ const OpDef kOpDef_observed_gru = {
         "gru, linear before reset, with its inner values as further results, [d, T, B, n] in the order of each "
         "direction's steps: igates, hgates, gates, rgate_hgates, ngates, inverse_zgate_ngate, zgate_hx and hidden "
         "(ir/ops/observed_recurrent.h).",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional}}},
+    .inputs = ops::kStateInputs,
     .attributes = {{ops::kHidden, ops::kDirection, ops::kWeightSpec, ops::kPlace}},
     .outputs = 10,
     .traits = kPreparedOnly,

@@ -33,13 +33,7 @@ const OpDef kOpDef_observed_lstm = {
     .doc =
         "lstm with its inner values as further results, [d, T, B, n] in the order of each direction's steps: igates, "
         "hgates, gates, fgate_cx, igate_cgate, fgate_cx_igate_cgate and ogate_cy (ir/ops/observed_recurrent.h).",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional},
-                {"initial_c", Arity::optional}}},
+    .inputs = ops::with_inputs(ops::kStateInputs, {ops::kInitialCell}),
     .attributes = {{ops::kHidden, ops::kDirection, ops::kWeightSpec, ops::kPlace}},
     .outputs = 10,
     .traits = kPreparedOnly,

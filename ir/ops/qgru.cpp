@@ -25,14 +25,7 @@ const OpDef kOpDef_qgru = {
         "one for the states of the batch at every time step. Products are exact int32 sums, times both scales, plus "
         "the bias; the gates are f32. Unless it is linear before reset, the "
         "reset states have a scale of their own.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"w_scale"},
-                {"r_scale"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional}}},
+    .inputs = ops::kCodedStateInputs,
     .attributes = {{ops::kHidden,
                     ops::kDirection,
                     ops::kActivations,

@@ -20,16 +20,7 @@ const OpDef kOpDef_qlstm = {
         "sequences), and "
         "one for the states of the batch at every time step. Products are exact int32 sums, times both scales, plus "
         "the bias; the gates are f32.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"w_scale"},
-                {"r_scale"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional},
-                {"initial_c", Arity::optional},
-                {"peephole", Arity::optional}}},
+    .inputs = ops::with_inputs(ops::kCodedStateInputs, {ops::kInitialCell, ops::kPeepholeInput}),
     .attributes = {{ops::kHidden,
                     ops::kDirection,
                     ops::kActivations,

@@ -19,14 +19,7 @@ const OpDef kOpDef_qrnn = {
         "sequences), and "
         "one for the states of the batch at every time step. Products are exact int32 sums, times both scales, plus "
         "the bias; the gates are f32.",
-    .inputs = {{{"x"},
-                {"w"},
-                {"r"},
-                {"w_scale"},
-                {"r_scale"},
-                {"bias", Arity::optional},
-                {"sequence_lengths", Arity::optional},
-                {"initial_h", Arity::optional}}},
+    .inputs = ops::kCodedStateInputs,
     .attributes = {{ops::kHidden, ops::kDirection, ops::kActivations, ops::kClip, ops::kReduceRange}},
     .outputs = 2,
     .traits = kLoweredOnly,

@@ -23,6 +23,31 @@ inline constexpr AttributeDef kStateScale = {"state_scale", AttributeKind::real,
 inline constexpr AttributeDef kStateZeroPoint = {"state_zero_point", AttributeKind::integer, kAbsent, "absent: 0"};
 inline constexpr AttributeDef kClip = {"clip", AttributeKind::real, "0", "bound of what activations see; 0: none"};
 
+// Operands of the float ops, and of those with codes for weights; an lstm has more behind them.
+using InputDefs = decltype(OpDef::inputs);
+inline constexpr InputDefs kStateInputs = {{{"x"},
+                                            {"w"},
+                                            {"r"},
+                                            {"bias", Arity::optional},
+                                            {"sequence_lengths", Arity::optional},
+                                            {"initial_h", Arity::optional}}};
+inline constexpr InputDefs kCodedStateInputs = {{{"x"},
+                                                 {"w"},
+                                                 {"r"},
+                                                 {"w_scale"},
+                                                 {"r_scale"},
+                                                 {"bias", Arity::optional},
+                                                 {"sequence_lengths", Arity::optional},
+                                                 {"initial_h", Arity::optional}}};
+inline constexpr InputDef kInitialCell = {"initial_c", Arity::optional};
+inline constexpr InputDef kPeepholeInput = {"peephole", Arity::optional};
+constexpr InputDefs with_inputs(InputDefs inputs, std::initializer_list<InputDef> more) {
+  std::size_t at = 0;
+  while (inputs[at].name != nullptr) ++at;
+  for (const InputDef& def : more) inputs[at++] = def;
+  return inputs;
+}
+
 // `gates` is G; with a cell state there is a third result, and inputs initial_c and peephole.
 struct RecurrentForm {
   std::int64_t gates;

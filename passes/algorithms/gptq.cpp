@@ -5,6 +5,7 @@
 
 #include "passes/algorithms/cholesky.h"
 #include "passes/algorithms/weight_matrix.h"
+#include "passes/quantize/block_codes.h"
 #include "passes/quantize/torch_math.h"
 
 namespace aoq {
@@ -58,24 +59,46 @@ Result<std::vector<float>> inverse_factor(std::vector<float> hessian, std::int64
   return inverse;
 }
 
+// Keeps weights in the type of the model's, as an update in place does.
+class WeightRounding {
+ public:
+  WeightRounding(DType dtype, std::int64_t columns)
+      : info_(dtype_info(dtype)), codes_(dtype == DType::f32 ? 0 : static_cast<std::size_t>(columns) * 2) {}
+
+  void operator()(std::span<float> weights) {
+    if (codes_.empty()) return;
+    info_.from_float(weights, codes_.data(), 0);
+    info_.to_float(codes_.data(), 0, weights);
+  }
+
+ private:
+  const DTypeInfo& info_;
+  std::vector<std::byte> codes_;
+};
+
 // The columns of one block, in one row.
 struct BlockRow {
   std::int64_t row, begin, end;
   std::span<float> weights;  // of the whole row
   std::span<float> errors;   // one per column of the block
+  WeightRounding& round;
+
+  std::span<float> weights_from(std::int64_t first, std::int64_t last) const {
+    return weights.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
+  }
 };
 
 void round_block_row(const BlockRow& b, const std::vector<float>& factor, const Layout& layout, RowQuantizer& q) {
   for (std::int64_t k = b.begin; k < b.end; ++k) {
     const std::int64_t group = k / layout.group_size;
     if (k % layout.group_size == 0) {
-      const std::int64_t end = std::min(k + layout.group_size, b.end);
-      q.choose(b.row, group, b.weights.subspan(static_cast<std::size_t>(k), static_cast<std::size_t>(end - k)));
+      q.choose(b.row, group, b.weights_from(k, std::min(k + layout.group_size, b.end)));
     }
     const float* u = factor.data() + k * layout.columns;
     const float nearest = q.value(b.row, group, q.code(b.row, group, b.weights[k]));
     const float error = (b.weights[k] - nearest) / u[k];
     for (std::int64_t j = k; j < b.end; ++j) b.weights[j] -= error * u[j];
+    b.round(b.weights_from(k, b.end));
     b.errors[k - b.begin] = error;
   }
 }
@@ -90,15 +113,24 @@ void spread_errors(const BlockRow& b, const std::vector<float>& factor, std::spa
     for (std::int64_t j = b.end; j < columns; ++j) sums[j] += error * u[j];
   }
   for (std::int64_t j = b.end; j < columns; ++j) b.weights[j] -= sums[j];
+  b.round(b.weights_from(b.end, columns));
 }
 
-void round_weight(WeightMatrix& weight, const std::vector<float>& factor, const Layout& layout, RowQuantizer& q) {
+struct Rounded {
+  const std::vector<float>& factor;
+  Layout layout;
+  DType dtype;  // of the weight
+};
+
+void round_weight(WeightMatrix& weight, const Rounded& how, RowQuantizer& q) {
+  const auto& [factor, layout, dtype] = how;
+  WeightRounding round(dtype, layout.columns);
   std::vector<float> errors(static_cast<std::size_t>(std::min(layout.block_size, layout.columns)));
   std::vector<float> sums(static_cast<std::size_t>(layout.columns));
   for (std::int64_t begin = 0; begin < layout.columns; begin += layout.block_size) {
     const std::int64_t end = std::min(begin + layout.block_size, layout.columns);
     for (std::int64_t r = 0; r < weight.rows; ++r) {
-      const BlockRow b{r, begin, end, weight.row(r), errors};
+      const BlockRow b{r, begin, end, weight.row(r), errors, round};
       round_block_row(b, factor, layout, q);
       spread_errors(b, factor, sums);
     }
@@ -130,7 +162,7 @@ Result<GptqWeight> gptq_quantize(TensorView weight, const Tensor& hessian, std::
   settle_dead_features(h, w);
   AOQ_ASSIGN(const std::vector<float> factor, inverse_factor(std::move(h), w.columns, options.damping));
   quantizer->set_size(w.rows, w.columns / layout.group_size);
-  round_weight(w, factor, layout, *quantizer);
+  round_weight(w, {factor, layout, weight.dtype}, *quantizer);
   GptqWeight out;
   out.block_size = {1, layout.group_size};
   out.qparams = quantizer->qparams();
@@ -138,7 +170,12 @@ Result<GptqWeight> gptq_quantize(TensorView weight, const Tensor& hessian, std::
   std::byte* codes = out.codes.mutable_bytes().data();
   for (std::int64_t i = 0; i < w.rows * w.columns; ++i) {
     const std::int64_t row = i / w.columns, group = i % w.columns / layout.group_size;
-    store_integer(out.qparams.dtype, codes, i, quantizer->code(row, group, w.values[i]));
+    const std::int64_t code = quantizer->code(row, group, w.values[i]);
+    if (is_float(out.qparams.dtype)) {
+      store_code(out.qparams.dtype, codes, i, static_cast<std::uint32_t>(code));
+    } else {
+      store_integer(out.qparams.dtype, codes, i, code);
+    }
   }
   return out;
 }

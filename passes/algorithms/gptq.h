@@ -47,17 +47,21 @@ class RowQuantizer {
   // Called once, before the others.
   virtual void set_size(std::int64_t rows, std::int64_t groups) = 0;
   virtual void choose(std::int64_t row, std::int64_t group, std::span<const float> weights) = 0;
+  // A code, the bits of one of floats.
   virtual std::int64_t code(std::int64_t row, std::int64_t group, float weight) const = 0;
   virtual float value(std::int64_t row, std::int64_t group, std::int64_t code) const = 0;
   // Of all rows and groups, in the order of Blocks.
   virtual QParams qparams() const = 0;
 };
 
-// Scales and zero points are numbers of `parameters`: f32, bf16 or f16.
-// i8 codes with one symmetric scale per row.
+// `parameters` is the weight's type: f32, bf16 or f16. Scales and zero points are numbers of it in the end.
+// i8 codes with one symmetric scale per row, in the arithmetic of that type.
 std::unique_ptr<RowQuantizer> int8_row_quantizer(DType parameters = DType::f32);
-// u4 codes with a scale and a float zero point, the value of code 8, per group.
+// u4 codes with a scale and a float zero point, the value of code 8, per group; codes are chosen with both in f32.
 std::unique_ptr<RowQuantizer> int4_group_quantizer(std::int64_t group_size, DType parameters = DType::f32);
+// f4_e2m1 codes in blocks of 16 with the scale of the tensor as it is given; its qparams are without zero points.
+// Errors are those of nvfp4_tensor_scale.
+Result<std::unique_ptr<RowQuantizer>> nvfp4_block_quantizer(TensorView weight);
 
 struct GptqOptions {
   double damping = 0.01;          // of the mean diagonal, added to the diagonal (percdamp)
@@ -70,11 +74,11 @@ struct GptqWeight {
   QParams qparams;
 };
 
-// weight [N, K] in f32, bf16 or f16, computed with in f32; hessian f32 [K, K]. A feature that never was anything but 0
-// has weight 0. Parameters of a group that is longer than a block come from its first block alone. invalid_argument for
-// shapes that do not fit, and for blocks and groups of which neither is a multiple of the other; invalid_data for NaN,
-// infinity, and a Hessian that is not positive definite after damping. Time is about K^3 + N * K^2; memory 3 * K^2
-// floats.
+// weight [N, K] in f32, bf16 or f16; hessian f32 [K, K]. Errors are f32; the weights that make up for them are rounded
+// to their type at every step, as PyTorch's updates in place are. A feature that never was anything but 0 has weight 0.
+// Parameters of a group that is longer than a block come from its first block alone. invalid_argument for shapes that
+// do not fit, and for blocks and groups of which neither is a multiple of the other; invalid_data for NaN, infinity,
+// and a Hessian that is not positive definite after damping. Time is about K^3 + N * K^2; memory 3 * K^2 floats.
 Result<GptqWeight> gptq_quantize(TensorView weight, const Tensor& hessian, std::unique_ptr<RowQuantizer> quantizer,
                                  const GptqOptions& options = {});
 

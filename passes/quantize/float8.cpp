@@ -68,6 +68,8 @@ Result<Tensor> choose_float8_scale(TensorView x, std::span<const std::int64_t> b
   for (std::size_t b = 0; b < out.size(); ++b) {
     const float amax = torch_math::max(std::fabs(ranges.min[b]), std::fabs(ranges.max[b]));
     out[b] = round(bounded(amax, scaling, round) / highest);
+    // Below f16 the scale, which is f32 itself, need not be 0.
+    if (out[b] == 0) out[b] = bounded(amax, scaling, Rounding(DType::f32)) / highest;
     if (!std::isfinite(out[b])) {
       return error(Code::invalid_data, "float8: block {} has a largest magnitude of {}", b, amax);
     }

@@ -14,6 +14,7 @@ namespace {
 constexpr float kHighestCode = 6.0f;
 constexpr float kLeastScale = 0x1p-6f;
 constexpr float kHighestScale = 448.0f;
+constexpr float kLeastTensorScale = 0x1p-120f;  // its reciprocal over the least scale of a block is finite
 
 Status check_tensor_scale(std::optional<float> scale) {
   if (!scale || (*scale > 0 && std::isfinite(*scale) && std::isfinite((1.0f / *scale) / kLeastScale))) return {};
@@ -21,8 +22,9 @@ Status check_tensor_scale(std::optional<float> scale) {
                "nvfp4: a tensor scale of {}, expected a positive number whose reciprocal over 2^-6 is finite", *scale);
 }
 
-// The scale of one block as an e4m3 number.
-float block_scale(float amax, std::optional<float> tensor_scale) {
+}  // namespace
+
+float nvfp4_block_scale(float amax, std::optional<float> tensor_scale) {
   float scale = amax / kHighestCode;
   if (tensor_scale) scale = scale / *tensor_scale;
   scale = std::clamp(scale, kLeastScale, kHighestScale);
@@ -32,14 +34,12 @@ float block_scale(float amax, std::optional<float> tensor_scale) {
   return scale;
 }
 
-}  // namespace
-
 Result<float> nvfp4_tensor_scale(TensorView x) {
   AOQ_ASSIGN(const std::vector<float> values, to_floats(x));
   if (values.empty()) return error(Code::invalid_data, "nvfp4: a tensor without elements has no scale");
   const float amax = largest_magnitude(values);
   if (!std::isfinite(amax)) return error(Code::invalid_data, "nvfp4: the largest magnitude is {}", amax);
-  return amax == 0 ? 1.0f : amax / (kHighestScale * kHighestCode);
+  return amax == 0 ? 1.0f : std::max(amax / (kHighestScale * kHighestCode), kLeastTensorScale);
 }
 
 Result<Nvfp4Tensor> quantize_nvfp4(TensorView x, std::optional<float> tensor_scale) {
@@ -57,7 +57,7 @@ Result<Nvfp4Tensor> quantize_nvfp4(TensorView x, std::optional<float> tensor_sca
     const std::span<const float> block = std::span(values).subspan(b * kNvfp4BlockSize, kNvfp4BlockSize);
     const float amax = largest_magnitude(block);
     if (std::isnan(amax)) return error(Code::invalid_data, "nvfp4: NaN in block {} of {}", b, kNvfp4BlockSize);
-    scales[b] = block_scale(amax, tensor_scale);
+    scales[b] = nvfp4_block_scale(amax, tensor_scale);
     // The two-level form multiplies by a reciprocal, the one-level form divides.
     const float factor = tensor_scale ? (1.0f / *tensor_scale) / scales[b] : 1.0f;
     for (std::int64_t i = 0; i < kNvfp4BlockSize; ++i) {

@@ -19,8 +19,11 @@ struct Nvfp4Tensor {
   std::optional<float> tensor_scale;  // of the two-level form
 };
 
-// Largest magnitude / (448 * 6): the scale of the two-level form; 1 for a tensor of zeros. invalid_data for NaN,
-// infinity, and an empty tensor.
+// The scale of a block with this largest magnitude, a number of e4m3 from 2^-6 to 448.
+float nvfp4_block_scale(float amax, std::optional<float> tensor_scale);
+
+// Largest magnitude / (448 * 6), at least 2^-120: the scale of the two-level form; 1 for a tensor of zeros.
+// invalid_data for NaN, infinity, and an empty tensor.
 Result<float> nvfp4_tensor_scale(TensorView x);
 
 // x is f32, bf16 or f16 of rank >= 1. block scale = largest magnitude / 6, over the tensor's scale if there is one,

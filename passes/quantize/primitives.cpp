@@ -126,7 +126,8 @@ Result<Tensor> quantize_affine(TensorView x, std::span<const std::int64_t> block
   AOQ_ASSIGN(const Blocks blocks, blocks_of(x.shape, block_size, q));
   const Rounding round(x.dtype);
   return map_floats(x, blocks, q.dtype, [&](float v, std::int64_t b) {
-    const float scaled = std::nearbyintf(round(v * round(1.0f / q.scale[b])));
+    // The inverse of a scale can be beyond f16, and 0 times infinity is no number.
+    const float scaled = v == 0 ? 0.0f : std::nearbyintf(round(v * round(1.0f / q.scale[b])));
     return clamp_code(round(scaled + static_cast<float>(q.zero_point[b])), q.range);
   });
 }

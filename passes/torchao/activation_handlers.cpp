@@ -46,6 +46,7 @@ Result<Quantized> intx_dynamic(const Config& config, const LinearSite& site, Inp
   form.dtype = config.fields.dtype("weight_dtype");
   AOQ_ASSIGN(form.granularity, granularity_field(config, "weight_granularity"));
   AOQ_ASSIGN(form.mapping, mapping_field(config, "weight_mapping_type"));
+  if (std::optional<Quantized> kept = misfit(site, form.granularity)) return std::move(*kept);
   if (config.fields.has("weight_scale_dtype")) form.scale_dtype = config.fields.dtype("weight_scale_dtype");
   AOQ_ASSIGN(QuantizedWeight weight, intx_by_algorithm(config, site, form));
   ActivationQuantization activation;

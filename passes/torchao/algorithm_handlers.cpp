@@ -110,7 +110,7 @@ Result<Quantized> smoothquant(const Config& config, const LinearSite& site, Inpu
 // ---- GPTQ
 
 Result<std::unique_ptr<InputObserver>> observe_gptq(const Config& config, const LinearSite& site) {
-  AOQ_TRY(check_base(config, {"Int4WeightOnlyConfig", "Int8WeightOnlyConfig"}));
+  AOQ_TRY(check_base(config, {"Int4WeightOnlyConfig", "Int8WeightOnlyConfig", "NVFP4WeightOnlyConfig"}));
   return observing(GptqObserver::make(site.weight.shape[1]));
 }
 
@@ -125,22 +125,34 @@ Status check_rows(const Config& int8) {
   return error(ErrorId::recipe_invalid, "its Int8WeightOnlyConfig is {}, expected PerRow", to_string(g));
 }
 
+// How GPTQ rounds for a base configuration.
+Result<std::unique_ptr<RowQuantizer>> row_quantizer_of(const Config& base, TensorView weight) {
+  if (base.type == "Int8WeightOnlyConfig") {
+    AOQ_TRY(check_rows(base));
+    return int8_row_quantizer(weight.dtype);
+  }
+  if (base.type == "Int4WeightOnlyConfig") {
+    return int4_group_quantizer(base.fields.integer("group_size"), weight.dtype);
+  }
+  if (base.fields.boolean("use_dynamic_per_tensor_scale")) return nvfp4_block_quantizer(weight);
+  return error(ErrorId::recipe_invalid,
+               "its NVFP4WeightOnlyConfig has no scale of the whole weight, expected "
+               "use_dynamic_per_tensor_scale");
+}
+
 Result<Quantized> gptq(const Config& config, const LinearSite& site, InputObserver* observer) {
   AOQ_ASSIGN(GptqObserver * seen, observer_of<GptqObserver>(observer));
   const Config& base = config.base.front();
   AOQ_ASSIGN(Quantized out, quantize_weight(base, site, nullptr));
   if (!out.weight) return out;
-  const bool is_int8 = base.type == "Int8WeightOnlyConfig";
-  AOQ_TRY(is_int8 ? check_rows(base) : Status());
+  AOQ_ASSIGN(std::unique_ptr<RowQuantizer> quantizer, row_quantizer_of(base, site.weight));
   GptqOptions options;
   options.damping = config.fields.real("percdamp");
   options.block_size = config.fields.integer("gptq_quantize_block_size");
-  // Blocks are whole groups.
-  const std::int64_t group = is_int8 ? 1 : base.fields.integer("group_size");
+  // Blocks are whole groups; rows are one.
+  const std::int64_t group = std::max<std::int64_t>(quantizer->group_size(), 1);
   if (options.block_size > group) options.block_size -= options.block_size % group;
   AOQ_ASSIGN(const Tensor hessian, seen->hessian());
-  auto quantizer = is_int8 ? int8_row_quantizer(site.weight.dtype)
-                           : int4_group_quantizer(base.fields.integer("group_size"), site.weight.dtype);
   AOQ_ASSIGN(GptqWeight found, gptq_quantize(site.weight, hessian, std::move(quantizer), options));
   out.weight->codes = std::move(found.codes);
   out.weight->block_size = std::move(found.block_size);

@@ -1,6 +1,7 @@
 #include "passes/torchao/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <mutex>
 
@@ -42,6 +43,10 @@ const AttributeDef* field_of(const Handler& handler, std::string_view name) {
     if (name == def.name) return &def;
   }
   return nullptr;
+}
+
+bool may_be_absent(const AttributeDef& def) {
+  return def.default_text != nullptr && std::string_view(def.default_text) == "absent";
 }
 
 Result<const Handler*> handler_of(std::string_view type) {
@@ -135,6 +140,21 @@ Result<Attribute> value_of(const Handler& handler, const AttributeDef& def, cons
                def.kind == AttributeKind::dtype ? "a dtype such as \"int4\"" : attribute_kind_name(def.kind));
 }
 
+// Weights near the ends of their type have ranges beyond it.
+Status check_finite(const QuantizedWeight& weight) {
+  const auto check = [](const std::vector<float>& numbers, const char* name) -> Status {
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      if (std::isfinite(numbers[i])) continue;
+      return error(Code::invalid_data, "{} {} of the weight would be {}: its numbers reach too far", name, i,
+                   numbers[i]);
+    }
+    return {};
+  };
+  AOQ_TRY(check(weight.qparams.scale, "scale"));
+  AOQ_TRY(check(weight.qparams.float_zero_point, "zero point"));
+  return check(weight.pre_scale, "pre-scale");
+}
+
 Result<Config> config_from(const Json& json) {
   const bool is_torchao = json.is_object() && json.contains("_type");
   const Result<std::string> type = json_string(json, is_torchao ? "_type" : "type");
@@ -155,7 +175,7 @@ Result<Config> config_from(const Json& json) {
     // torchao writes fields that choose its own kernels.
     if (def == nullptr && is_torchao) continue;
     if (def == nullptr) return unknown_field(*handler, key);
-    if (value.is_null()) continue;
+    if (value.is_null() && may_be_absent(*def)) continue;
     AOQ_ASSIGN(Attribute attribute, value_of(*handler, *def, value));
     config.fields.set(key, std::move(attribute));
   }
@@ -189,6 +209,10 @@ Json json_of(const Config& config) {
 }
 
 }  // namespace
+
+Quantized does_not_fit(std::string reason) {
+  return {std::nullopt, std::move(reason), true};
+}
 
 bool operator==(const Config& a, const Config& b) {
   const auto same = [](const auto& x, const auto& y) { return x.first == y.first && equal(x.second, y.second); };
@@ -264,6 +288,8 @@ Result<Quantized> quantize_weight(const Config& config, const LinearSite& site, 
   AOQ_ASSIGN(const Handler* handler, handler_of(config.type));
   Result<Quantized> quantized = handler->quantize(config, site, observer);
   if (!quantized.ok()) return std::move(quantized).status().with_context(config.type);
+  Status finite = quantized->weight ? check_finite(*quantized->weight) : Status();
+  if (!finite.ok()) return std::move(finite).with_context(config.type);
   return quantized;
 }
 

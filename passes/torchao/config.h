@@ -7,6 +7,7 @@
 // What a type means is its handler's; programs register their own (register_handler).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,11 +30,14 @@ struct Config {
   friend bool operator==(const Config& a, const Config& b);
 };
 
-// A linear layer of a model.
+enum class LayerKind : std::uint8_t { linear, embedding };
+
+// A linear layer of a model; or an embedding, whose weight is a table [rows, K] and whose inputs are indices.
 struct LinearSite {
   std::string name;              // of its module
   TensorView weight;             // [N, K] in f32, bf16 or f16
   const Tensor* bias = nullptr;  // [N]
+  LayerKind kind = LayerKind::linear;
 };
 
 // What a handler learns from the inputs of a layer while calibration data run through the float model.
@@ -48,7 +52,10 @@ class InputObserver {
 struct Quantized {
   std::optional<QuantizedWeight> weight;
   std::string kept_because;
+  // Whether it is an error where the rules name the layer, and not just a pattern or a default has chosen it.
+  bool is_error_when_named = false;
 };
+Quantized does_not_fit(std::string reason);
 
 struct Handler {
   std::string type;  // of the configurations it is for
@@ -79,7 +86,8 @@ Result<Config> complete(Config config);
 
 // Whether this configuration, or the one it works for, needs calibration data.
 bool needs_data(const Config& config);
-// Quantizes one layer. The observer comes from `observe_inputs` and has seen all the data.
+// Quantizes one layer. The observer comes from `observe_inputs` and has seen all the data. Scales and zero points are
+// finite: invalid_data where the weight's numbers reach too far for that.
 Result<std::unique_ptr<InputObserver>> observe_inputs(const Config& config, const LinearSite& site);
 Result<Quantized> quantize_weight(const Config& config, const LinearSite& site, InputObserver* observer);
 

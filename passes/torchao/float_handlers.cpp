@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ir/error_id.h"
+#include "passes/quantize/nvfp4.h"
 #include "passes/torchao/handlers.h"
 
 namespace aoq::torchao {
@@ -35,6 +36,7 @@ Result<Quantized> float8_both(const Config& config, const LinearSite& site, Inpu
     return error(ErrorId::recipe_invalid, "granularity is {}, expected PerTensor, PerRow or PerBlock(n, k)",
                  to_string(g));
   }
+  if (std::optional<Quantized> kept = misfit(site, g)) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, float8_weight(site.weight, dtype, g));
   ActivationQuantization activation;
   AOQ_ASSIGN(activation.dtype, float8_field(config, "activation_dtype"));
@@ -71,12 +73,15 @@ Result<Quantized> mx(const Config& config, const LinearSite& site, InputObserver
   form.element = config.fields.dtype("weight_dtype");
   form.block_size = config.fields.integer("block_size");
   AOQ_ASSIGN(form.scaling, scaling_field(config));
+  if (std::optional<Quantized> kept = misfit(site, form.block_size, "block_size")) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, mx_weight(site.weight, form));
   return Quantized{std::move(weight), {}};
 }
 
-Result<Quantized> nvfp4(const Config&, const LinearSite& site, InputObserver*) {
-  AOQ_ASSIGN(QuantizedWeight weight, nvfp4_weight(site.weight));
+Result<Quantized> nvfp4(const Config& config, const LinearSite& site, InputObserver*) {
+  if (std::optional<Quantized> kept = misfit(site, kNvfp4BlockSize, "blocks of")) return std::move(*kept);
+  const bool is_two = config.fields.boolean("use_dynamic_per_tensor_scale");
+  AOQ_ASSIGN(QuantizedWeight weight, nvfp4_weight(site.weight, is_two ? Nvfp4Levels::two : Nvfp4Levels::one));
   return Quantized{std::move(weight), {}};
 }
 
@@ -87,6 +92,11 @@ Result<Quantized> codebook(const Config& config, const LinearSite& site, InputOb
   if (form.block_size.empty()) form.block_size = {1, 1};
   form.scale_block_size = config.fields.integer("scale_block_size");
   if (form.scale_block_size == 0) form.scale_block_size = site.weight.shape[1];
+  if (form.block_size.size() == 2) {
+    const Granularity blocks{Granularity::Kind::block, form.block_size[0], form.block_size[1]};
+    if (std::optional<Quantized> kept = misfit(site, blocks)) return std::move(*kept);
+  }
+  if (std::optional<Quantized> kept = misfit(site, form.scale_block_size, "scale_block_size")) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, codebook_weight(site.weight, form));
   return Quantized{std::move(weight), {}};
 }
@@ -123,7 +133,10 @@ void add_float_handlers(std::vector<Handler>& handlers) {
                {"block_size", AttributeKind::integer, "32", "inputs that share a scale"},
                {"scaling_mode", AttributeKind::string, "floor", "floor, even, ceil or rceil"}},
               mx));
-  handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16", {}, nvfp4));
+  handlers.push_back(handler("NVFP4WeightOnlyConfig", "weights of 4-bit floats in blocks of 16",
+                             {{"use_dynamic_per_tensor_scale", AttributeKind::boolean, "true",
+                               "scales of blocks are times one of the whole weight; else they are 8-bit floats alone"}},
+                             nvfp4));
   handlers.push_back(
       handler("CodebookWeightOnlyConfig", "entries of a table learnt by k-means, times a scale",
               {{"dtype", AttributeKind::dtype, "u4", "of the codes: u1 to u8"},

@@ -9,6 +9,10 @@ namespace aoq::torchao {
 
 std::vector<Handler> built_in_handlers();
 
+// Why groups, or blocks, of so many inputs do not fit a weight; none where they do. `field` is what says the number.
+std::optional<Quantized> misfit(const LinearSite& site, std::int64_t group, const char* field);
+std::optional<Quantized> misfit(const LinearSite& site, const Granularity& granularity);
+
 // By the field intx_choose_qparams_algorithm: affine, or hqq_scale_only.
 Result<QuantizedWeight> intx_by_algorithm(const Config& config, const LinearSite& site, const IntxForm& form);
 

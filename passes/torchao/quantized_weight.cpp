@@ -310,9 +310,12 @@ Result<QuantizedWeight> mx_weight(TensorView weight, const MxForm& form) {
   return out;
 }
 
-Result<QuantizedWeight> nvfp4_weight(TensorView weight) {
+Result<QuantizedWeight> nvfp4_weight(TensorView weight, Nvfp4Levels levels) {
   AOQ_TRY(check_weight(weight));
-  AOQ_ASSIGN(const float tensor_scale, nvfp4_tensor_scale(weight));
+  std::optional<float> tensor_scale;
+  if (levels == Nvfp4Levels::two) {
+    AOQ_ASSIGN(tensor_scale, nvfp4_tensor_scale(weight));
+  }
   AOQ_ASSIGN(Nvfp4Tensor blocks, quantize_nvfp4(weight, tensor_scale));
   QuantizedWeight out;
   out.dtype = weight.dtype;
@@ -320,7 +323,7 @@ Result<QuantizedWeight> nvfp4_weight(TensorView weight) {
   out.qparams.dtype = DType::f4_e2m1;
   out.qparams.scale.resize(static_cast<std::size_t>(blocks.scales.element_count()));
   dtype_info(DType::f8_e4m3fn).to_float(blocks.scales.bytes().data(), 0, out.qparams.scale);
-  for (float& scale : out.qparams.scale) scale *= tensor_scale;
+  for (float& scale : out.qparams.scale) scale *= tensor_scale.value_or(1.0f);
   out.codes = std::move(blocks.codes);
   return out;
 }

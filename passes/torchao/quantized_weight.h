@@ -75,9 +75,10 @@ Result<QuantizedWeight> int4_weight(TensorView weight, std::int64_t group_size);
 
 // Float8Tensor: one scale for each row, or for all; a row of zeros has the scale of 1e-12.
 Result<QuantizedWeight> float8_weight(TensorView weight, DType dtype, const Granularity& granularity);
-// MX blocks along K, and NVFP4 blocks of 16 with a scale of the tensor folded into theirs.
+// MX blocks along K, and NVFP4 blocks of 16; of two levels the scale of the tensor is folded into theirs.
 Result<QuantizedWeight> mx_weight(TensorView weight, const MxForm& form);
-Result<QuantizedWeight> nvfp4_weight(TensorView weight);
+enum class Nvfp4Levels : std::uint8_t { one, two };
+Result<QuantizedWeight> nvfp4_weight(TensorView weight, Nvfp4Levels levels = Nvfp4Levels::two);
 Result<QuantizedWeight> codebook_weight(TensorView weight, const CodebookForm& form);
 
 // [N, K] in the weight's dtype.

@@ -22,6 +22,7 @@ Result<Quantized> int8(const Config& config, const LinearSite& site, InputObserv
     return error(ErrorId::recipe_invalid, "granularity is {}, expected PerRow, PerTensor or PerGroup(g)",
                  to_string(granularity));
   }
+  if (std::optional<Quantized> kept = misfit(site, granularity)) return std::move(*kept);
   AOQ_ASSIGN(QuantizedWeight weight, int8_weight(site.weight, granularity));
   return quantized(std::move(weight));
 }
@@ -70,6 +71,7 @@ Result<Quantized> intx(const Config& config, const LinearSite& site, InputObserv
   form.dtype = config.fields.dtype("weight_dtype");
   AOQ_ASSIGN(form.granularity, granularity_field(config, "granularity"));
   AOQ_ASSIGN(form.mapping, mapping_field(config, "mapping_type"));
+  if (std::optional<Quantized> kept = misfit(site, form.granularity)) return std::move(*kept);
   if (config.fields.has("scale_dtype")) form.scale_dtype = config.fields.dtype("scale_dtype");
   AOQ_ASSIGN(QuantizedWeight weight, intx_by_algorithm(config, site, form));
   return quantized(std::move(weight));
@@ -78,9 +80,9 @@ Result<Quantized> intx(const Config& config, const LinearSite& site, InputObserv
 Result<Quantized> int4(const Config& config, const LinearSite& site, InputObserver*) {
   const std::int64_t group = config.fields.integer("group_size");
   if (group < 1) return error(ErrorId::recipe_invalid, "group_size is {}, expected 1 or more", group);
-  const std::int64_t depth = site.weight.shape.back();
-  if (depth % group != 0) {
-    return Quantized{std::nullopt, fmt::format("{} inputs are no multiple of group_size {}", depth, group)};
+  if (std::optional<Quantized> kept = misfit(site, group, "group_size")) {
+    kept->is_error_when_named = false;  // torchao passes over such layers
+    return std::move(*kept);
   }
   const std::string& algorithm = config.fields.string("int4_choose_qparams_algorithm");
   if (algorithm == "hqq") return hqq(site, DType::u4, group);
@@ -94,6 +96,7 @@ Result<Quantized> uintx(const Config& config, const LinearSite& site, InputObser
   const std::int64_t group = config.fields.integer("group_size");
   const bool fits = is_integer(dtype) && !is_signed_integer(dtype) && dtype_info(dtype).bits <= 8;
   if (!fits) return error(ErrorId::recipe_invalid, "dtype is {}, expected u1 to u8", dtype_name(dtype));
+  if (std::optional<Quantized> kept = misfit(site, group, "group_size")) return std::move(*kept);
   if (config.fields.boolean("use_hqq")) return hqq(site, dtype, group);
   AOQ_ASSIGN(QuantizedWeight weight, uintx_weight(site.weight, dtype, group));
   return quantized(std::move(weight));

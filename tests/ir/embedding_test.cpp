@@ -95,5 +95,77 @@ TEST_CASE("qembedding checks its table and indices") {
   CHECK(code_of(Op::qembedding, {codes, scale(), bias(), i64({1, 1}, {0})}, largest) == Code::invalid_model);
 }
 
+Tensor narrow(DType dtype, Shape shape, const Ints& codes) {
+  Tensor t = Tensor::make(dtype, std::move(shape)).value();
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    store_integer(dtype, t.mutable_bytes().data(), static_cast<std::int64_t>(i), codes[i]);
+  }
+  return t;
+}
+
+Tensor rounded_to(DType dtype, Shape shape, const Floats& values) {
+  Tensor t = Tensor::make(dtype, std::move(shape)).value();
+  dtype_info(dtype).from_float(values, t.mutable_bytes().data(), 0);
+  return t;
+}
+
+Attributes groups_of(std::int64_t group, std::int64_t columns) {
+  return {{"group", group}, {"columns", columns}};
+}
+
+TEST_CASE("qembedding looks up rows of narrow codes, a scale and zero point for each group") {
+  const Tensor codes = narrow(DType::i4, {2, 3}, {-8, 7, 1, 0, 2, -3});
+  const Tensor scales = f32({2, 2}, {0.5f, 2, 4, 0.25f});
+  const Tensor index = i64({3}, {1, 0, -1}), none = i8({1, 1}, {0});
+  CHECK(floats(run(Op::qembedding, {codes, scales, none, index}, groups_of(2, 3))) ==
+        Floats{0, 8, -0.75f, -4, 3.5f, 2, 0, 8, -0.75f});
+  const Tensor zeros = i8({2, 2}, {-1, 1, 2, 0});
+  CHECK(floats(run(Op::qembedding, {codes, scales, zeros, i64({1}, {0})}, groups_of(2, 3))) == Floats{-3.5f, 4, 0});
+  const Tensor unsigned_codes = narrow(DType::u4, {1, 2}, {0, 15});
+  CHECK(floats(run(Op::qembedding, {unsigned_codes, f32({1, 1}, {0.5f}), u8({1, 1}, {8}), i64({1}, {0})},
+                   groups_of(2, 2))) == Floats{-4, 3.5f});
+  Attributes sum = groups_of(2, 3);
+  sum.set("mode", std::string("sum"));
+  CHECK(floats(run(Op::qembedding, {codes, scales, none, i64({1, 2}, {0, 1})}, sum)) == Floats{-4, 11.5f, 1.25f});
+}
+
+TEST_CASE("with float zero points product and sum are rounded to their type") {
+  const Tensor codes = narrow(DType::u4, {1, 1}, {15}), index = i64({1}, {0});
+  const float scale = 0.10009765625f, zero = 3.015625f;  // numbers of bf16
+  const auto round = [](float v) {
+    const Tensor t = rounded_to(DType::bf16, {1}, {v});
+    float back = 0;
+    dtype_info(DType::bf16).to_float(t.bytes().data(), 0, {&back, 1});
+    return back;
+  };
+  const Floats narrow_sum = floats(run(
+      Op::qembedding, {codes, rounded_to(DType::bf16, {1, 1}, {scale}), rounded_to(DType::bf16, {1, 1}, {zero}), index},
+      groups_of(1, 1)));
+  CHECK(narrow_sum[0] == round(round(7 * scale) + zero));
+  const Floats wide =
+      floats(run(Op::qembedding, {codes, f32({1, 1}, {scale}), f32({1, 1}, {zero}), index}, groups_of(1, 1)));
+  CHECK(wide[0] == 7 * scale + zero);
+  CHECK(wide[0] != narrow_sum[0]);
+}
+
+TEST_CASE("qembedding checks a table of narrow codes") {
+  const Tensor codes = narrow(DType::i4, {2, 3}, {-8, 7, 1, 0, 2, -3}), index = i64({1}, {0});
+  const Tensor scales = f32({2, 2}, {1, 1, 1, 1}), none = i8({1, 1}, {0});
+  const auto code = [&](const Operands& operands, const Attributes& attributes) {
+    return code_of(Op::qembedding, operands, attributes);
+  };
+  CHECK(code({codes, scales, none, index}, groups_of(2, 4)) == Code::invalid_model);
+  CHECK(code({codes, scales, none, index}, groups_of(1, 3)) == Code::invalid_model);
+  CHECK(code({codes, scales, none, index}, groups_of(-2, 3)) == Code::invalid_model);
+  CHECK(code({codes, scales, u8({2, 2}, {1, 1, 1, 1}), index}, groups_of(2, 3)) == Code::invalid_model);
+  CHECK(code({codes, scales, i8({1, 2}, {1, 1}), index}, groups_of(2, 3)) == Code::invalid_model);
+  const Tensor empty = Tensor::make(DType::i4, {2, 0}).value(), no_scales = f32({2, 0}, {});
+  CHECK(code({codes, scales, std::nullopt, index}, groups_of(2, 3)) == Code::invalid_model);
+  CHECK(code({empty, no_scales, none, index}, groups_of(2, 0)) == Code::invalid_model);
+  CHECK(code({wave({2, 3}, 1), scales, none, index}, groups_of(2, 3)) == Code::invalid_model);
+  CHECK(code({codes, scales, none, i64({1}, {2})}, groups_of(2, 3)) == Code::invalid_data);
+  CHECK(code({u8({2, 2}, {0, 1, 2, 3}), scale(), none, index}, kBytes) == Code::invalid_model);
+}
+
 }  // namespace
 }  // namespace aoq

@@ -54,6 +54,13 @@ TEST_CASE("unknown types, fields and values are named, with the nearest known on
   CHECK(says(parse_config(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int12"})j").status(),
              "expected a dtype"));
   CHECK(says(parse_config(R"j({"fields": 1})j").status(), "type"));
+  // No value is the default only where a field may be absent.
+  CHECK(config_of(R"j({"type": "Int8WeightOnlyConfig", "group_size": null})j") ==
+        config_of(R"j({"type": "Int8WeightOnlyConfig"})j"));
+  CHECK(says(parse_config(R"j({"type": "SmoothQuantConfig", "alpha": null,
+                               "base_config": {"type": "Int8WeightOnlyConfig"}})j")
+                 .status(),
+             "field \"alpha\" is null, expected real"));
 }
 
 // ---- weights
@@ -68,7 +75,7 @@ Result<Quantized> quantized(const char* json, const Tensor& w) {
 
 TEST_CASE("weights that cannot be quantized are typed errors; constant and zero ones have finite scales") {
   Tensor w = matrix({4, 32}, 1);
-  CHECK(says(quantized(R"j({"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(24)"})j", w).status(), "24"));
+  CHECK(says(quantized(R"j({"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(-1)"})j", w).status(), "-1"));
   w.mutable_as<float>()[37] = std::numeric_limits<float>::quiet_NaN();
   const Status nan = quantized(R"j({"type": "Int8WeightOnlyConfig"})j", w).status();
   CHECK(nan.code() == Code::invalid_data);

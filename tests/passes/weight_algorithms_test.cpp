@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -11,6 +12,8 @@
 #include "passes/algorithms/gptq.h"
 #include "passes/algorithms/hqq.h"
 #include "passes/algorithms/smoothquant.h"
+#include "passes/quantize/nvfp4.h"
+#include "passes/quantize/torch_math.h"
 #include "tests/passes/tensor_support.h"
 
 namespace aoq {
@@ -196,6 +199,153 @@ TEST_CASE("gptq lowers the error of the layer's result") {
   Tensor identity = Tensor::make(DType::f32, {48, 48}).value();
   for (std::size_t d = 0; d < 48; ++d) identity.mutable_as<float>()[d * 49] = 1;
   CHECK(result_error(observer.hessian().value()) < 0.7 * result_error(identity));
+}
+
+// bf16 by its bits, half to even; finite numbers.
+float to_bf16(float v) {
+  std::uint32_t bits = std::bit_cast<std::uint32_t>(v);
+  bits += 0x7fffu + ((bits >> 16) & 1u);
+  return std::bit_cast<float>(bits & 0xffff0000u);
+}
+
+// The columns of a weight of bf16 one after the other, as the Python code goes: the weight in bf16, errors in f32,
+// 4-bit scales and zero points in f32 until they are stored, 8-bit ones and their codes in bf16.
+struct ColumnByColumn {
+  static constexpr std::size_t kRows = 6, kColumns = 48, kBlock = 32;
+  const Floats& factor;
+  std::size_t group = kColumns;  // kColumns: 8-bit rows
+  Floats w;
+  Floats scale = Floats(kRows * kColumns), zero = scale;  // at the first column of a group
+
+  bool is_int8() const { return group == kColumns; }
+  void choose(std::size_t r, std::size_t k) {
+    const std::size_t end = std::min(k + group, (k / kBlock + 1) * kBlock);
+    float lo = w[r * kColumns + k], hi = lo;
+    for (std::size_t j = k; j < end; ++j) {
+      lo = std::min(lo, w[r * kColumns + j]);
+      hi = std::max(hi, w[r * kColumns + j]);
+    }
+    if (is_int8()) {
+      scale[r * kColumns + k] = std::max(to_bf16(std::max({-lo, hi, 0.0f}) / 127.5f), 0x1p-23f);
+    } else {
+      scale[r * kColumns + k] = std::max(hi - lo, 1e-6f) / 15.0f;
+      zero[r * kColumns + k] = lo + scale[r * kColumns + k] * 8.0f;
+    }
+  }
+  float code(std::size_t r, std::size_t k) const {
+    const std::size_t at = r * kColumns + k / group * group;
+    const float v = w[r * kColumns + k];
+    if (is_int8()) return std::clamp(std::nearbyintf(to_bf16(v * to_bf16(1.0f / scale[at]))), -128.0f, 127.0f);
+    return std::clamp(std::nearbyintf((v - (zero[at] - scale[at] * 8.0f)) / scale[at]), 0.0f, 15.0f);
+  }
+  float value(std::size_t r, std::size_t k) const {
+    const std::size_t at = r * kColumns + k / group * group;
+    return is_int8() ? code(r, k) * scale[at] : code(r, k) * scale[at] + (zero[at] - scale[at] * 8.0f);
+  }
+  void run() {
+    for (std::size_t begin = 0; begin < kColumns; begin += kBlock) {
+      const std::size_t end = std::min(begin + kBlock, kColumns);
+      Floats errors(kRows * kColumns, 0.0f);
+      for (std::size_t k = begin; k < end; ++k) {
+        for (std::size_t r = 0; r < kRows; ++r) {
+          if (k % group == 0) choose(r, k);
+          const float error = (w[r * kColumns + k] - value(r, k)) / factor[k * kColumns + k];
+          errors[r * kColumns + k] = error;
+          for (std::size_t j = k; j < end; ++j) {
+            w[r * kColumns + j] = to_bf16(w[r * kColumns + j] - error * factor[k * kColumns + j]);
+          }
+        }
+      }
+      for (std::size_t r = 0; r < kRows; ++r) {
+        for (std::size_t j = end; j < kColumns; ++j) {
+          float sum = 0;
+          for (std::size_t k = begin; k < end; ++k) sum += errors[r * kColumns + k] * factor[k * kColumns + j];
+          w[r * kColumns + j] = to_bf16(w[r * kColumns + j] - sum);
+        }
+      }
+    }
+  }
+};
+
+TEST_CASE("gptq of a bf16 weight rounds what makes up for errors to bf16 at every step") {
+  constexpr std::size_t kColumns = ColumnByColumn::kColumns, kRows = ColumnByColumn::kRows;
+  const Tensor w = as_dtype(normal_tensor({kRows, kColumns}, 4, 0.3f), DType::bf16);
+  const Tensor x = normal_tensor({200, kColumns}, 5), shared = normal_tensor({200, 1}, 6);
+  Tensor together = x;
+  for (std::size_t i = 0; i < 200 * kColumns; ++i)
+    together.mutable_as<float>()[i] += 2 * shared.as<float>()[i / kColumns];
+  GptqObserver observer = GptqObserver::make(kColumns).value();
+  REQUIRE(observer.observe(together.view()).ok());
+  const Tensor hessian = observer.hessian().value();
+  Floats h = floats_of(hessian);
+  Floats diagonal;
+  for (std::size_t d = 0; d < kColumns; ++d) diagonal.push_back(h[d * kColumns + d]);
+  float mean = torch_math::sum(diagonal) / static_cast<float>(kColumns);
+  for (std::size_t d = 0; d < kColumns; ++d) h[d * kColumns + d] += 0.01f * mean;
+  REQUIRE(cholesky_lower(h, kColumns).ok());
+  Floats factor = inverse_of_cholesky(h, kColumns);
+  REQUIRE(cholesky_lower(factor, kColumns).ok());
+  for (std::size_t i = 0; i < kColumns; ++i) {
+    for (std::size_t j = 0; j < i; ++j) std::swap(factor[i * kColumns + j], factor[j * kColumns + i]);
+  }
+  for (const std::size_t group : {std::size_t{16}, kColumns}) {
+    CAPTURE(group);
+    const auto quantizer = [&](DType parameters) {
+      return group == kColumns ? int8_row_quantizer(parameters) : int4_group_quantizer(16, parameters);
+    };
+    const GptqOptions options{.block_size = ColumnByColumn::kBlock};
+    const GptqWeight found = gptq_quantize(w.view(), hessian, quantizer(DType::bf16), options).value();
+    ColumnByColumn expected{factor, group, floats_of(w)};
+    expected.run();
+    const Integers codes = integers_of(found.codes);
+    for (std::size_t i = 0; i < kRows * kColumns; ++i) {
+      CHECK(static_cast<float>(codes[i]) == expected.code(i / kColumns, i % kColumns));
+    }
+    for (std::size_t b = 0; b < found.qparams.scale.size(); ++b) {
+      CHECK(found.qparams.scale[b] == to_bf16(expected.scale[b * group]));
+      if (group != kColumns) CHECK(found.qparams.float_zero_point[b] == to_bf16(expected.zero[b * group]));
+    }
+    // Updates in f32 would give other codes.
+    const Tensor wide = f32_tensor({kRows, kColumns}, floats_of(w));
+    const Integers in_f32 =
+        integers_of(gptq_quantize(wide.view(), hessian, quantizer(DType::f32), options).value().codes);
+    int different = 0;
+    for (std::size_t i = 0; i < codes.size(); ++i) different += codes[i] != in_f32[i] ? 1 : 0;
+    MESSAGE("codes that differ from those of updates in f32: ", different, " of ", codes.size());
+    CHECK(different > 0);
+  }
+}
+
+TEST_CASE("gptq to nvfp4 is plain rounding where features are apart, and better where they go together") {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor w = as_dtype(normal_tensor({6, 48}, 4, 0.3f), dtype);
+    Tensor apart = Tensor::make(DType::f32, {48, 48}).value();
+    for (std::size_t d = 0; d < 48; ++d) apart.mutable_as<float>()[d * 49] = 2;
+    const GptqWeight found = gptq_quantize(w.view(), apart, nvfp4_block_quantizer(w.view()).value()).value();
+    const float tensor_scale = nvfp4_tensor_scale(w.view()).value();
+    const Nvfp4Tensor plain = quantize_nvfp4(w.view(), tensor_scale).value();
+    // But for the sign of zeros, which an update loses.
+    CHECK(floats_of(found.codes) == floats_of(plain.codes));
+    const Floats scales = floats_of(plain.scales);
+    for (std::size_t b = 0; b < scales.size(); ++b) CHECK(found.qparams.scale[b] == scales[b] * tensor_scale);
+    // Features that all go along with each other.
+    Tensor together = apart;
+    for (std::size_t i = 0; i < 48 * 48; ++i) together.mutable_as<float>()[i] += 6;
+    const GptqWeight moved = gptq_quantize(w.view(), together, nvfp4_block_quantizer(w.view()).value()).value();
+    const auto error = [&](const GptqWeight& q) {
+      const Floats codes = floats_of(q.codes), weights = floats_of(w);
+      double sum = 0;
+      for (std::size_t r = 0; r < 6; ++r) {
+        double row = 0;
+        for (std::size_t k = 0; k < 48; ++k) {
+          row += static_cast<double>(weights[r * 48 + k] - codes[r * 48 + k] * q.qparams.scale[(r * 48 + k) / 16]);
+        }
+        sum += row * row;
+      }
+      return sum;
+    };
+    CHECK(error(moved) < 0.2 * error(found));
+  }
 }
 
 TEST_CASE("the gptq observer averages over batches, however they are cut") {

@@ -1,5 +1,6 @@
 // The command line with configurations of linear layers (docs/torchao.md).
 #include <algorithm>
+#include <cmath>
 
 #include "backends/cpu/cpu_features.h"
 #include "passes/torchao/quantize_model.h"
@@ -121,7 +122,7 @@ TEST_CASE("a recipe file names layers; wrong names and fields are told with the 
   CHECK(made.json()["layers"][1]["kept_because"] == "its configuration is null");
   CHECK(op_named(w.aoq("inspect narrow.aoq --json").json(), "fc3")["runs"] == "float32");
   const std::pair<const char*, const char*> wrong[] = {
-      {R"j({"configs": {"fc2": {"type": "Int8WeightOnlyConfig"}}})j", "no linear layer \"fc2\""},
+      {R"j({"configs": {"fc2": {"type": "Int8WeightOnlyConfig"}}})j", "no linear layer or embedding \"fc2\""},
       {R"j({"configs": {"fc1": {"type": "Int8WeightOnly"}}})j", "did you mean Int8WeightOnlyConfig?"},
       {R"j({"configs": {"fc1": {"type": "Int4WeightOnlyConfig", "group": 32}}})j", "did you mean group_size?"},
       {R"j({"configs": {"fc1": {"type": "IntxWeightOnlyConfig", "granularity": "PerGroup(24)"}}})j", "24"},
@@ -237,6 +238,169 @@ TEST_CASE("NaN in calibration data names the layer") {
   CHECK(outcome.code == 3);
   CHECK_MESSAGE(outcome.says("layer \"fc1\""), outcome.err);
   CHECK(!w.has("wrong.aoq"));
+}
+
+// One layer of 64 inputs, or so many, whose weight is `number` everywhere.
+std::string constant_model(const std::string& number, int columns = 64) {
+  const std::string k = std::to_string(columns);
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=f32, name=\"x\", shape=[N, " + k + "]}\n";
+  text += "%1 = constant() {value=f32[16, " + k + "]{";
+  for (int i = 0; i < 16 * columns; ++i) text += (i == 0 ? "" : ", ") + number;
+  text += "}} origins(\"fc.weight\")\n%2 = linear(%0, %1) scope(\"fc\", \"Linear\") origins(\"fc\")\n";
+  return text + "output(%2) {names=[\"y\"]}\n";
+}
+
+TEST_CASE("weights of zeros, of one number, of the least one, and that are none, by every short name") {
+  Workplace w;
+  w.save("wide.npz", {{"x", Workplace::samples(12, 64)}});
+  const auto compile = [&](const Named& named, const std::string& flags = {}) {
+    return w.aoq(std::string("compile constant.aoqir -o narrow.aoq --json --calibrate wide.npz --recipe ") +
+                 named.recipe + flags);
+  };
+  for (const char* number : {"0", "0.25", "-3", "1e-45"}) {
+    w.write("constant.aoqir", constant_model(number));
+    for (const Named& named : kNamed) {
+      CAPTURE(std::string(number));
+      CAPTURE(std::string(named.recipe));
+      const Outcome made = compile(named, " --strict");
+      REQUIRE_MESSAGE(made.code == 0, made.err);
+      CHECK(std::isfinite(made.json()["layers"][0]["relative_error"].get<double>()));
+      const Outcome compared = w.aoq("compare constant.aoqir narrow.aoq --input wide.npz --json");
+      CHECK_MESSAGE(compared.code == 0, compared.err);
+    }
+  }
+  for (const char* number : {"nan", "inf"}) {
+    w.write("constant.aoqir", constant_model(number));
+    for (const Named& named : kNamed) {
+      CAPTURE(std::string(number));
+      CAPTURE(std::string(named.recipe));
+      const Outcome refused = compile(named);
+      CHECK(refused.code == 3);
+      CHECK_MESSAGE(refused.says("layer \"fc\""), refused.err);
+      CHECK_MESSAGE(refused.says(number), refused.err);
+    }
+  }
+}
+
+TEST_CASE("a layer whose inputs groups do not divide stays in float by every short name, and says so") {
+  Workplace w;
+  w.write("constant.aoqir", constant_model("0.5", 20));
+  w.save("wide.npz", {{"x", Workplace::samples(12, 20)}});
+  for (const Named& named : kNamed) {
+    CAPTURE(std::string(named.recipe));
+    const std::string recipe = named.recipe;
+    const bool has_groups = recipe.find("int4") != std::string::npos || recipe == "8da4w" || recipe.ends_with("fp4");
+    const std::string command = "compile constant.aoqir -o narrow.aoq --json --calibrate wide.npz --recipe " + recipe;
+    const Outcome made = w.aoq(command);
+    REQUIRE_MESSAGE(made.code == 0, made.err);
+    const Json layer = made.json()["layers"][0];
+    CHECK(layer.contains("kept_because") == has_groups);
+    if (!has_groups) continue;
+    CHECK(layer["kept_because"].get<std::string>().starts_with("20 inputs are no multiple of"));
+    const Outcome strict = w.aoq(command + " --strict");
+    CHECK(strict.code == 1);
+    CHECK_MESSAGE(strict.says("20 inputs are no multiple of"), strict.err);
+  }
+}
+
+// A table of 64 rows, a layer, and a head that reads the table too.
+std::string tied_model() {
+  std::string text = "aoqir 1 traced\nsymbol N [1, 64]\n%0 = input() {dtype=i64, name=\"ids\", shape=[N, 3]}\n";
+  std::uint32_t state = 9;
+  const auto constant = [&](int id, const char* name) {
+    text += "%" + std::to_string(id) + " = constant() {value=f32[64, 64]{";
+    for (int i = 0; i < 64 * 64; ++i) {
+      state = state * 1664525u + 1013904223u;
+      text += (i == 0 ? "" : ", ") + std::to_string(static_cast<double>(state >> 8) / (1 << 24) - 0.5);
+    }
+    text += std::string("}} origins(\"") + name + ".weight\")\n";
+  };
+  constant(1, "embed");
+  text += "%2 = gather(%1, %0) {axis=0} scope(\"embed\", \"Embedding\") origins(\"embed\")\n";
+  constant(3, "fc");
+  text += "%4 = linear(%2, %3) {activation=\"relu\"} scope(\"fc\", \"Linear\") origins(\"fc\")\n";
+  text += "%5 = linear(%4, %1) scope(\"head\", \"Linear\") origins(\"head\")\n";
+  return text + "output(%5) {names=[\"y\"]}\n";
+}
+
+Json listed(const Json& listing, std::string_view op) {
+  for (const Json& entry : listing["ops"]) {
+    if (entry["op"] == op) return entry;
+  }
+  return Json();
+}
+
+TEST_CASE("--embeddings packs tables; a tied weight is there once, plain and packed") {
+  Workplace w;
+  w.write("tied.aoqir", tied_model());
+  std::vector<std::int64_t> ids;
+  for (std::int64_t i = 0; i < 30; ++i) ids.push_back(i * 7 % 64);
+  w.save("ids.npz", {{"ids", *Workplace::labels(ids).reshaped({10, 3})}});
+  REQUIRE(w.aoq("compile tied.aoqir -o float.aoq").code == 0);
+  const bool has_rows = cpu::best_isa() >= cpu::Isa::avx2;
+  const auto size_of = [&](const std::string& name) { return w.read(name).size(); };
+  for (const char* recipe : {"int4-weight-only", "int8-weight-only", "8da4w", "mxfp4", "nvfp4"}) {
+    CAPTURE(std::string(recipe));
+    for (const char* cpu : {"portable", "native"}) {
+      CAPTURE(std::string(cpu));
+      const std::string to = std::string(" --json --cpu ") + cpu + " --recipe " + recipe;
+      REQUIRE(w.aoq("compile tied.aoqir -o head.aoq" + to).code == 0);
+      const Outcome made = w.aoq("compile tied.aoqir -o both.aoq --strict" + to + " --embeddings " + recipe);
+      REQUIRE_MESSAGE(made.code == 0, made.err);
+      const Json layers = made.json()["layers"];
+      REQUIRE(layers.size() == 3);
+      CHECK(layers[0]["kind"] == "embedding");
+      CHECK(layers[0]["shares_codes"] == true);
+      CHECK(layers[2]["shares_codes"] == true);
+      CHECK(!layers[0].contains("float_weight_stays"));
+      // Without the table of floats; room for what the graph itself takes more.
+      CHECK(size_of("both.aoq") + 64 * 64 * 4 < size_of("head.aoq") + 1000);
+      const Json listing = w.aoq("inspect both.aoq --json").json(), op = listed(listing, "qembedding");
+      CHECK(op["requested"] == op["runs"]);
+      CHECK(op["reason"] == "its table is narrow, its rows are float");
+      CHECK(op["kernel"] == (has_rows ? "qembedding_packed" : "qembedding_narrow"));
+      if (std::string(cpu) == "native") CHECK(listing["packed_bytes"] == 0);
+      const Outcome compared = w.aoq("compare float.aoq both.aoq --input ids.npz --min-sqnr 10");
+      CHECK_MESSAGE(compared.code == 0, compared.err);
+    }
+  }
+  // The same numbers from both files, and by another class of machine.
+  for (const char* cpu : {"portable", "native"}) {
+    REQUIRE(w.aoq(std::string("compile tied.aoqir -o ") + cpu + ".aoq --recipe int4-weight-only --embeddings " +
+                  "int4-weight-only --cpu " + cpu)
+                .code == 0);
+  }
+  CHECK(w.aoq("compare portable.aoq native.aoq --input ids.npz --min-sqnr 300").code == 0);
+}
+
+TEST_CASE("--embeddings alone leaves linear layers in float; what does not fit is told") {
+  Workplace w;
+  w.write("tied.aoqir", tied_model());
+  const Outcome alone = w.aoq("compile tied.aoqir -o alone.aoq --embeddings int4-weight-only");
+  REQUIRE_MESSAGE(alone.code == 0, alone.err);
+  CHECK((alone.out + alone.err).find("1 of 1 embeddings are quantized") != std::string::npos);
+  CHECK((alone.out + alone.err).find("kept in float as well for what else reads it") != std::string::npos);
+  const Json listing = w.aoq("inspect alone.aoq --json").json();
+  CHECK(listed(listing, "qembedding")["runs"] == "int4");
+  CHECK(listed(listing, "linear")["runs"] == "float32");
+  w.write("recipe.json", R"j({"configs": {"_embedding": {"type": "IntxWeightOnlyConfig", "weight_dtype": "int4",
+      "mapping_type": "asymmetric"}, "_default": {"type": "Int8WeightOnlyConfig"}}})j");
+  const Outcome typed = w.aoq("compile tied.aoqir -o typed.aoq --recipe recipe.json --strict --json");
+  REQUIRE_MESSAGE(typed.code == 0, typed.err);
+  CHECK(typed.json()["layers"][0]["config"] == "IntxWeightOnlyConfig");
+  CHECK(typed.json()["layers"][2]["config"] == "Int8WeightOnlyConfig");
+  const std::pair<const char*, const char*> wrong[] = {
+      {"--embeddings int4-weight-onl", "did you mean \"int4-weight-only\"?"},
+      {"--embeddings gptq-int4", "learns from a layer's inputs"},
+      {"--embeddings int4-weight-only --recipe fx-x86", "has no effect with --recipe fx-x86"},
+      {"--embeddings int4-weight-only --quantize none", "--embeddings"}};
+  for (const auto& [flags, text] : wrong) {
+    CAPTURE(std::string(flags));
+    const Outcome outcome = w.aoq(std::string("compile tied.aoqir -o wrong.aoq ") + flags);
+    CHECK(outcome.code != 0);
+    CHECK_MESSAGE(outcome.says(text), outcome.err);
+    CHECK(!w.has("wrong.aoq"));
+  }
 }
 
 }  // namespace

@@ -1,7 +1,13 @@
 // Linear layers of every kind of narrow weight through compile, a file and the runtime.
+#include <unistd.h>
+
 #include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "formats/aoq/aoq.h"
+#include "ir/text.h"
 #include "passes/pass.h"
 #include "runtime/graph_executor.h"
 #include "runtime/session.h"
@@ -194,6 +200,49 @@ TEST_CASE("files and opened models have narrow weights only") {
   }
 }
 
+// Where the system has mapped the file.
+bool is_mapped_from(const std::string& path, const std::byte* address) {
+  std::ifstream maps("/proc/self/maps");
+  const auto wanted = reinterpret_cast<std::uintptr_t>(address);
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0, end = 0;
+    char dash = 0;
+    std::istringstream(line) >> std::hex >> begin >> dash >> end;
+    if (wanted >= begin && wanted < end) return line.ends_with(path);
+  }
+  return false;
+}
+
+TEST_CASE("weights that a file has packed for this machine are used where the file is mapped") {
+  const std::string path = std::filesystem::temp_directory_path() / ("aoq_in_place_" + std::to_string(getpid()));
+  for (const char* config :
+       {R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j", R"j({"type": "Int8WeightOnlyConfig"})j",
+        R"j({"type": "Int8DynamicActivationIntxWeightConfig", "weight_dtype": "int4"})j"}) {
+    CAPTURE(std::string(config));
+    const std::vector<std::byte> file = write_aoq(compile(network(), config, "native").value().graph).value();
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
+    const std::shared_ptr<const Model> model = Model::open(path, model_options({.threads = 1})).value();
+    Session session = Session::create(model).value();
+    const Tensor x = testing::random_tensor({7, 96}, 1);
+    REQUIRE(session.run(std::vector<TensorView>{x.view()}).ok());
+    int constants = 0;
+    for (const Node* n : model->graph().nodes()) {
+      if (!n->is(Op::constant) && !n->is(Op::packed_constant)) continue;
+      // The pages that hold the graph are a copy: what begins in the last of them ends behind it, if it is a page long.
+      const std::span<const std::byte> bytes = n->attributes().tensor("value").bytes();
+      if (bytes.size() < 4096) continue;
+      ++constants;
+      CAPTURE(n->label());
+      CHECK(is_mapped_from(path, &bytes.back()));
+    }
+    CHECK(constants >= 1);
+    CHECK(model->packed_bytes() == 0);
+    CHECK(model->repacked().empty());
+  }
+  std::filesystem::remove(path);
+}
+
 TEST_CASE("models in bf16 and f16 take narrow layers, with scales of their own type") {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const char* config : {R"j({"type": "Int4WeightOnlyConfig", "group_size": 32})j",
@@ -228,6 +277,22 @@ TEST_CASE("lists name the precision of the codes") {
   CHECK(precision(R"j({"type": "IntxWeightOnlyConfig", "weight_dtype": "int3"})j") == "int3 int3");
   CHECK(precision(R"j({"type": "Float8WeightOnlyConfig"})j") == "f8_e4m3fn f8_e4m3fn");
   CHECK(precision(R"j({"type": "MXWeightOnlyConfig"})j") == "f4_e2m1 f4_e2m1");
+}
+
+TEST_CASE("a layer norm that writes codes says that its arithmetic is float") {
+  const Result<Graph> graph = parse_text(R"(aoqir 1 lowered
+%0 = input() {dtype=f32, name="x", shape=[2, 8]}
+%1 = qlayer_norm(%0) {out_scale=0.05, out_zero_point=128} origins("norm") requested("int8")
+%2 = dequantize(%1) {scale=0.05, zero_point=128}
+output(%2) {names=["y"]}
+)",
+                                         {});
+  INFO(graph.status().message());
+  REQUIRE(graph.ok());
+  const std::vector<OpEntry> ops = list_ops(*graph, {});
+  REQUIRE(ops.size() == 2);
+  CHECK(ops[0].runs == "float32");
+  CHECK(ops[0].reason == "writes codes; its arithmetic is float");
 }
 
 TEST_CASE("an algorithm that cannot work for a configuration says for which it can") {

@@ -123,15 +123,32 @@ void pack_narrow(DType dtype, const std::byte* plain, std::span<const std::int64
   }
 }
 
-void unpack_narrow(DType dtype, const std::byte* packed, std::span<const std::int64_t> shape, std::byte* plain) {
+namespace {
+
+struct Elements {
+  std::int64_t begin, end;
+};
+
+void unpack_elements(DType dtype, const std::byte* packed, std::int64_t depth, Elements elements, std::byte* plain) {
   const bool nibbles = has_nibble_codes(dtype);
   const Recode recode(dtype);
   const DType storage = storage_of(dtype);
-  for (std::int64_t i = 0; i < shape[0] * shape[1]; ++i) {
-    const Place place = place_of(nibbles, shape[1], i / shape[1], i % shape[1]);
+  for (std::int64_t i = elements.begin; i < elements.end; ++i) {
+    const Place place = place_of(nibbles, depth, i / depth, i % depth);
     const unsigned byte = std::to_integer<unsigned>(packed[place.byte]) >> place.shift;
-    store_integer(storage, plain, i, recode.unpack(nibbles ? byte & 15u : byte));
+    store_integer(storage, plain, i - elements.begin, recode.unpack(nibbles ? byte & 15u : byte));
   }
+}
+
+}  // namespace
+
+void unpack_narrow(DType dtype, const std::byte* packed, std::span<const std::int64_t> shape, std::byte* plain) {
+  unpack_elements(dtype, packed, shape[1], {0, shape[0] * shape[1]}, plain);
+}
+
+void unpack_narrow_row(DType dtype, const std::byte* packed, std::span<const std::int64_t> shape, std::int64_t row,
+                       std::byte* plain) {
+  unpack_elements(dtype, packed, shape[1], {row * shape[1], (row + 1) * shape[1]}, plain);
 }
 
 NarrowLinearPlan plan_narrow_linear(const NarrowLinearSize& size, DType weight, Isa isa) {

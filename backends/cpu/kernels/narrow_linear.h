@@ -58,6 +58,9 @@ std::int64_t packed_bytes_narrow(bool nibbles, std::int64_t columns, std::int64_
 // `plain` has codes of the dtype; `packed` is zeroed. And the way back.
 void pack_narrow(DType dtype, const std::byte* plain, std::span<const std::int64_t> shape, std::byte* packed);
 void unpack_narrow(DType dtype, const std::byte* packed, std::span<const std::int64_t> shape, std::byte* plain);
+// Codes of one row [K] of the plain weight, from the first element of `plain` on.
+void unpack_narrow_row(DType dtype, const std::byte* packed, std::span<const std::int64_t> shape, std::int64_t row,
+                       std::byte* plain);
 
 // Everything about the weight that is constant.
 struct NarrowWeight {

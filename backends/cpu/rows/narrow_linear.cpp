@@ -23,21 +23,23 @@ enum Operand : std::size_t { kX, kWeight, kScale, kZeroPoint, kBias, kXScale, kX
 struct Prepared {
   NarrowLinearPlan plan;
   const std::byte* codes = nullptr;
-  const float* packed_scales = nullptr;  // or, when they are not f32:
-  std::vector<float> scales;
+  const float *packed_scales = nullptr, *packed_zeros = nullptr;  // or, when they are not f32:
+  std::vector<float> scales, zeros;
   std::vector<std::int16_t> zero_points;
-  std::vector<float> zeros, bias;
+  std::vector<float> bias;
   Split row_split, split;
 
   // Of linear_weight_only.
   bool is_fixed_point() const { return plan.codes == NarrowCodes::nibble_integers; }
-  bool needs_sums() const { return !zeros.empty() || (!zero_points.empty() && !is_fixed_point()); }
+  bool needs_sums() const {
+    return packed_zeros != nullptr || !zeros.empty() || (!zero_points.empty() && !is_fixed_point());
+  }
   NarrowWeight weight() const {
     NarrowWeight w;
     w.codes = codes;
     w.scales = packed_scales != nullptr ? packed_scales : scales.data();
     if (!zero_points.empty()) w.zero_points = zero_points.data();
-    if (!zeros.empty()) w.zeros = zeros.data();
+    w.zeros = packed_zeros != nullptr || zeros.empty() ? packed_zeros : zeros.data();
     if (!bias.empty()) w.bias = bias.data();
     return w;
   }
@@ -56,34 +58,48 @@ std::vector<T> panels_of(const NarrowLinearPlan& plan, Convert convert) {
   return out;
 }
 
+// f32 numbers [N, groups] as panels, where the file or the model has them.
+Result<const float*> packed_panels(const PrepareContext& context, std::size_t operand, const NarrowLinearPlan& plan) {
+  AOQ_ASSIGN(const std::byte* packed, packed_input(context, operand, kLayoutF32, plan.panels * plan.groups * 64));
+  return reinterpret_cast<const float*>(packed);
+}
+
+// Narrower ones as panels of f32.
+Result<std::vector<float>> widened_panels(const PrepareContext& context, std::size_t operand,
+                                          const NarrowLinearPlan& plan) {
+  const Tensor* tensor = constant_input(context, operand);
+  if (tensor == nullptr) return refuse("{} is not a plain constant", context.node.def().inputs[operand].name);
+  std::vector<float> values(static_cast<std::size_t>(tensor->element_count()));
+  dtype_info(tensor->dtype()).to_float(tensor->bytes().data(), 0, values);
+  return panels_of<float>(plan, [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
+}
+
 Status prepare_scales(const PrepareContext& context, Prepared* p) {
   if (context.inputs[kScale].dtype == DType::f32) {
-    AOQ_ASSIGN(const std::byte* packed,
-               packed_input(context, kScale, kLayoutF32, p->plan.panels * p->plan.groups * 64));
-    p->packed_scales = reinterpret_cast<const float*>(packed);
+    AOQ_ASSIGN(p->packed_scales, packed_panels(context, kScale, p->plan));
     return {};
   }
-  const Tensor* scale = constant_input(context, kScale);
-  if (scale == nullptr) return refuse("the scale is not a constant");
-  std::vector<float> values(static_cast<std::size_t>(scale->element_count()));
-  dtype_info(scale->dtype()).to_float(scale->bytes().data(), 0, values);
-  p->scales = panels_of<float>(p->plan, [&](std::int64_t i) { return values[static_cast<std::size_t>(i)]; });
+  AOQ_ASSIGN(p->scales, widened_panels(context, kScale, p->plan));
   return {};
 }
 
 Status prepare_zero_points(const PrepareContext& context, Prepared* p) {
   if (context.node.input(kZeroPoint) == nullptr) return {};
+  const DType dtype = context.inputs[kZeroPoint].dtype;
+  if (dtype == DType::f32) {
+    AOQ_ASSIGN(p->packed_zeros, packed_panels(context, kZeroPoint, p->plan));
+    return {};
+  }
+  if (is_float(dtype)) {
+    AOQ_ASSIGN(p->zeros, widened_panels(context, kZeroPoint, p->plan));
+    return {};
+  }
   const Tensor* tensor = constant_input(context, kZeroPoint);
   if (tensor == nullptr) return refuse("zero_point is not a plain constant");
   const std::byte* data = tensor->bytes().data();
-  if (is_float(tensor->dtype())) {
-    p->zeros = panels_of<float>(
-        p->plan, [&](std::int64_t i) { return static_cast<float>(load_as_double(tensor->dtype(), data, i)); });
-    return {};
-  }
   const std::int32_t centre = code_centre(context.inputs[kWeight].dtype);
   p->zero_points =
-      panels_of<std::int16_t>(p->plan, [&](std::int64_t i) { return load_integer(tensor->dtype(), data, i) - centre; });
+      panels_of<std::int16_t>(p->plan, [&](std::int64_t i) { return load_integer(dtype, data, i) - centre; });
   return {};
 }
 

@@ -811,7 +811,9 @@ void embedding_case(Draw& draw, Op op, Case* c) {
   std::string mode = is_quantized ? draw.one_of<const char*>({"none", "sum", "mean"})
                                   : draw.one_of<const char*>({"sum", "mean", "max"});
   c->attributes.set("mode", mode);
-  if (is_quantized) {
+  if (is_quantized && draw.chance(50)) {
+    narrow_table(draw, c, rows, columns);
+  } else if (is_quantized) {
     std::int64_t bits = draw.one_of<std::int64_t>({8, 4});
     c->attributes.set("bits", bits);
     c->attributes.set("columns", columns);

@@ -50,6 +50,8 @@ Shape random_shape(Draw& draw, std::size_t min_rank, std::size_t max_rank);
 
 // Parts of generate, for linear_weight_only, linear_dynamic and fake_quantize.
 void narrow_linear_case(Draw& draw, Op op, Case* c);
+// The table of a qembedding: codes, scale and zero points.
+void narrow_table(Draw& draw, Case* c, std::int64_t rows, std::int64_t columns);
 void fake_quantize_case(Draw& draw, Case* c);
 // Fills in everything but the node; false when there is no generator for the op.
 bool generate(Draw& draw, Op op, Case* out);

@@ -2,6 +2,8 @@
 // points; and of fake_quantize.
 #include <cmath>
 
+#include <doctest/doctest.h>
+
 #include "tests/backends/cpu/rows_cases.h"
 
 namespace aoq::cpu::test {
@@ -46,12 +48,48 @@ void round_to_integers(Tensor& x) {
 
 DType narrow_weight(Draw& draw, Op op) {
   if (draw.chance(60)) return draw.one_of({DType::i4, DType::u4, DType::i8, DType::u8});
-  if (op == Op::linear_weight_only && draw.chance(60)) {
+  if (op != Op::linear_dynamic && draw.chance(60)) {
     return draw.one_of({DType::f4_e2m1, DType::f6_e2m3, DType::f6_e3m2, DType::f8_e4m3fn, DType::f8_e5m2,
                         DType::f8_e4m3fnuz, DType::f8_e5m2fnuz});
   }
   return draw.one_of({DType::u1, DType::u2, DType::u3, DType::u5, DType::u6, DType::u7, DType::i1, DType::i2, DType::i3,
                       DType::i5, DType::i6, DType::i7});
+}
+
+struct NarrowShape {
+  DType type;
+  std::int64_t rows, depth, group;
+};
+
+// Codes, scale and zero points.
+void narrow_operands(Draw& draw, Op op, Case* c, const NarrowShape& n) {
+  Tensor weight = random_tensor(draw, n.type, {n.rows, n.depth});
+  if (is_float(n.type)) {  // every code
+    const DType bits = dtype_info(n.type).bits == 4 ? DType::u4 : dtype_info(n.type).bits == 6 ? DType::u6 : DType::u8;
+    const bool finite = draw.chance(50);
+    for (std::int64_t i = 0; i < weight.element_count(); ++i) {
+      const double before = load_as_double(n.type, weight.bytes().data(), i);
+      store_integer(bits, weight.mutable_bytes().data(), i, draw.between(0, 255));
+      if (finite && !std::isfinite(load_as_double(n.type, weight.bytes().data(), i))) {
+        store_from_double(n.type, weight.mutable_bytes().data(), i, before);
+      }
+    }
+  }
+  c->constant(std::move(weight));
+  const Shape parts{n.rows, (n.depth + n.group - 1) / n.group};
+  const DType scale = draw.chance(70) ? DType::f32 : draw.one_of({DType::bf16, DType::f16, DType::f8_e8m0});
+  Tensor scales = Tensor::make(scale, parts).value();
+  for (std::int64_t i = 0; i < scales.element_count(); ++i) {
+    store_from_double(scale, scales.mutable_bytes().data(), i, static_cast<double>(draw.real(0.001f, 0.1f)));
+  }
+  c->constant(std::move(scales));
+  if (is_float(n.type) || draw.chance(50)) {
+    c->absent();
+  } else if (op != Op::linear_dynamic && draw.chance(40)) {
+    c->constant(random_tensor(draw, draw.one_of({DType::f32, DType::bf16}), parts));
+  } else {
+    c->constant(narrow_zero_points(draw, n.type, parts));
+  }
 }
 
 }  // namespace
@@ -72,33 +110,7 @@ void narrow_linear_case(Draw& draw, Op op, Case* c) {
   if (op == Op::linear_weight_only && draw.chance(20)) round_to_integers(input);
   if (op == Op::linear_weight_only && draw.chance(40)) spread_magnitudes(draw, input);
   c->input(std::move(input));
-  Tensor weight = random_tensor(draw, type, {columns, depth});
-  if (is_float(type)) {  // every code
-    const DType bits = dtype_info(type).bits == 4 ? DType::u4 : dtype_info(type).bits == 6 ? DType::u6 : DType::u8;
-    const bool finite = draw.chance(50);
-    for (std::int64_t i = 0; i < weight.element_count(); ++i) {
-      const double before = load_as_double(type, weight.bytes().data(), i);
-      store_integer(bits, weight.mutable_bytes().data(), i, draw.between(0, 255));
-      if (finite && !std::isfinite(load_as_double(type, weight.bytes().data(), i))) {
-        store_from_double(type, weight.mutable_bytes().data(), i, before);
-      }
-    }
-  }
-  c->constant(std::move(weight));
-  const Shape parts{columns, (depth + group - 1) / group};
-  const DType scale = draw.chance(70) ? DType::f32 : draw.one_of({DType::bf16, DType::f16, DType::f8_e8m0});
-  Tensor scales = Tensor::make(scale, parts).value();
-  for (std::int64_t i = 0; i < scales.element_count(); ++i) {
-    store_from_double(scale, scales.mutable_bytes().data(), i, static_cast<double>(draw.real(0.001f, 0.1f)));
-  }
-  c->constant(std::move(scales));
-  if (is_float(type) || draw.chance(50)) {
-    c->absent();
-  } else if (op == Op::linear_weight_only && draw.chance(40)) {
-    c->constant(random_tensor(draw, draw.one_of({DType::f32, DType::bf16}), parts));
-  } else {
-    c->constant(narrow_zero_points(draw, type, parts));
-  }
+  narrow_operands(draw, op, c, {type, columns, depth, group});
   if (draw.chance(50)) {
     c->constant(random_tensor(draw, DType::f32, {columns}));
   } else {
@@ -111,6 +123,24 @@ void narrow_linear_case(Draw& draw, Op op, Case* c) {
   x_scale.mutable_as<float>()[0] *= 0.05f;
   c->input(std::move(x_scale));
   if (draw.chance(50)) c->input(i32_scalar(draw.between(-128, draw.chance(5) ? 128 : 127)));
+}
+
+void narrow_table(Draw& draw, Case* c, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t group = draw.chance(30) ? columns + draw.between(0, 3) : draw.between(1, columns);
+  c->attributes.set("group", group);
+  c->attributes.set("columns", columns);
+  const DType type = narrow_weight(draw, Op::qembedding);
+  narrow_operands(draw, Op::qembedding, c, {type, rows, columns, group});
+  if (c->values.back() == nullptr) {  // no zero points: one for all
+    c->values.pop_back();
+    c->data.pop_back();
+    const DType zero = is_float(type) ? DType::f32 : is_signed_integer(type) ? DType::i8 : DType::u8;
+    c->constant(random_tensor(draw, zero, {1, 1}));
+  }
+  if (draw.chance(40)) return;
+  // A linear layer with the same weight, whose packed codes the table may read.
+  Value* x = c->graph.constant(random_tensor(draw, DType::f32, {1, columns}));
+  REQUIRE(c->graph.create(Op::linear_weight_only, {x, c->values[0], c->values[1]}, {{"group", group}}).ok());
 }
 
 void fake_quantize_case(Draw& draw, Case* c) {
