@@ -143,11 +143,21 @@ AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i 
   }
 }
 
+// Whether codes need no more than saturation, and those of a residual no offset: u8 with all its values and a zero
+// point of 0, as after a relu.
+enum class Range : std::uint8_t { any, plain };
+
 // float(r - zero point) * multiplier of 16 channels.
+template <Range kRange = Range::any>
 AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* residual) {
   const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
-  const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
-  const __m512i steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
+  __m512i steps;
+  if constexpr (kRange == Range::plain) {
+    steps = _mm512_cvtepu8_epi32(loaded);
+  } else {
+    const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
+    steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
+  }
   return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
 }
 
@@ -163,11 +173,11 @@ AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
 // One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
 // of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small. The row's residuals
 // are `at` bytes on.
-template <bool kResidual>
+template <bool kResidual, Range kRange = Range::any>
 AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual,
                            std::int64_t at) {
   __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
-  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of(e, c, residual + at + 16 * c));
+  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of<kRange>(e, c, residual + at + 16 * c));
   return _mm512_cvtps_epi32(v);
 }
 
@@ -188,11 +198,17 @@ AOQ_INLINE Codes codes_of(const TileEnd& e) {
 }
 
 // Four vectors of 16 values to 64 codes, the first vector's first.
+template <Range kRange = Range::any>
 AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
-  const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(a, b), to.zero_point);
-  const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(c, d), to.zero_point);
+  __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
+  if constexpr (kRange == Range::any) {
+    low = _mm512_adds_epi16(low, to.zero_point);
+    high = _mm512_adds_epi16(high, to.zero_point);
+  }
   __m512i codes = _mm512_packus_epi16(low, high);
-  if (!to.are_all) codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
+  if (kRange == Range::any && !to.are_all) {
+    codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
+  }
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   return _mm512_permutexvar_epi32(order, codes);
 }
@@ -303,12 +319,13 @@ constexpr int kParts = kEnd == End::codes_with_residual ? 8 : 4;
 template <int C>
 constexpr int kSmallRows = 8 / C;
 
-// Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one.
+// Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one. Units that shuffle multiply
+// too, hence a second half is not extracted but masked, where it lies.
 template <int C>
 AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask, __m512i codes) {
   if constexpr (C == 2) {
     _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
-    _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
+    _mm512_mask_storeu_epi8(out + pitch - 32, static_cast<__mmask64>(mask) << 32, codes);
   } else {
     const auto columns = static_cast<__mmask16>(mask);
     _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
@@ -324,7 +341,7 @@ AOQ_INLINE __m512i rounded_hardswish(const Scale& scale, __m512i sum, __m512 inv
 }
 
 // The end of a small tile, in parts of one or two vectors of sums each.
-template <int C, End kEnd>
+template <int C, End kEnd, Range kRange>
 struct SmallEnd {
   static constexpr bool kResidual = kEnd == End::codes_with_residual;
   const TileEnd& e;
@@ -351,26 +368,26 @@ struct SmallEnd {
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
       } else {
-        rounded_sums[vector] = rounded<kResidual>(e, scale[c], sum[row][c], c, residual, at);
+        rounded_sums[vector] = rounded<kResidual, kRange>(e, scale[c], sum[row][c], c, residual, at);
       }
     }
     if ((part + 1) * kVectors % 4 != 0) return;
     store_rows<C>(out, pitch, mask,
-                  packed_codes(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
+                  packed_codes<kRange>(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
     out += 4 / C * pitch;
     if constexpr (kResidual) residual += 4 / C * pitch;
   }
 };
 
 // Needs as many steps as the end has parts.
-template <int C, End kEnd, bool kIsHalf>
+template <int C, End kEnd, Range kRange, bool kIsHalf>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
   const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
   const std::byte* const panels = t.panels + 64;
   const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
   const TileEnd e = tile_end;
-  SmallEnd<C, kEnd> end(e);
+  SmallEnd<C, kEnd, kRange> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
   const std::uint8_t* tile_rows = t.rows;
@@ -420,15 +437,15 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
 using RunSmallTiles = void (*)(const PanelTile&, const TileEnd&, std::int64_t);
 
 // Null for ends that small tiles do not have.
-template <int C, bool kIsHalf>
+template <int C, Range kRange, bool kIsHalf>
 RunSmallTiles small_tiles_of(End end) {
   switch (end) {
     case End::codes:
-      return run_small_tiles<C, End::codes, kIsHalf>;
+      return run_small_tiles<C, End::codes, kRange, kIsHalf>;
     case End::codes_with_residual:
-      return run_small_tiles<C, End::codes_with_residual, kIsHalf>;
+      return run_small_tiles<C, End::codes_with_residual, kRange, kIsHalf>;
     case End::codes_of_hardswish:
-      return run_small_tiles<C, End::codes_of_hardswish, false>;
+      return run_small_tiles<C, End::codes_of_hardswish, Range::any, false>;
     case End::floats:
     case End::sums:
       break;
@@ -436,10 +453,24 @@ RunSmallTiles small_tiles_of(End end) {
   return nullptr;
 }
 
-RunSmallTiles small_tiles_of(End end, std::int64_t columns) {
+template <int C>
+RunSmallTiles small_tiles_of(End end, Range range, bool is_half) {
+  if (range == Range::plain) {
+    return is_half ? small_tiles_of<C, Range::plain, true>(end) : small_tiles_of<C, Range::plain, false>(end);
+  }
+  return is_half ? small_tiles_of<C, Range::any, true>(end) : small_tiles_of<C, Range::any, false>(end);
+}
+
+RunSmallTiles small_tiles_of(End end, Range range, std::int64_t columns) {
   const bool is_half = (columns - 1) % 16 < 8;
-  if (columns > 16) return is_half ? small_tiles_of<2, true>(end) : small_tiles_of<2, false>(end);
-  return is_half ? small_tiles_of<1, true>(end) : small_tiles_of<1, false>(end);
+  return columns > 16 ? small_tiles_of<2>(end, range, is_half) : small_tiles_of<1>(end, range, is_half);
+}
+
+Range range_of(const EpilogueS8& e) {
+  const bool has_all = e.bounds.lo == 0.0f && e.bounds.hi == 255.0f;
+  const bool has_plain_residual = !e.has_residual || (e.residual_type == DType::u8 && e.residual_zero_point == 0);
+  const bool is_plain = e.out_type == DType::u8 && e.bounds.zero_point == 0 && has_all && has_plain_residual;
+  return is_plain ? Range::plain : Range::any;
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
@@ -804,7 +835,7 @@ void set_output(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& ru
 }
 
 void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
-  const RunSmallTiles run_small = small_tiles_of(run.kind, run.columns);
+  const RunSmallTiles run_small = small_tiles_of(run.kind, range_of(plan.epilogue), run.columns);
   const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
   const std::int64_t least =
       run.kind == End::codes_with_residual ? kParts<End::codes_with_residual> : kParts<End::codes>;
