@@ -15,7 +15,7 @@
 namespace aoq::cpu {
 namespace {
 
-// What begin_block writes for the rows of a block: the four vectors of sums to start at, then [2 rows][3 quads][4
+// What prepare_taps writes for the rows of a block: the four vectors of sums to start at, then [2 rows][3 quads][4
 // vectors] of taps.
 static_assert(kDepthwise3x3TapBytes == 64 * (4 + 2 * 3 * 4));
 
@@ -40,24 +40,36 @@ AOQ_INLINE __m512i moved_taps(__m512i column, std::uint32_t control) {
   return _mm512_shuffle_epi8(column, _mm512_add_epi8(_mm512_set1_epi32(static_cast<int>(control)), lanes));
 }
 
+// Adds those of kernel column kColumn to a quad of taps.
+template <int S, int kRow, int kQuad, int kColumn>
+AOQ_INLINE __m512i with_taps(__m512i quad, __m512i column) {
+  constexpr std::uint32_t kControl = control_of(kTaps[S - 1][kRow][kQuad], kColumn);
+  if constexpr (kControl == 0x80808080) return quad;
+  return Wide::either(quad, moved_taps(column, kControl));
+}
+
+template <int S, int kRow, int kQuad>
+AOQ_INLINE void store_taps(const __m512i (&columns)[3], std::byte* to) {
+  __m512i quad = with_taps<S, kRow, kQuad, 0>(_mm512_setzero_si512(), columns[0]);
+  quad = with_taps<S, kRow, kQuad, 1>(quad, columns[1]);
+  quad = with_taps<S, kRow, kQuad, 2>(quad, columns[2]);
+  _mm512_store_si512(to + 256 * (1 + 3 * kRow + kQuad), quad);
+}
+
+// Writes job.taps for a block of channels.
 template <int S>
-void begin_block(const RowJob& job) {
+void prepare_taps(const RowJob& job) {
   for (int j = 0; j < 4; ++j) {
     const std::byte* weights = job.weights + 64 * j;
-    __m512i* to = reinterpret_cast<__m512i*>(job.taps + 64 * j);
+    std::byte* to = job.taps + 64 * j;
     _mm512_store_si512(to, Wide::times(Wide::load(weights), -job.x_zero_point));
-    const __m512i column[3] = {Wide::load(weights + 256), Wide::load(weights + 512), Wide::load(weights + 768)};
-#pragma GCC unroll 2
-    for (int row = 0; row < 2; ++row) {
-#pragma GCC unroll 3
-      for (int i = 0; i < 3; ++i) {
-        const auto& taps = kTaps[S - 1][row][i];
-        __m512i quad = moved_taps(column[0], control_of(taps, 0));
-        quad = Wide::either(quad, moved_taps(column[1], control_of(taps, 1)));
-        quad = Wide::either(quad, moved_taps(column[2], control_of(taps, 2)));
-        _mm512_store_si512(to + 4 * (1 + 3 * row + i), quad);
-      }
-    }
+    const __m512i columns[3] = {Wide::load(weights + 256), Wide::load(weights + 512), Wide::load(weights + 768)};
+    store_taps<S, 0, 0>(columns, to);
+    store_taps<S, 0, 1>(columns, to);
+    store_taps<S, 0, 2>(columns, to);
+    store_taps<S, 1, 0>(columns, to);
+    store_taps<S, 1, 1>(columns, to);
+    store_taps<S, 1, 2>(columns, to);
   }
 }
 
@@ -181,10 +193,8 @@ AOQ_INLINE void convolve_pixel(const RowJob& job, const PartEnd<V, 4>& end, Wind
 }
 
 template <typename V, int S, int R, DepthwiseEnd kEnd>
-void convolve_rows(const RowJob& rows, const BlockEnd& block_end) {
+AOQ_INLINE void convolve_row(const RowJob& job, const PartEnd<V, 4>& end) {
   constexpr int kRows = Window<V, S, R>::kRows;
-  const RowJob job = rows;  // as stores of bytes could change what it refers to
-  const PartEnd<V, 4> end = part_end<V, 4>(block_end, 0);
   Window<V, S, R> window(job);
   Rows<V, kRows> columns[S];
   std::uint8_t* out = job.out;
@@ -205,35 +215,47 @@ void convolve_rows(const RowJob& rows, const BlockEnd& block_end) {
   }
 }
 
-// For one or two output rows.
+template <typename V, int S, DepthwiseEnd kEnd>
+void convolve_rows(const RowJob& block, const BlockEnd& block_end, const BlockRows& rows) {
+  RowJob job = block;  // as stores of bytes could change what it refers to
+  const PartEnd<V, 4> end = part_end<V, 4>(block_end, 0);
+  prepare_taps<S>(job);
+  std::int64_t oy = rows.begin;
+  for (; rows.dims.stride_h == S && oy + 2 <= rows.end; oy += 2) {
+    set_rows(rows, oy, 2, job);
+    convolve_row<V, S, 2, kEnd>(job, end);
+  }
+  for (; oy < rows.end; ++oy) {
+    set_rows(rows, oy, 1, job);
+    convolve_row<V, S, 1, kEnd>(job, end);
+  }
+}
+
 template <typename V, DepthwiseEnd kEnd>
-ConvolveRows rows_of(std::int64_t stride, std::int64_t rows) {
-  if (stride == 1) return rows == 2 ? convolve_rows<V, 1, 2, kEnd> : convolve_rows<V, 1, 1, kEnd>;
-  return rows == 2 ? convolve_rows<V, 2, 2, kEnd> : convolve_rows<V, 2, 1, kEnd>;
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (rows.dims.stride_w == 1) return convolve_rows<V, 1, kEnd>(job, end, rows);
+  convolve_rows<V, 2, kEnd>(job, end, rows);
 }
 
 template <DepthwiseEnd kEnd>
-ConvolveRows rows_of(std::int64_t stride, std::int64_t rows, std::int64_t channels) {
-  if (channels <= Narrow::kChannels) return rows_of<Narrow, kEnd>(stride, rows);
-  return channels < 64 ? rows_of<Wide, kEnd>(stride, rows) : rows_of<Whole, kEnd>(stride, rows);
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (job.channels <= Narrow::kChannels) return convolve<Narrow, kEnd>(job, end, rows);
+  if (job.channels < 64) return convolve<Wide, kEnd>(job, end, rows);
+  convolve<Whole, kEnd>(job, end, rows);
 }
 
-void convolve(const RowJob& job, const BlockEnd& end, std::int64_t stride, std::int64_t rows) {
-  if (end.kind == DepthwiseEnd::hardswish) {
-    return rows_of<DepthwiseEnd::hardswish>(stride, rows, job.channels)(job, end);
-  }
-  if (end.kind == DepthwiseEnd::codes) return rows_of<DepthwiseEnd::codes>(stride, rows, job.channels)(job, end);
-  rows_of<DepthwiseEnd::plain_codes>(stride, rows, job.channels)(job, end);
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (end.kind == DepthwiseEnd::hardswish) return convolve<DepthwiseEnd::hardswish>(job, end, rows);
+  if (end.kind == DepthwiseEnd::codes) return convolve<DepthwiseEnd::codes>(job, end, rows);
+  convolve<DepthwiseEnd::plain_codes>(job, end, rows);
 }
 
 }  // namespace
 
 void run_depthwise_3x3_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                    std::int64_t unit_end, std::byte* scratch) {
-  const std::int64_t stride = plan.dims.stride_w;
-  run_units({plan, args, unit_begin, unit_end, scratch}, plan.rows_together,
-            stride == 1 ? begin_block<1> : begin_block<2>,
-            [&](const RowJob& job, const BlockEnd& end, std::int64_t rows) { convolve(job, end, stride, rows); });
+  run_units({plan, args, unit_begin, unit_end, scratch},
+            [](const RowJob& job, const BlockEnd& end, const BlockRows& rows) { convolve(job, end, rows); });
 }
 
 }  // namespace aoq::cpu

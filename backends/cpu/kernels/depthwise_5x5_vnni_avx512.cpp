@@ -165,39 +165,41 @@ AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end) {
   }
 }
 
-// One output row.
 template <typename V, int S, DepthwiseEnd kEnd>
-void convolve_row(const RowJob& row, const BlockEnd& end) {
-  const RowJob job = row;  // as stores of bytes could change what it refers to
-  convolve_part<V, S, Part::low, kEnd>(job, end);
-  convolve_part<V, S, Part::high, kEnd>(job, end);
+void convolve_rows(const RowJob& block, const BlockEnd& end, const BlockRows& rows) {
+  RowJob job = block;  // as stores of bytes could change what it refers to
+  for (std::int64_t oy = rows.begin; oy < rows.end; ++oy) {
+    set_rows(rows, oy, 1, job);
+    convolve_part<V, S, Part::low, kEnd>(job, end);
+    convolve_part<V, S, Part::high, kEnd>(job, end);
+  }
 }
 
 template <typename V, DepthwiseEnd kEnd>
-ConvolveRows row_of(std::int64_t stride) {
-  return stride == 1 ? convolve_row<V, 1, kEnd> : convolve_row<V, 2, kEnd>;
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (rows.dims.stride_w == 1) return convolve_rows<V, 1, kEnd>(job, end, rows);
+  convolve_rows<V, 2, kEnd>(job, end, rows);
 }
 
 template <DepthwiseEnd kEnd>
-ConvolveRows row_of(std::int64_t stride, std::int64_t channels) {
-  if (channels <= Narrow::kChannels) return row_of<Narrow, kEnd>(stride);
-  return channels < 64 ? row_of<Wide, kEnd>(stride) : row_of<Whole, kEnd>(stride);
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (job.channels <= Narrow::kChannels) return convolve<Narrow, kEnd>(job, end, rows);
+  if (job.channels < 64) return convolve<Wide, kEnd>(job, end, rows);
+  convolve<Whole, kEnd>(job, end, rows);
 }
 
-ConvolveRows row_of(DepthwiseEnd end, std::int64_t stride, std::int64_t channels) {
-  if (end == DepthwiseEnd::hardswish) return row_of<DepthwiseEnd::hardswish>(stride, channels);
-  if (end == DepthwiseEnd::codes) return row_of<DepthwiseEnd::codes>(stride, channels);
-  return row_of<DepthwiseEnd::plain_codes>(stride, channels);
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (end.kind == DepthwiseEnd::hardswish) return convolve<DepthwiseEnd::hardswish>(job, end, rows);
+  if (end.kind == DepthwiseEnd::codes) return convolve<DepthwiseEnd::codes>(job, end, rows);
+  convolve<DepthwiseEnd::plain_codes>(job, end, rows);
 }
 
 }  // namespace
 
 void run_depthwise_5x5_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                    std::int64_t unit_end, std::byte* scratch) {
-  const std::int64_t stride = plan.dims.stride_w;
-  run_units(
-      {plan, args, unit_begin, unit_end, scratch}, 1, [](const RowJob&) {},
-      [&](const RowJob& job, const BlockEnd& end, std::int64_t) { row_of(end.kind, stride, job.channels)(job, end); });
+  run_units({plan, args, unit_begin, unit_end, scratch},
+            [](const RowJob& job, const BlockEnd& end, const BlockRows& rows) { convolve(job, end, rows); });
 }
 
 }  // namespace aoq::cpu

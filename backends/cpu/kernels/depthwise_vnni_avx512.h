@@ -241,8 +241,6 @@ AOQ_INLINE void store_codes(const RowJob& job, const PartEnd<V, N>& end, std::ui
   V::store(out, static_cast<typename V::Mask>(job.mask), codes);
 }
 
-using ConvolveRows = void (*)(const RowJob&, const BlockEnd&);
-
 BlockEnd end_of(const EpilogueS8& e) {
   BlockEnd end = {};
   end.flip = e.out_type == DType::i8 ? 128 : 0;
@@ -258,16 +256,27 @@ BlockEnd end_of(const EpilogueS8& e) {
   return end;
 }
 
-// Image rows of `rows` output rows from `oy`.
-void find_rows(const ConvDims& d, const std::uint8_t* image, std::int64_t oy, std::int64_t rows, RowJob& job) {
-  const auto from_padding = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(image) -
+// Output rows of one image and block of channels.
+struct BlockRows {
+  const ConvDims& dims;
+  const std::uint8_t* image;  // at the block's first channel
+  std::uint8_t* out;          // the same
+  std::int64_t begin, end;
+};
+
+// Points a job at `count` output rows from `oy`.
+AOQ_INLINE void set_rows(const BlockRows& rows, std::int64_t oy, std::int64_t count, RowJob& job) {
+  const ConvDims& d = rows.dims;
+  const auto from_padding = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(rows.image) -
                                                       reinterpret_cast<std::uintptr_t>(job.padding));
-  for (std::int64_t r = 0; r < d.kernel_h + (rows - 1) * d.stride_h; ++r) {
+#pragma GCC unroll 5
+  for (std::int64_t r = 0; r < d.kernel_h + (count - 1) * d.stride_h; ++r) {
     const std::int64_t iy = oy * d.stride_h - d.pad_top + r;
     const bool inside = iy >= 0 && iy < d.in_h;
     job.offsets[r] = inside ? from_padding + iy * d.in_w * d.in_c : 0;
     job.masks[r] = inside ? -1 : 0;
   }
+  job.out = rows.out + oy * job.row_pitch;
 }
 
 // Units [begin, end) of a plan.
@@ -278,11 +287,9 @@ struct DepthwiseUnits {
   std::byte* scratch;
 };
 
-// Calls begin_block(job) for the channels of every unit, then run_rows(job, end, rows) for its output rows, `together`
-// at a time.
-template <typename BeginBlock, typename RunRows>
-AOQ_INLINE void run_units(const DepthwiseUnits& units, std::int64_t together, BeginBlock begin_block,
-                          RunRows run_rows) {
+// Calls convolve(job, end, rows) for every unit; the job has no rows yet.
+template <typename Convolve>
+AOQ_INLINE void run_units(const DepthwiseUnits& units, Convolve convolve) {
   const DepthwiseVnniPlan& plan = units.plan;
   const DepthwiseS8Args& args = units.args;
   const ConvDims& d = plan.dims;
@@ -310,13 +317,7 @@ AOQ_INLINE void run_units(const DepthwiseUnits& units, std::int64_t together, Be
     job.mask = ~std::uint64_t{0} >> (64 - job.channels);
     const auto* x = static_cast<const std::uint8_t*>(args.x) + image * d.in_h * d.in_w * d.in_c + channel;
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
-    begin_block(job);
-    for (std::int64_t oy = row; oy < row_end; oy += together) {
-      const std::int64_t count = min_of(together, row_end - oy);
-      find_rows(d, x, oy, count, job);
-      job.out = out + oy * job.row_pitch;
-      run_rows(job, end, count);
-    }
+    convolve(job, end, BlockRows{d, x, out, row, row_end});
   }
 }
 
