@@ -145,17 +145,17 @@ AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i 
 }
 
 // Whether codes need no more than saturation, and those of a residual no offset: u8 with all its values and a zero
-// point of 0, as after a relu.
+// point of 0, as after a relu. Plain ones besides fill their panels, so that nothing is masked.
 enum class Range : std::uint8_t { any, plain };
 
 // float(r - zero point) * multiplier of 16 channels.
 template <Range kRange = Range::any>
 AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* residual) {
-  const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
   __m512i steps;
   if constexpr (kRange == Range::plain) {
-    steps = _mm512_cvtepu8_epi32(loaded);
+    steps = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
   } else {
+    const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
     const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
     steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
   }
@@ -321,12 +321,15 @@ template <int C>
 constexpr int kSmallRows = 8 / C;
 
 // Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one. Units that shuffle multiply
-// too, hence a second half is not extracted but masked, where it lies.
-template <int C>
+// too, hence the second of two plain rows is not extracted but masked, where it lies.
+template <int C, Range kRange>
 AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask, __m512i codes) {
-  if constexpr (C == 2) {
+  if constexpr (C == 2 && kRange == Range::plain) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(codes));
+    _mm512_mask_storeu_epi8(out + pitch - 32, ~__mmask64{0} << 32, codes);
+  } else if constexpr (C == 2) {
     _mm256_mask_storeu_epi8(out, mask, _mm512_castsi512_si256(codes));
-    _mm512_mask_storeu_epi8(out + pitch - 32, static_cast<__mmask64>(mask) << 32, codes);
+    _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
   } else {
     const auto columns = static_cast<__mmask16>(mask);
     _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
@@ -373,8 +376,8 @@ struct SmallEnd {
       }
     }
     if ((part + 1) * kVectors % 4 != 0) return;
-    store_rows<C>(out, pitch, mask,
-                  packed_codes<kRange>(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
+    store_rows<C, kRange>(out, pitch, mask,
+                          packed_codes<kRange>(to, rounded_sums[0], rounded_sums[1], rounded_sums[2], rounded_sums[3]));
     out += 4 / C * pitch;
     if constexpr (kResidual) residual += 4 / C * pitch;
   }
@@ -456,9 +459,7 @@ RunSmallTiles small_tiles_of(End end) {
 
 template <int C>
 RunSmallTiles small_tiles_of(End end, Range range, bool is_half) {
-  if (range == Range::plain) {
-    return is_half ? small_tiles_of<C, Range::plain, true>(end) : small_tiles_of<C, Range::plain, false>(end);
-  }
+  if (range == Range::plain) return small_tiles_of<C, Range::plain, false>(end);
   return is_half ? small_tiles_of<C, Range::any, true>(end) : small_tiles_of<C, Range::any, false>(end);
 }
 
@@ -467,8 +468,8 @@ RunSmallTiles small_tiles_of(End end, Range range, std::int64_t columns) {
   return columns > 16 ? small_tiles_of<2>(end, range, is_half) : small_tiles_of<1>(end, range, is_half);
 }
 
-Range range_of(const EpilogueS8& e) {
-  const bool has_all = e.bounds.lo == 0.0f && e.bounds.hi == 255.0f;
+Range range_of(const EpilogueS8& e, std::int64_t columns) {
+  const bool has_all = e.bounds.lo == 0.0f && e.bounds.hi == 255.0f && columns % 16 == 0;
   const bool has_plain_residual = !e.has_residual || (e.residual_type == DType::u8 && e.residual_zero_point == 0);
   const bool is_plain = e.out_type == DType::u8 && e.bounds.zero_point == 0 && has_all && has_plain_residual;
   return is_plain ? Range::plain : Range::any;
@@ -671,7 +672,7 @@ void set_output(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& ru
 }
 
 void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
-  const RunSmallTiles run_small = small_tiles_of(run.kind, range_of(plan.epilogue), run.columns);
+  const RunSmallTiles run_small = small_tiles_of(run.kind, range_of(plan.epilogue, run.columns), run.columns);
   const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
   const std::int64_t least =
       run.kind == End::codes_with_residual ? kParts<End::codes_with_residual> : kParts<End::codes>;
