@@ -68,6 +68,11 @@ struct InnerPixels {
   std::int64_t pitch;
 };
 
+// Whether the runs of a pixel, and the tail, fit into one vector.
+AOQ_INLINE bool are_one_vector(std::int64_t kernel_rows, std::int64_t run) {
+  return kernel_rows == 3 && 3 * run <= 29;
+}
+
 // Three short runs are loaded to their places of one vector, whose rest is the tail.
 void gather_three_runs(const InnerPixels& from, const Gather& g) {
   const InnerPixels p = from;
@@ -112,6 +117,25 @@ void gather_runs_to_29(const InnerPixels& from, const Gather& g) {
   }
 }
 
+// The same for one pixel at the border: a run, or some of its columns, may be outside the image.
+void gather_three_runs_at_border(const ConvDims& d, const Gather& g, std::int64_t image, std::int64_t iy,
+                                 std::int64_t ix, std::uint8_t* out) {
+  const std::int64_t run = d.kernel_w * d.in_c, before = min_of(max_of(-ix, 0), d.kernel_w);
+  const std::int64_t inside = max_of(min_of(d.in_w - ix, d.kernel_w) - before, 0);
+  const std::uint32_t columns = ((std::uint32_t{1} << (inside * d.in_c)) - 1) << (before * d.in_c);
+  __m256i v = _mm512_castsi512_si256(g.fill);
+#pragma GCC unroll 3
+  for (std::int64_t r = 0; r < 3; ++r, iy += d.dilation_h) {
+    const __mmask32 mask = iy >= 0 && iy < d.in_h ? columns << (r * run) : 0;
+    // What is loaded is inside the image, but a vector may begin before it.
+    const std::int64_t at = ((image * d.in_h + iy) * d.in_w + ix) * d.in_c - r * run;
+    const auto address = reinterpret_cast<std::uintptr_t>(g.x) + static_cast<std::uintptr_t>(at);
+    const __m256i codes = _mm256_maskz_loadu_epi8(mask, reinterpret_cast<const void*>(address));
+    v = _mm256_mask_mov_epi8(v, mask, _mm256_xor_si256(codes, _mm512_castsi512_si256(g.flip)));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
+}
+
 void gather_long_runs(const InnerPixels& from, const Gather& g) {
   const InnerPixels p = from;
   const std::int64_t whole = (p.run - 1) / 64 * 64;
@@ -133,7 +157,7 @@ void gather_long_runs(const InnerPixels& from, const Gather& g) {
 void gather_inner_pixels(const InnerPixels& p, const Gather& g) {
   if (p.run > 29) return gather_long_runs(p, g);
   if (p.run > 13) return gather_runs_to_29(p, g);
-  if (p.kernel_rows == 3 && 3 * p.run <= 29) return gather_three_runs(p, g);
+  if (are_one_vector(p.kernel_rows, p.run)) return gather_three_runs(p, g);
   gather_runs_to_13(p, g);
 }
 
@@ -180,6 +204,8 @@ void gather_rows(const ConvPanelsPlan& plan, const Gather& g, std::int64_t group
                            .out = out,
                            .pitch = plan.pitch},
                           g);
+    } else if (has_runs && are_one_vector(d.kernel_h, d.kernel_w * d.in_c)) {
+      gather_three_runs_at_border(d, g, image, iy, ix, out);
     } else {
       gather_pixel(plan, g, group, image, iy, ix, out);
     }
