@@ -15,7 +15,7 @@ namespace {
 
 // Codes of x as u8, gathered row by row.
 struct Gather {
-  const std::uint8_t* x;
+  const std::uint8_t *x, *x_end;
   __m512i flip;  // turns signed codes into unsigned ones
   __m512i fill;  // the code of zero
 };
@@ -88,35 +88,6 @@ void gather_three_runs(const InnerPixels& from, const Gather& g) {
   }
 }
 
-// Short runs are one vector each, of which the next run overwrites what is too much, and the last one is the tail.
-void gather_runs_to_13(const InnerPixels& from, const Gather& g) {
-  const InnerPixels p = from;
-  const auto mask = static_cast<__mmask16>(0xffffu >> (16 - p.run));
-  const __m128i flip = _mm512_castsi512_si128(g.flip);
-  for (std::int64_t i = 0; i < p.pixels; ++i) {
-    const std::uint8_t* in = p.in + i * p.step;
-    std::uint8_t* out = p.out + i * p.pitch;
-    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
-      const __m128i v = _mm_xor_si128(_mm_maskz_loadu_epi8(mask, in), flip);
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), v);
-    }
-  }
-}
-
-void gather_runs_to_29(const InnerPixels& from, const Gather& g) {
-  const InnerPixels p = from;
-  const __mmask32 mask = ~std::uint32_t{0} >> (32 - p.run);
-  const __m256i flip = _mm512_castsi512_si256(g.flip);
-  for (std::int64_t i = 0; i < p.pixels; ++i) {
-    const std::uint8_t* in = p.in + i * p.step;
-    std::uint8_t* out = p.out + i * p.pitch;
-    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
-      const __m256i v = _mm256_xor_si256(_mm256_maskz_loadu_epi8(mask, in), flip);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
-    }
-  }
-}
-
 // The same for one pixel at the border: a run, or some of its columns, may be outside the image.
 void gather_three_runs_at_border(const ConvDims& d, const Gather& g, std::int64_t image, std::int64_t iy,
                                  std::int64_t ix, std::uint8_t* out) {
@@ -134,6 +105,41 @@ void gather_three_runs_at_border(const ConvDims& d, const Gather& g, std::int64_
     v = _mm256_mask_mov_epi8(v, mask, _mm256_xor_si256(codes, _mm512_castsi512_si256(g.flip)));
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), v);
+}
+
+// Short runs are one vector each, of which the next run overwrites what is too much, and the last one is the tail.
+void gather_runs_to_13(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const auto mask = static_cast<__mmask16>(0xffffu >> (16 - p.run));
+  const __m128i flip = _mm512_castsi512_si128(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      store_bytes(out, _mm_xor_si128(_mm_maskz_loadu_epi8(mask, in), flip));
+    }
+  }
+}
+
+// Masks are for runs so near the end of the image that a vector would reach beyond.
+template <bool kIsMasked>
+void gather_runs_to_29(const InnerPixels& from, const Gather& g) {
+  const InnerPixels p = from;
+  const __mmask32 mask = ~std::uint32_t{0} >> (32 - p.run);
+  const __m256i flip = _mm512_castsi512_si256(g.flip);
+  for (std::int64_t i = 0; i < p.pixels; ++i) {
+    const std::uint8_t* in = p.in + i * p.step;
+    std::uint8_t* out = p.out + i * p.pitch;
+    for (std::int64_t row = 0; row < p.kernel_rows; ++row, in += p.row_step, out += p.run) {
+      __m256i v;
+      if constexpr (kIsMasked) {
+        v = _mm256_maskz_loadu_epi8(mask, in);
+      } else {
+        v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_xor_si256(v, flip));
+    }
+  }
 }
 
 void gather_long_runs(const InnerPixels& from, const Gather& g) {
@@ -156,9 +162,11 @@ void gather_long_runs(const InnerPixels& from, const Gather& g) {
 
 void gather_inner_pixels(const InnerPixels& p, const Gather& g) {
   if (p.run > 29) return gather_long_runs(p, g);
-  if (p.run > 13) return gather_runs_to_29(p, g);
   if (are_one_vector(p.kernel_rows, p.run)) return gather_three_runs(p, g);
-  gather_runs_to_13(p, g);
+  if (p.run <= 13) return gather_runs_to_13(p, g);
+  const std::int64_t last = (p.pixels - 1) * p.step + (p.kernel_rows - 1) * p.row_step;  // run, from the first one
+  if (g.x_end - p.in < last + 32) return gather_runs_to_29<true>(p, g);
+  gather_runs_to_29<false>(p, g);
 }
 
 // The partners of a last, partial step meet zero weights, but must not be uninitialized.

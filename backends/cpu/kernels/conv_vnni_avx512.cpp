@@ -222,7 +222,10 @@ void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, st
                           std::int64_t unit_end, std::byte* scratch) {
   auto* gathered = reinterpret_cast<std::uint8_t*>(scratch);
   const std::int32_t shift = plan.x_type == DType::i8 ? 128 : 0;
-  const Gather gather = {.x = static_cast<const std::uint8_t*>(args.x),
+  const ConvDims& d = plan.dims;
+  const auto* x = static_cast<const std::uint8_t*>(args.x);
+  const Gather gather = {.x = x,
+                         .x_end = x + d.batch * d.in_h * d.in_w * d.in_c,
                          .flip = _mm512_set1_epi8(static_cast<char>(shift)),
                          .fill = _mm512_set1_epi8(static_cast<char>(args.x_zero_point + shift))};
   std::int64_t held = -1;
