@@ -44,11 +44,11 @@ SPILLS = [
     Spill("conv_vnni_avx512", r"run_conv_avx512_vnni", r"vf", 5, 5, CONSTANTS),  # curved activations
     Spill("conv_vnni256_avx512", r"run_panels", r"vf", 0, 4, CONSTANTS),         # the same
     Spill("conv_vnni_avx512", r"run_small_tiles<", r"vp?dp|vf", 1, 10, CONSTANTS),
-    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 5\b", r"vp?dp|vf", 1, 24,
-          "25 taps: most are operands in memory"),
-    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 3, 2\b", r"vp?dp|vf", 5, 25,
+    Spill("depthwise_5x5_vnni_avx512", r"convolve_rows<", r"vp?dp|vf", 2, 20, "25 taps: most are operands in memory"),
+    Spill("depthwise_3x3_vnni_avx512", r"convolve_rows<.*\(DepthwiseEnd\)2", r"vp?dp|vf", 8, 37,
+          "all channels at once, and the constants of hardswish: operands in memory"),
+    Spill("depthwise_3x3_vnni_avx512", r"convolve_rows<", r"vp?dp|vf", 4, 29,
           "all channels at once: most constants are operands in memory"),
-    Spill("depthwise_vnni_avx512", r"convolve_rows<(Wide|Narrow), 3, 1\b", r"vp?dp|vf", 1, 14, CONSTANTS),
 ]
 
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
@@ -56,9 +56,9 @@ FLOORS = {
     "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_vnni256_avxvnni": 40, "conv_winograd_avx2": 3,
     "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7, "linear_dynamic_avx2": 6, "linear_dynamic_decoded_avx2": 6,
     "linear_fixed_point_avx2": 13, "linear_weight_only_avx2": 6, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
-    "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_vnni_avx512": 12,
-    "attention_vnni_avx512": 8, "linear_dynamic_avx512": 20, "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19,
-    "matmul_f32_avx512": 18,
+    "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "depthwise_f32_avx512": 18, "depthwise_3x3_vnni_avx512": 48,
+    "depthwise_5x5_vnni_avx512": 27, "attention_vnni_avx512": 8, "linear_dynamic_avx512": 20,
+    "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19, "matmul_f32_avx512": 18,
 }
 
 

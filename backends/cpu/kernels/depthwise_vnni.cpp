@@ -40,11 +40,15 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.x_type = x_type;
   plan.blocks = ceil_div(dims.in_c, kBlock);
   plan.block_bytes = block_bytes(dims);
+  const bool is_square = dims.stride_h == dims.stride_w;
+  plan.rows_together = dims.kernel_w == 3 && is_square ? 2 : 1;
   const std::int64_t wanted_rows = ceil_div(kWantedUnits, plan.blocks * std::max<std::int64_t>(dims.batch, 1));
   plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
+  plan.row_block = round_up(plan.row_block, plan.rows_together);
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
   plan.units = dims.batch * plan.row_blocks * plan.blocks;
-  plan.scratch_bytes = kBlock + 2 * kBlock * dims.out_w;  // a pixel of padding; half the channels of two rows as s16
+  // A pixel of padding; the taps, or half the channels of a row as s16.
+  plan.scratch_bytes = kBlock + (dims.kernel_w == 3 ? kDepthwise3x3TapBytes : kBlock * dims.out_w);
   return plan;
 }
 
@@ -86,7 +90,8 @@ void spread_depthwise_vnni(std::span<const float> values, std::span<float> padde
 void run_depthwise_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                         std::int64_t unit_end, std::byte* scratch) {
 #if defined(AOQ_KERNELS_AVX2)
-  run_depthwise_avx512_vnni(plan, args, unit_begin, unit_end, scratch);
+  const auto run = plan.dims.kernel_w == 3 ? run_depthwise_3x3_avx512_vnni : run_depthwise_5x5_avx512_vnni;
+  run(plan, args, unit_begin, unit_end, scratch);
 #else
   AOQ_CHECK(false);
 #endif

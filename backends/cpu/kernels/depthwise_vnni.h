@@ -1,9 +1,8 @@
 // int8 depthwise convolution 3x3 and 5x5, strides 1 and 2, for AVX512-VNNI. Same meaning as depthwise_s8.h, to the bit;
 // results are codes without residual, with activations of kind clamp and hardswish only.
 //
-// How: `vpdpbusd` adds four taps of a channel at once. The kernel rows of an image column are interleaved by unpacking
-// bytes within 16-byte lanes, once for all output pixels that the column touches, in 3x3 ones of stride 1 also those of
-// two output rows: four image rows fill a quad, and the taps of the second row are one place further. Packing the
+// How: `vpdpbusd` adds four taps of a channel at once. Image rows and columns are interleaved by unpacking bytes within
+// 16-byte lanes, once for all output pixels that they touch, in 3x3 kernels also those of two output rows. Packing the
 // results undoes that order. Sums start at -z * (sum of w), padding is the code z, signed codes are taken as x + 128.
 //
 // Packed weights, layout S8_DW_K4: for every 64 channels, vectors of 16 in the unpacked order, vector j of four holding
@@ -19,13 +18,17 @@
 
 namespace aoq::cpu {
 
+// What a 3x3 kernel prepares in scratch memory for a block of channels.
+inline constexpr std::int64_t kDepthwise3x3TapBytes = 64 * 28;
+
 struct DepthwiseVnniPlan {
   ConvDims dims;
   EpilogueS8 epilogue;
   DType x_type = DType::u8;
-  std::int64_t row_block = 0;   // output rows of one unit
-  std::int64_t row_blocks = 0;  // of one image
-  std::int64_t blocks = 0;      // of 64 channels
+  std::int64_t rows_together = 1;  // output rows that share what is interleaved
+  std::int64_t row_block = 0;      // output rows of one unit
+  std::int64_t row_blocks = 0;     // of one image
+  std::int64_t blocks = 0;         // of 64 channels
   std::int64_t block_bytes = 0;
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;

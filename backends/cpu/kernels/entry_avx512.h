@@ -20,8 +20,10 @@ void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, st
 
 struct DepthwiseVnniPlan;
 struct DepthwiseS8Args;
-void run_depthwise_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
-                               std::int64_t unit_end, std::byte* scratch);
+void run_depthwise_3x3_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                                   std::int64_t unit_end, std::byte* scratch);
+void run_depthwise_5x5_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                                   std::int64_t unit_end, std::byte* scratch);
 
 struct ConvF32Plan;
 struct ConvF32Args;

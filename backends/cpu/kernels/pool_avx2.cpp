@@ -9,7 +9,7 @@ namespace {
 
 template <typename T>
 struct TapList {
-  const T* const* pointers;
+  const T** pointers;
   std::int64_t inside;  // number of pointers
   std::int64_t count;   // what an average divides by
 };
@@ -32,16 +32,38 @@ TapList<T> list_taps(const PoolParams& p, const T* image, std::int64_t oy, std::
   return list;
 }
 
+// Whether no tap of an output column is beside the image.
+bool has_all_columns(const ConvDims& d, std::int64_t ox) {
+  const std::int64_t ix = ox * d.stride_w - d.pad_left;
+  return ix >= 0 && ix + (d.kernel_w - 1) * d.dilation_w < d.in_w;
+}
+
+template <bool kIsSigned>
+__m256i most_of(__m256i a, __m256i b) {
+  return kIsSigned ? _mm256_max_epi8(a, b) : _mm256_max_epu8(a, b);
+}
+
+template <bool kIsSigned>
 void max_of_codes(const PoolParams& p, const TapList<std::uint8_t>& taps, std::uint8_t* out) {
-  bool is_signed = p.type == DType::i8;
-  for (std::int64_t c = 0; c < p.dims.in_c; c += 16) {
-    std::int64_t left = p.dims.in_c - c;
-    __m128i best = is_signed ? _mm_set1_epi8(-128) : _mm_setzero_si128();
+  const __m256i least = kIsSigned ? _mm256_set1_epi8(-128) : _mm256_setzero_si256();
+  std::int64_t c = 0;
+  for (; c + 64 <= p.dims.in_c; c += 64) {
+    __m256i low = least, high = least;
     for (std::int64_t t = 0; t < taps.inside; ++t) {
-      __m128i x = load_first_bytes(taps.pointers[t] + c, left);
-      best = is_signed ? _mm_max_epi8(best, x) : _mm_max_epu8(best, x);
+      const auto* x = reinterpret_cast<const __m256i*>(taps.pointers[t] + c);
+      low = most_of<kIsSigned>(low, _mm256_loadu_si256(x));
+      high = most_of<kIsSigned>(high, _mm256_loadu_si256(x + 1));
     }
-    store_first_bytes(out + c, best, left);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c + 32), high);
+  }
+  for (; c < p.dims.in_c; c += 16) {
+    const std::int64_t left = p.dims.in_c - c;
+    __m256i best = least;
+    for (std::int64_t t = 0; t < taps.inside; ++t) {
+      best = most_of<kIsSigned>(best, _mm256_castsi128_si256(load_first_bytes(taps.pointers[t] + c, left)));
+    }
+    store_first_bytes(out + c, _mm256_castsi256_si128(best), left);
   }
 }
 
@@ -93,8 +115,14 @@ void pool_row(const PoolParams& p, const PoolArgs& args, std::int64_t unit, std:
   const T* image = static_cast<const T*>(args.x) + unit / d.out_h * d.in_h * d.in_w * d.in_c;
   T* out = static_cast<T*>(args.out) + unit * d.out_w * d.in_c;
   auto** pointers = reinterpret_cast<const T**>(scratch);
+  TapList<T> taps = {};
   for (std::int64_t ox = 0; ox < d.out_w; ++ox, out += d.in_c) {
-    pool(p, list_taps(p, image, unit % d.out_h, ox, pointers), out);
+    if (ox > 0 && has_all_columns(d, ox - 1) && has_all_columns(d, ox)) {
+      for (std::int64_t t = 0; t < taps.inside; ++t) taps.pointers[t] += d.stride_w * d.in_c;
+    } else {
+      taps = list_taps(p, image, unit % d.out_h, ox, pointers);
+    }
+    pool(p, taps, out);
   }
 }
 
@@ -104,11 +132,12 @@ void run_pool_avx2(const PoolPlan& plan, const PoolArgs& args, std::int64_t unit
                    std::byte* scratch) {
   const PoolParams& p = plan.params;
   bool is_max = p.kind == PoolKind::max;
+  const PoolPixel<std::uint8_t> max_codes = p.type == DType::i8 ? max_of_codes<true> : max_of_codes<false>;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     if (p.type == DType::f32) {
       pool_row<float>(p, args, unit, scratch, is_max ? max_of_floats : average_of_floats);
     } else {
-      pool_row<std::uint8_t>(p, args, unit, scratch, is_max ? max_of_codes : average_of_codes);
+      pool_row<std::uint8_t>(p, args, unit, scratch, is_max ? max_codes : average_of_codes);
     }
   }
 }

@@ -58,7 +58,9 @@ void check_s8(const ConvDims& d, Random& random) {
   e.out_type = types[random.between(0, 2)];
   e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, e.out_type == DType::i8 ? -128 : 255);
   if (random.chance(50)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, 7);
-  if (e.out_type == DType::f32) e.bounds = full_bounds(DType::u8, 0);
+  if (e.out_type == DType::f32 || (e.out_type == DType::u8 && random.chance(40))) {
+    e.bounds = full_bounds(DType::u8, 0);
+  }
   e.has_residual = random.chance(30);
   e.residual_type = e.out_type == DType::f32 ? DType::f32 : DType::u8;
   e.residual_multiplier = 0.3f;
