@@ -128,9 +128,12 @@ void bench_vnni(const std::string& name, const ConvDims& d) {
 }
 
 void bench_winograd(const std::string& name, const ConvDims& d) {
-  if (best_isa() < Isa::avx2 || !takes_winograd(d) || !is_wanted("winograd " + name)) return;
-  bench_codes<ConvWinogradPlan>("winograd " + name, d, plan_conv_winograd(d, DType::u8, {}),
-                                {packed_bytes_winograd, pack_winograd, run_conv_winograd});
+  for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    const std::string full_name = "winograd " + std::string(isa_name(isa)) + " " + name;
+    if (best_isa() < isa || !takes_winograd(d) || !is_wanted(full_name)) continue;
+    bench_codes<ConvWinogradPlan>(full_name, d, plan_conv_winograd(d, DType::u8, {}, isa),
+                                  {packed_bytes_winograd, pack_winograd, run_conv_winograd});
+  }
 }
 
 void bench_f32(const std::string& name, const ConvDims& d) {

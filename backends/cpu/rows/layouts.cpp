@@ -243,17 +243,20 @@ Result<Tensor> unpack_s8_k4_n16_safe(const PackedConstant& packed) {
   unpack_conv_maddubs(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
   return plain;
 }
-Result<std::vector<std::byte>> pack_s16_wino_n16(const Tensor& plain, std::int64_t groups) {
+Result<std::vector<std::byte>> pack_s16_wino4_n16(const Tensor& plain, std::int64_t groups) {
   AOQ_ASSIGN(ConvDims dims, winograd_dims({{}, plain.dtype(), plain.shape(), groups}));
   std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_winograd(dims)));
   pack_winograd(dims, reinterpret_cast<const std::int8_t*>(plain.bytes().data()), packed);
   return packed;
 }
-Result<Tensor> unpack_s16_wino_n16(const PackedConstant& packed) {
+Result<Tensor> unpack_s16_wino4_n16(const PackedConstant& packed) {
   AOQ_ASSIGN(ConvDims dims, winograd_dims(packed));
   AOQ_TRY(check_size(packed, packed_bytes_winograd(dims)));
   AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
-  unpack_winograd(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
+  if (!unpack_winograd(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()))) {
+    return error(Code::invalid_model, "{} is packed in numbers that are the transform of no i8 weights",
+                 shape_to_string(packed.shape));
+  }
   return plain;
 }
 Result<std::vector<std::byte>> pack_s8_dw(const Tensor& plain, std::int64_t groups) {

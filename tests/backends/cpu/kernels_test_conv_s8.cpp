@@ -104,12 +104,15 @@ void check_winograd(const Case& c, const std::vector<std::uint8_t>& weights, Con
                 {packed.data(), static_cast<std::size_t>(packed_bytes_winograd(c.dims))});
   CHECK(packed.guards_are_intact());
   std::vector<std::uint8_t> back(weights.size());
-  unpack_winograd(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
+  CHECK(unpack_winograd(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data())));
   CHECK(back == weights);
   args.weights = packed.data();
-  ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue);
-  CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
-  CHECK(run_in_pieces(plan, args, 3, run_conv_winograd) == expected);
+  for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (best_isa() < isa) continue;
+    ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue, isa);
+    CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
+    CHECK(run_in_pieces(plan, args, 3, run_conv_winograd) == expected);
+  }
 }
 
 void check_case(const Case& c, Random& random) {

@@ -1,0 +1,147 @@
+// The units of conv_winograd.h, for translation units of vectors of either width.
+//
+// A kernel gives a Form with
+//   transform(block, patch, tile)               V of one tile of the block, all channels
+//   multiply(block, weights, part)              M of a panel, one part, from `weights` of the part's first channel on
+//   finish(block, panel, weights)               M of all parts to output elements
+#pragma once
+
+#include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/conv_winograd.h"
+
+namespace aoq::cpu {
+namespace {
+
+constexpr int kOutputs = 4;  // of a tile, in each direction
+constexpr int kPoints = 6;   // of a patch, in each direction
+constexpr int kPlaces = kPoints * kPoints;
+constexpr int kSumPlace = 7;  // (1, 1), where U is the sum of the nine weights and V counts x 36 times
+
+// c_i = 3 * 2^kShift[i].
+constexpr int kShift[kOutputs] = {3, 2, 1, 1};
+constexpr std::uint32_t kInverseOf9 = 0x38e38e39;
+static_assert(9 * kInverseOf9 == 1);
+
+// B^T of six vectors of unsigned lanes, which wrap.
+template <typename Vector>
+inline __attribute__((always_inline)) void transform_pixels(const Vector (&x)[kPoints], Vector (&v)[kPoints]) {
+  const Vector even = x[4] - (x[2] << 2), odd = x[3] - (x[1] << 2);
+  const Vector outer = x[4] - x[2], inner = x[3] - x[1], twice = inner + inner;
+  v[0] = ((x[0] - x[2]) << 2) + outer;
+  v[1] = even + odd;
+  v[2] = even - odd;
+  v[3] = outer + twice;
+  v[4] = outer - twice;
+  v[5] = (x[5] - x[3]) - (twice + twice);
+}
+
+// A of six vectors of unsigned lanes, which wrap.
+template <typename Vector>
+inline __attribute__((always_inline)) void transform_sums(const Vector (&m)[kPoints], Vector (&y)[kOutputs]) {
+  const Vector even = m[1] + m[2], odd = m[1] - m[2];
+  const Vector far_even = m[3] + m[4], far_odd = m[3] - m[4];
+  y[0] = (m[0] + far_even) + (even << 2);
+  y[1] = (odd + odd) + far_odd;
+  y[2] = even + far_even;
+  y[3] = (odd + m[5]) + (far_odd + far_odd);
+}
+
+// Where the 36 pixels of a patch lie; the padding outside the image.
+struct Patch {
+  const std::uint8_t* pixels[kPoints][kPoints];
+};
+
+// The tiles at work, and where their intermediate values are, each kernel's in an order of its own.
+struct WinogradBlock {
+  const ConvWinogradPlan& plan;
+  const ConvS8Args& args;
+  std::int64_t tile_begin, tiles;
+  std::int16_t* patches;
+  std::int32_t* sums;
+};
+
+// The first input channel of a part, and how many there are.
+struct Part {
+  std::int64_t index, begin, channels;
+};
+
+inline Part part_at(const ConvWinogradPlan& plan, std::int64_t index) {
+  const std::int64_t begin = index * plan.depth;
+  return {index, begin, min_of(plan.dims.in_c - begin, plan.depth)};
+}
+
+// o of conv_winograd.h.
+inline std::int32_t code_offset(const ConvWinogradPlan& plan) {
+  return plan.x_type == DType::i8 ? 0 : 128;
+}
+
+struct TilePlace {
+  std::int64_t image, oy, ox;
+};
+
+inline TilePlace place_of(const ConvWinogradPlan& plan, std::int64_t tile) {
+  const std::int64_t rows = tile / plan.tiles_w;
+  return {rows / plan.tiles_h, rows % plan.tiles_h * kOutputs, tile % plan.tiles_w * kOutputs};
+}
+
+// What of a tile lies inside the image.
+struct TileOutput {
+  std::int64_t index;  // of its first pixel's first channel
+  std::int64_t row_pitch;
+  std::int64_t rows, columns;
+};
+
+inline TileOutput output_of(const ConvWinogradPlan& plan, std::int64_t tile) {
+  const ConvDims& d = plan.dims;
+  const TilePlace at = place_of(plan, tile);
+  return {((at.image * d.out_h + at.oy) * d.out_w + at.ox) * d.out_c, d.out_w * d.out_c, min_of(d.out_h - at.oy, 4),
+          min_of(d.out_w - at.ox, 4)};
+}
+
+inline void find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, const std::uint8_t* padding,
+                       std::int64_t tile, Patch& patch) {
+  const ConvDims& d = plan.dims;
+  const TilePlace at = place_of(plan, tile);
+  const std::int64_t left = at.ox - d.pad_left;
+  const bool is_inside = left >= 0 && left + kPoints <= d.in_w;
+  for (std::int64_t i = 0; i < kPoints; ++i) {
+    const std::int64_t iy = at.oy - d.pad_top + i;
+    const bool has_row = iy >= 0 && iy < d.in_h;
+    const std::uint8_t* row = x + ((at.image * d.in_h + iy) * d.in_w + left) * d.in_c;
+    for (std::int64_t j = 0; j < kPoints; ++j) {
+      const bool has_pixel = has_row && (is_inside || (left + j >= 0 && left + j < d.in_w));
+      patch.pixels[i][j] = has_pixel ? row + j * d.in_c : padding;
+    }
+  }
+}
+
+template <typename Form>
+void run_winograd(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end,
+                  std::byte* scratch) {
+  const std::int64_t channels = plan.dims.in_c;
+  auto* patches = reinterpret_cast<std::int16_t*>(scratch);
+  auto* sums = reinterpret_cast<std::int32_t*>(patches + plan.patch_elements);
+  auto* padding = reinterpret_cast<std::uint8_t*>(sums + plan.sum_elements);
+  __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(channels));
+  const auto* x = static_cast<const std::uint8_t*>(args.x);
+  std::int64_t held = -1;
+  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
+    const std::int64_t number = unit / plan.panel_blocks, first = unit % plan.panel_blocks * plan.panel_block;
+    const std::int64_t begin = number * plan.tile_block;
+    const WinogradBlock block = {plan, args, begin, min_of(plan.tile_block, plan.tiles - begin), patches, sums};
+    for (std::int64_t tile = 0; held != number && tile < block.tiles; ++tile) {
+      Patch patch;
+      find_patch(plan, x, padding, begin + tile, patch);
+      Form::transform(block, patch, tile);
+    }
+    held = number;
+    for (std::int64_t panel = first; panel < min_of(first + plan.panel_block, plan.panels); ++panel) {
+      const auto* weights = reinterpret_cast<const std::int16_t*>(args.weights) + panel * kPlaces * channels * 16;
+      for (std::int64_t i = 0; i < plan.parts; ++i) Form::multiply(block, weights, part_at(plan, i));
+      Form::finish(block, panel, weights);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace aoq::cpu
