@@ -200,14 +200,17 @@ struct Form {
     transform_patch<false>(patch, channels, out, pitch);
   }
 
-  static void multiply(const WinogradBlock& block, const std::int16_t* weights, const Part& part) {
+  static void multiply(const WinogradBlock& block, const std::int16_t* weights) {
     const ConvWinogradPlan& plan = block.plan;
     const std::int64_t channels = plan.dims.in_c;
-    std::int32_t* sums = block.sums + part.index * kPlaces * sum_pitch(plan);
     for (std::int64_t place = 0; place < kPlaces; ++place) {
-      const Product product = {block.patches + place * patch_pitch(plan) + part.begin, channels,
-                               weights + (place * channels + part.begin) * 16, part.channels / 2};
-      multiply_place(product, block.tiles, sums + place * sum_pitch(plan));
+      const std::int16_t* patches = block.patches + place * patch_pitch(plan);
+      for (std::int64_t i = 0; i < plan.parts; ++i) {
+        const Part part = part_at(plan, i);
+        const Product product = {patches + part.begin, channels, weights + (place * channels + part.begin) * 16,
+                                 part.channels / 2};
+        multiply_place(product, block.tiles, block.sums + (i * kPlaces + place) * sum_pitch(plan));
+      }
     }
   }
 

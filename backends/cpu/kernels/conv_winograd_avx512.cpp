@@ -106,6 +106,16 @@ void multiply_row(const Product& p, std::int32_t* out) {
   }
 }
 
+// All tiles of a block, from the first's.
+void multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles, std::int32_t* out) {
+  constexpr void (*kRows[])(const Product&, std::int32_t*) = {multiply_row<1>, multiply_row<2>, multiply_row<3>,
+                                                              multiply_row<4>};
+  const std::int64_t group_elements = strips_of(plan) * kStripElements;
+  for (; tiles > 0; tiles -= kTogether, p.patches += group_elements, out += kTogether * kTileElements) {
+    kRows[min_of(tiles, kTogether) - 1](p, out);
+  }
+}
+
 // (o - z) * (sum of w) of a panel's columns.
 __m512i sum_weights(const WinogradBlock& block, const std::int16_t* weights) {
   const std::int64_t channels = block.plan.dims.in_c;
@@ -218,20 +228,16 @@ struct Form {
     transform_patch<false>(patch, channels, out, pitch);
   }
 
-  static void multiply(const WinogradBlock& block, const std::int16_t* weights, const Part& part) {
-    constexpr void (*kRows[])(const Product&, std::int32_t*) = {multiply_row<1>, multiply_row<2>, multiply_row<3>,
-                                                                multiply_row<4>};
+  static void multiply(const WinogradBlock& block, const std::int16_t* weights) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t pitch = plan.dims.in_c * 16, group_elements = strips_of(plan) * kStripElements;
-    const std::int64_t groups = (block.tiles + kTogether - 1) / kTogether;
-    std::int32_t* sums = block.sums + part.index * plan.tile_block * kTileElements;
-    const std::int16_t* patches = block.patches + part.begin / 32 * kStripElements;
-    for (std::int64_t row = 0; row < kPoints; ++row, patches += row_elements(plan)) {
-      for (std::int64_t group = 0; group < groups; ++group) {
-        const Product product = {patches + group * group_elements, weights + row * kPoints * pitch + part.begin * 16,
-                                 pitch, part.channels / 2};
-        const std::int64_t tile = group * kTogether, count = min_of(block.tiles - tile, kTogether);
-        kRows[count - 1](product, sums + tile * kTileElements + row * kOutputs * 16);
+    const std::int64_t pitch = plan.dims.in_c * 16;
+    for (std::int64_t row = 0; row < kPoints; ++row) {
+      for (std::int64_t i = 0; i < plan.parts; ++i) {
+        const Part part = part_at(plan, i);
+        const Product product = {block.patches + row * row_elements(plan) + part.begin / 32 * kStripElements,
+                                 weights + row * kPoints * pitch + part.begin * 16, pitch, part.channels / 2};
+        multiply_tiles(plan, product, block.tiles,
+                       block.sums + i * plan.tile_block * kTileElements + row * kOutputs * 16);
       }
     }
   }

@@ -2,8 +2,8 @@
 //
 // A kernel gives a Form with
 //   transform(block, patch, tile)               V of one tile of the block, all channels
-//   multiply(block, weights, part)              M of a panel, one part, from `weights` of the part's first channel on
-//   finish(block, panel, weights)               M of all parts to output elements
+//   multiply(block, weights)                    M of a panel, all parts
+//   finish(block, panel, weights)               M to output elements
 #pragma once
 
 #include "backends/cpu/kernels/bytes_avx2.h"
@@ -137,7 +137,7 @@ void run_winograd(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
     held = number;
     for (std::int64_t panel = first; panel < min_of(first + plan.panel_block, plan.panels); ++panel) {
       const auto* weights = reinterpret_cast<const std::int16_t*>(args.weights) + panel * kPlaces * channels * 16;
-      for (std::int64_t i = 0; i < plan.parts; ++i) Form::multiply(block, weights, part_at(plan, i));
+      Form::multiply(block, weights);
       Form::finish(block, panel, weights);
     }
   }
