@@ -1,6 +1,6 @@
 // The transforms and products of conv_winograd.h with 256 bits: 6 tiles x 16 channels of one place at a time.
 //
-// Patches are [place][tile][in_c], a place's start a line behind the end of the last; sums [part][place][tile][16].
+// Patches are [place][tile][in_c], a place's start a line behind the end of the last; sums [part][tile][place][16].
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/conv_winograd_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
@@ -10,16 +10,13 @@ namespace aoq::cpu {
 namespace {
 
 constexpr int kTileRows = 6;
+constexpr std::int64_t kTileSums = kPlaces * 16;
 
 typedef std::uint16_t Vector16 __attribute__((vector_size(32)));
 typedef std::uint32_t Vector32 __attribute__((vector_size(32)));
-typedef std::int32_t SignedVector32 __attribute__((vector_size(32)));
 
 std::int64_t patch_pitch(const ConvWinogradPlan& plan) {
   return plan.tile_block * plan.dims.in_c + 32;
-}
-std::int64_t sum_pitch(const ConvWinogradPlan& plan) {
-  return plan.tile_block * 16;
 }
 
 template <bool kSigned>
@@ -60,7 +57,7 @@ struct Product {
   std::int64_t pairs;  // of channels
 };
 
-// R tiles times a panel of 16 columns, to [R][16] sums.
+// R tiles times a panel of 16 columns, to the place's sums of each.
 template <int R>
 void multiply_tiles(const Product& p, std::int32_t* out) {
   __m256i sum[R][2];
@@ -80,8 +77,8 @@ void multiply_tiles(const Product& p, std::int32_t* out) {
   }
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * r), sum[r][0]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * r + 8), sum[r][1]);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + kTileSums * r), sum[r][0]);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + kTileSums * r + 8), sum[r][1]);
   }
 }
 
@@ -93,13 +90,13 @@ void multiply_place(Product p, std::int64_t tiles, std::int32_t* out) {
     const std::int64_t count = (tiles + pieces - 1) / pieces;
     kRows[count - 1](p, out);
     p.patches += count * p.pitch;
-    out += count * 16;
+    out += count * kTileSums;
     tiles -= count;
   }
 }
 
 // (o - z) * (sum of w) of a panel's columns.
-void sum_weights(const WinogradBlock& block, const std::int16_t* weights, Vector32 (&sum)[2]) {
+void sum_weights(const WinogradBlock& block, const std::int16_t* weights, __m256i (&sum)[2]) {
   const std::int64_t channels = block.plan.dims.in_c;
   const __m256i factor = _mm256_set1_epi16(static_cast<short>(code_offset(block.plan) - block.args.x_zero_point));
   __m256i low = _mm256_setzero_si256(), high = low;
@@ -108,12 +105,14 @@ void sum_weights(const WinogradBlock& block, const std::int16_t* weights, Vector
     low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_load_si256(from), factor));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_load_si256(from + 1), factor));
   }
-  sum[0] = reinterpret_cast<Vector32>(low);
-  sum[1] = reinterpret_cast<Vector32>(high);
+  sum[0] = low;
+  sum[1] = high;
 }
 
-// A M A^T of eight columns, exact, on top of y.
-void add_tile(const std::int32_t* sums, std::int64_t pitch, __m256i (&y)[kOutputs][kOutputs][2], int half) {
+// A M A^T of eight columns, exact: y = start + it.
+inline __attribute__((always_inline)) void add_tile(const std::int32_t* sums,
+                                                    const __m256i (&start)[kOutputs][kOutputs][2],
+                                                    __m256i (&y)[kOutputs][kOutputs][2], int half) {
   Vector32 rows[kOutputs][kPoints];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
@@ -121,7 +120,7 @@ void add_tile(const std::int32_t* sums, std::int64_t pitch, __m256i (&y)[kOutput
 #pragma GCC unroll 6
     for (int i = 0; i < kPoints; ++i) {
       m[i] = reinterpret_cast<Vector32>(
-          _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + (kPoints * i + j) * pitch)));
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + (kPoints * i + j) * 16)));
     }
     transform_sums(m, back);
 #pragma GCC unroll 4
@@ -133,9 +132,8 @@ void add_tile(const std::int32_t* sums, std::int64_t pitch, __m256i (&y)[kOutput
     transform_sums(rows[i], back);
 #pragma GCC unroll 4
     for (int j = 0; j < kOutputs; ++j) {
-      const auto scaled = reinterpret_cast<SignedVector32>(back[j] * kInverseOf9) >> (kShift[i] + kShift[j]);
-      y[i][j][half] =
-          reinterpret_cast<__m256i>(reinterpret_cast<Vector32>(y[i][j][half]) + reinterpret_cast<Vector32>(scaled));
+      const auto scaled = reinterpret_cast<__m256i>(back[j] * kInverseOf9);
+      y[i][j][half] = _mm256_add_epi32(start[i][j][half], _mm256_srai_epi32(scaled, kShift[i] + kShift[j]));
     }
   }
 }
@@ -209,27 +207,27 @@ struct Form {
         const Part part = part_at(plan, i);
         const Product product = {patches + part.begin, channels, weights + (place * channels + part.begin) * 16,
                                  part.channels / 2};
-        multiply_place(product, block.tiles, block.sums + (i * kPlaces + place) * sum_pitch(plan));
+        multiply_place(product, block.tiles, block.sums + i * plan.tile_block * kTileSums + place * 16);
       }
     }
   }
 
   static void finish(const WinogradBlock& block, std::int64_t panel, const std::int16_t* weights) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t pitch = sum_pitch(plan);
     const PanelEnd end = end_of(block, panel);
-    Vector32 start[2];
-    sum_weights(block, weights, start);
-    for (std::int64_t tile = 0; tile < block.tiles; ++tile) {
-      __m256i y[kOutputs][kOutputs][2];
-      for (auto& row : y) {
-        for (auto& pixel : row) {
-          for (int half = 0; half < 2; ++half) pixel[half] = reinterpret_cast<__m256i>(start[half]);
-        }
+    __m256i sum_of_weights[2], start[kOutputs][kOutputs][2], y[kOutputs][kOutputs][2];
+    sum_weights(block, weights, sum_of_weights);
+    for (auto& row : start) {
+      for (auto& pixel : row) {
+        for (int half = 0; half < 2; ++half) pixel[half] = sum_of_weights[half];
       }
-      const std::int32_t* sums = block.sums + tile * 16;
-      for (std::int64_t part = 0; part < plan.parts; ++part, sums += kPlaces * pitch) {
-        for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, pitch, y, half);
+    }
+    for (std::int64_t tile = 0; tile < block.tiles; ++tile) {
+      const std::int32_t* sums = block.sums + tile * kTileSums;
+      for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, start, y, half);
+      for (std::int64_t part = 1; part < plan.parts; ++part) {
+        sums += plan.tile_block * kTileSums;
+        for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, y, y, half);
       }
       const TileOutput output = output_of(plan, block.tile_begin + tile);
       TileTarget target = end.target;
