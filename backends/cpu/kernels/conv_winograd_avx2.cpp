@@ -1,6 +1,7 @@
 // The transforms and products of conv_winograd.h with 256 bits: 6 tiles x 16 channels of one place at a time.
 //
-// Patches are [place][tile][in_c], a place's start a line behind the end of the last; sums [part][tile][place][16].
+// V is [place][tile][channel] and U [place][pair of channels][16][2], a place's start a line behind the end of the
+// last; M is [part][tile][place][16]. Every 32 channels come as 8 pairs of those with even numbers and 8 of the others.
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/conv_winograd_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
@@ -15,37 +16,91 @@ constexpr std::int64_t kTileSums = kPlaces * 16;
 typedef std::uint16_t Vector16 __attribute__((vector_size(32)));
 typedef std::uint32_t Vector32 __attribute__((vector_size(32)));
 
+// Words of four codes whose pairs stand together.
+constexpr std::int64_t kWords = 8;
+
 std::int64_t patch_pitch(const ConvWinogradPlan& plan) {
   return plan.tile_block * plan.dims.in_c + 32;
 }
+std::int64_t weight_pitch(const ConvWinogradPlan& plan) {
+  return plan.dims.in_c * 16 + 32;
+}
 
+AOQ_INLINE void store_s16(std::int16_t* to, Vector16 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(v));
+}
+
+// The codes with even numbers, or the others, as s16.
+template <bool kSigned, bool kIsOdd>
+AOQ_INLINE Vector16 half_of(__m256i bytes) {
+  if constexpr (!kSigned) {
+    const __m256i low = _mm256_and_si256(bytes, _mm256_set1_epi16(255));
+    return reinterpret_cast<Vector16>(kIsOdd ? _mm256_srli_epi16(bytes, 8) : low);
+  }
+  return reinterpret_cast<Vector16>(_mm256_srai_epi16(kIsOdd ? bytes : _mm256_slli_epi16(bytes, 8), 8));
+}
+
+// Up to 32 codes of each pixel from `c` on.
+template <bool kSigned, bool kIsOdd>
+void transform_codes(const Patch& patch, std::int64_t c, bool has_32, std::int16_t* out, std::int64_t pitch) {
+  constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
+  Vector16 rows[kPoints][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPoints; ++j) {
+    Vector16 x[kPoints], v[kPoints];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) {
+      const std::uint8_t* from = patch.pixels[i][j] + c;
+      const __m256i bytes = has_32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
+                                   : _mm256_zextsi128_si256(load_bytes(from));
+      x[i] = half_of<kSigned, kIsOdd>(bytes);
+    }
+    transform_pixels(x, v);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 v[kPoints];
+    transform_pixels(rows[i], v);
+    if (i == 1) v[1] -= kCorrection;
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) store_s16(out + (kPoints * i + j) * pitch, v[j]);
+  }
+}
+
+// Whole vectors are written: what of the last is too much, the next tile overwrites, and a place has slack.
 template <bool kSigned>
 void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* out, std::int64_t pitch) {
-  constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
-  for (std::int64_t c = 0; c < channels; c += 16, out += 16) {
-    Vector16 rows[kPoints][kPoints];
-#pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) {
-      Vector16 x[kPoints], v[kPoints];
-#pragma GCC unroll 6
-      for (int i = 0; i < kPoints; ++i) {
-        x[i] = reinterpret_cast<Vector16>(widen_to_s16<kSigned>(load_bytes(patch.pixels[i][j] + c)));
-      }
-      transform_pixels(x, v);
-#pragma GCC unroll 6
-      for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
+  for (std::int64_t c = 0; c < channels; c += 4 * kWords) {
+    const bool has_32 = channels - c >= 4 * kWords;
+    transform_codes<kSigned, false>(patch, c, has_32, out + c, pitch);
+    transform_codes<kSigned, true>(patch, c, has_32, out + c + (has_32 ? 16 : 8), pitch);
+  }
+}
+
+// U of one word of a packed panel, eight columns, those with even or odd numbers of its four channels.
+template <bool kIsOdd>
+void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out, std::int64_t pitch) {
+  Vector16 rows[kPoints][3];
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; ++j) {
+    Vector16 w[3], u[kPoints];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      const auto* from = reinterpret_cast<const __m256i*>(word + (3 * i + j) * tap_bytes);
+      w[i] = half_of<true, kIsOdd>(_mm256_load_si256(from));
     }
+    transform_taps(w, u);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
+  }
 #pragma GCC unroll 1
-    for (int i = 0; i < kPoints; ++i) {
-      Vector16 v[kPoints];
-      transform_pixels(rows[i], v);
-      if (i == 1) v[1] -= kCorrection;
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 u[kPoints];
+    transform_taps(rows[i], u);
 #pragma GCC unroll 6
-      for (int j = 0; j < kPoints; ++j) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + (kPoints * i + j) * pitch),
-                            reinterpret_cast<__m256i>(v[j]));
-      }
-    }
+    for (int j = 0; j < kPoints; ++j) store_s16(out + (kPoints * i + j) * pitch, u[j]);
   }
 }
 
@@ -95,24 +150,9 @@ void multiply_place(Product p, std::int64_t tiles, std::int32_t* out) {
   }
 }
 
-// (o - z) * (sum of w) of a panel's columns.
-void sum_weights(const WinogradBlock& block, const std::int16_t* weights, __m256i (&sum)[2]) {
-  const std::int64_t channels = block.plan.dims.in_c;
-  const __m256i factor = _mm256_set1_epi16(static_cast<short>(code_offset(block.plan) - block.args.x_zero_point));
-  __m256i low = _mm256_setzero_si256(), high = low;
-  const auto* from = reinterpret_cast<const __m256i*>(weights + kSumPlace * channels * 16);
-  for (std::int64_t pair = 0; pair < channels / 2; ++pair, from += 2) {
-    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_load_si256(from), factor));
-    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_load_si256(from + 1), factor));
-  }
-  sum[0] = low;
-  sum[1] = high;
-}
-
 // A M A^T of eight columns, exact: y = start + it.
-inline __attribute__((always_inline)) void add_tile(const std::int32_t* sums,
-                                                    const __m256i (&start)[kOutputs][kOutputs][2],
-                                                    __m256i (&y)[kOutputs][kOutputs][2], int half) {
+AOQ_INLINE void add_tile(const std::int32_t* sums, const __m256i (&start)[kOutputs][kOutputs][2],
+                         __m256i (&y)[kOutputs][kOutputs][2], int half) {
   Vector32 rows[kOutputs][kPoints];
 #pragma GCC unroll 6
   for (int j = 0; j < kPoints; ++j) {
@@ -198,38 +238,60 @@ struct Form {
     transform_patch<false>(patch, channels, out, pitch);
   }
 
-  static void multiply(const WinogradBlock& block, const std::int16_t* weights) {
+  static void transform_weights(const WinogradBlock& block, std::int64_t panel) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t channels = plan.dims.in_c;
+    const std::int64_t words = words_of(plan), pitch = weight_pitch(plan);
+    const std::byte* word = panel_at(block, panel) + 64;
+    std::int16_t* out = block.weights;
+    for (std::int64_t first = 0; first < words; first += kWords) {
+      const std::int64_t count = min_of(words - first, kWords);
+      for (std::int64_t i = 0; i < count; ++i, word += 64, out += 32) {
+        for (int half = 0; half < 2; ++half) {
+          transform_word<false>(word + 32 * half, 64 * words, out + 16 * half, pitch);
+          transform_word<true>(word + 32 * half, 64 * words, out + 32 * count + 16 * half, pitch);
+        }
+      }
+      out += 32 * count;
+    }
+  }
+
+  static void multiply(const WinogradBlock& block, std::int64_t tile, std::int64_t tiles) {
+    const ConvWinogradPlan& plan = block.plan;
+    const std::int64_t channels = plan.dims.in_c, depth = 16 * plan.part_strips;
     for (std::int64_t place = 0; place < kPlaces; ++place) {
-      const std::int16_t* patches = block.patches + place * patch_pitch(plan);
-      for (std::int64_t i = 0; i < plan.parts; ++i) {
-        const Part part = part_at(plan, i);
-        const Product product = {patches + part.begin, channels, weights + (place * channels + part.begin) * 16,
-                                 part.channels / 2};
-        multiply_place(product, block.tiles, block.sums + i * plan.tile_block * kTileSums + place * 16);
+      Product product = {block.patches + place * patch_pitch(plan) + tile * channels, channels,
+                         block.weights + place * weight_pitch(plan), 0};
+      std::int32_t* sums = block.sums + place * 16;
+      for (std::int64_t first = 0; first < channels; first += depth) {
+        product.pairs = min_of(channels - first, depth) / 2;
+        multiply_place(product, tiles, sums);
+        product.patches += depth;
+        product.weights += 16 * depth;
+        sums += plan.sum_tiles * kTileSums;
       }
     }
   }
 
-  static void finish(const WinogradBlock& block, std::int64_t panel, const std::int16_t* weights) {
+  static void finish(const WinogradBlock& block, std::int64_t panel, std::int64_t first, std::int64_t tiles) {
     const ConvWinogradPlan& plan = block.plan;
     const PanelEnd end = end_of(block, panel);
-    __m256i sum_of_weights[2], start[kOutputs][kOutputs][2], y[kOutputs][kOutputs][2];
-    sum_weights(block, weights, sum_of_weights);
-    for (auto& row : start) {
-      for (auto& pixel : row) {
-        for (int half = 0; half < 2; ++half) pixel[half] = sum_of_weights[half];
+    const auto* sums_of_weights = reinterpret_cast<const __m256i*>(panel_at(block, panel));
+    __m256i start[kOutputs][kOutputs][2], y[kOutputs][kOutputs][2];
+    for (int half = 0; half < 2; ++half) {
+      const __m256i sum = _mm256_load_si256(sums_of_weights + half);
+      const __m256i offset = _mm256_mullo_epi32(sum, _mm256_set1_epi32(offset_of(block)));
+      for (auto& row : start) {
+        for (auto& pixel : row) pixel[half] = offset;
       }
     }
-    for (std::int64_t tile = 0; tile < block.tiles; ++tile) {
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
       const std::int32_t* sums = block.sums + tile * kTileSums;
       for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, start, y, half);
       for (std::int64_t part = 1; part < plan.parts; ++part) {
-        sums += plan.tile_block * kTileSums;
+        sums += plan.sum_tiles * kTileSums;
         for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, y, y, half);
       }
-      const TileOutput output = output_of(plan, block.tile_begin + tile);
+      const TileOutput output = output_of(plan, block.tile_begin + first + tile);
       TileTarget target = end.target;
       target.rows = output.columns;
       for (std::int64_t i = 0; i < output.rows; ++i) {

@@ -1,7 +1,9 @@
 // The transforms and products of conv_winograd.h with 512 bits: 4 tiles x 16 channels of six places at a time, whose
 // sums are transformed back in one direction while they are in registers.
 //
-// Patches are [row of places][4 tiles][32 channels][place][tile][channel]; sums [part][tile][row of places][4][16].
+// V is [row of places][4 tiles][32 channels][place][tile][channel], U [row of places][pair of channels][place][16][2]
+// and M [part][tile][row of places][4][16]. Every 64 channels come as 16 pairs of those with even numbers and 16 of the
+// others.
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/conv_winograd_unit.h"
 #include "backends/cpu/kernels/entry_avx512.h"
@@ -17,55 +19,104 @@ constexpr std::int64_t kTileElements = kPoints * kOutputs * 16;
 typedef std::uint16_t Vector16 __attribute__((vector_size(64)));
 typedef std::uint32_t Vector32 __attribute__((vector_size(64)));
 
+// Words of four codes whose pairs stand together.
+constexpr std::int64_t kWords = 16;
+
 std::int64_t strips_of(const ConvWinogradPlan& plan) {
-  return (plan.dims.in_c + 31) / 32;
+  return (plan.dims.in_c + 63) / 64 * 2;
 }
-// Of patches of a row of places.
-std::int64_t row_elements(const ConvWinogradPlan& plan) {
+// Of V and U, a row of places.
+std::int64_t patch_row_elements(const ConvWinogradPlan& plan) {
   return plan.tile_block / kTogether * strips_of(plan) * kStripElements;
 }
-
-template <bool kSigned>
-AOQ_INLINE Vector16 load_codes(const std::uint8_t* from, __mmask32 mask) {
-  const __m256i bytes = _mm256_maskz_loadu_epi8(mask, from);
-  return reinterpret_cast<Vector16>(kSigned ? _mm512_cvtepi8_epi16(bytes) : _mm512_cvtepu8_epi16(bytes));
+std::int64_t weight_row_elements(const ConvWinogradPlan& plan) {
+  return plan.dims.in_c / 2 * kPoints * 32;
 }
 
-template <bool kSigned>
-void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* out, std::int64_t row_pitch) {
+// The codes with even numbers, or the others, as s16.
+template <bool kSigned, bool kIsOdd>
+AOQ_INLINE Vector16 half_of(__m512i bytes) {
+  if constexpr (!kSigned) {
+    const __m512i low = _mm512_and_si512(bytes, _mm512_set1_epi16(255));
+    return reinterpret_cast<Vector16>(kIsOdd ? _mm512_srli_epi16(bytes, 8) : low);
+  }
+  return reinterpret_cast<Vector16>(_mm512_srai_epi16(kIsOdd ? bytes : _mm512_slli_epi16(bytes, 8), 8));
+}
+
+// The codes of each pixel from `c` on that `mask` has.
+template <bool kSigned, bool kIsOdd>
+void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, std::int16_t* out, std::int64_t row_pitch) {
   constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
-  for (std::int64_t c = 0; c < channels; c += 32, out += kStripElements) {
-    const __mmask32 mask = channels - c >= 32 ? ~std::uint32_t{0} : (std::uint32_t{1} << (channels - c)) - 1;
-    Vector16 rows[kPoints][kPoints];
+  Vector16 rows[kPoints][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPoints; ++j) {
+    Vector16 x[kPoints], v[kPoints];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) {
+      x[i] = half_of<kSigned, kIsOdd>(_mm512_maskz_loadu_epi8(mask, patch.pixels[i][j] + c));
+    }
+    transform_pixels(x, v);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 v[kPoints];
+    transform_pixels(rows[i], v);
+    if (i == 1) v[1] -= kCorrection;
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) {
-      Vector16 x[kPoints], v[kPoints];
-#pragma GCC unroll 6
-      for (int i = 0; i < kPoints; ++i) x[i] = load_codes<kSigned>(patch.pixels[i][j] + c, mask);
-      transform_pixels(x, v);
-#pragma GCC unroll 6
-      for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
-    }
-#pragma GCC unroll 1
-    for (int i = 0; i < kPoints; ++i) {
-      Vector16 v[kPoints];
-      transform_pixels(rows[i], v);
-      if (i == 1) v[1] -= kCorrection;
-#pragma GCC unroll 6
-      for (int j = 0; j < kPoints; ++j) {
-        _mm512_store_si512(out + i * row_pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v[j]));
-      }
+      _mm512_store_si512(out + i * row_pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v[j]));
     }
   }
 }
 
-// A row of places of up to four tiles.
+template <bool kSigned>
+void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* out, std::int64_t row_pitch) {
+  for (std::int64_t c = 0; c < channels; c += 64, out += 2 * kStripElements) {
+    const __mmask64 mask = ~std::uint64_t{0} >> (64 - min_of(channels - c, 64));
+    transform_codes<kSigned, false>(patch, c, mask, out, row_pitch);
+    transform_codes<kSigned, true>(patch, c, mask, out + kStripElements, row_pitch);
+  }
+}
+
+// U of one word of a packed panel, those with even or odd numbers of its four channels.
+template <bool kIsOdd>
+void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out, std::int64_t row_pitch) {
+  Vector16 rows[kPoints][3];
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; ++j) {
+    Vector16 w[3], u[kPoints];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      w[i] = half_of<true, kIsOdd>(_mm512_load_si512(word + (3 * i + j) * tap_bytes));
+    }
+    transform_taps(w, u);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 u[kPoints];
+    transform_taps(rows[i], u);
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) {
+      _mm512_store_si512(out + i * row_pitch + 32 * j, reinterpret_cast<__m512i>(u[j]));
+    }
+  }
+}
+
+// A row of places of up to four tiles, some strips of channels.
 struct Product {
   const std::int16_t* patches;  // [strip][place][tile][32]
-  const std::int16_t* weights;  // of the first place
-  std::int64_t weight_pitch;    // from place to place
-  std::int64_t pairs;           // of channels
+  const std::int16_t* weights;  // [pair][place][16][2]
+  std::int64_t strip, strips;   // the first's number
+  std::int64_t words;           // of all channels
 };
+
+std::int64_t pairs_of(std::int64_t words, std::int64_t strip) {
+  return min_of(words - strip / 2 * kWords, kWords);
+}
 
 template <int R>
 void multiply_row(const Product& p, std::int32_t* out) {
@@ -75,15 +126,14 @@ void multiply_row(const Product& p, std::int32_t* out) {
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) sum[r][j] = _mm512_setzero_si512();
   }
-  const std::int16_t* strip = p.patches;
   const std::int16_t* weights = p.weights;
-  const std::int64_t pitch = p.weight_pitch;
-  for (std::int64_t left = p.pairs; left > 0; left -= 16, strip += kStripElements) {
+  const std::int16_t* strip = p.patches;
+  for (std::int64_t i = p.strip; i < p.strip + p.strips; ++i, strip += kStripElements) {
     const std::int16_t* patches = strip;
-    for (std::int64_t pair = min_of(left, 16); pair > 0; --pair, patches += 2, weights += 32) {
+    for (std::int64_t pair = pairs_of(p.words, i); pair > 0; --pair, patches += 2, weights += 32 * kPoints) {
 #pragma GCC unroll 6
       for (int j = 0; j < kPoints; ++j) {
-        const __m512i w = _mm512_load_si512(weights + j * pitch);
+        const __m512i w = _mm512_load_si512(weights + 32 * j);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const auto* x = reinterpret_cast<const AnyInt32*>(patches + (j * kTogether + r) * 32);
@@ -106,7 +156,7 @@ void multiply_row(const Product& p, std::int32_t* out) {
   }
 }
 
-// All tiles of a block, from the first's.
+// All of some tiles, the first of them a multiple of four.
 void multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles, std::int32_t* out) {
   constexpr void (*kRows[])(const Product&, std::int32_t*) = {multiply_row<1>, multiply_row<2>, multiply_row<3>,
                                                               multiply_row<4>};
@@ -114,19 +164,6 @@ void multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles,
   for (; tiles > 0; tiles -= kTogether, p.patches += group_elements, out += kTogether * kTileElements) {
     kRows[min_of(tiles, kTogether) - 1](p, out);
   }
-}
-
-// (o - z) * (sum of w) of a panel's columns.
-__m512i sum_weights(const WinogradBlock& block, const std::int16_t* weights) {
-  const std::int64_t channels = block.plan.dims.in_c;
-  const __m512i factor = _mm512_set1_epi16(static_cast<short>(code_offset(block.plan) - block.args.x_zero_point));
-  __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-  const std::int16_t* from = weights + kSumPlace * channels * 16;
-  for (std::int64_t pair = 0; pair < channels / 2; pair += 2, from += 64) {
-    sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_load_si512(from), factor);
-    sum[1] = _mm512_dpwssd_epi32(sum[1], _mm512_load_si512(from + 32), factor);
-  }
-  return _mm512_add_epi32(sum[0], sum[1]);
 }
 
 // The sums of a tile, part by part `pitch` apart, to exact ones.
@@ -181,17 +218,22 @@ AOQ_INLINE void store_pixels(const TileEnd& e, const Codes& to, const Scale& sca
   if (pixels > 3) _mm_mask_storeu_epi8(out + 3 * pitch, mask, _mm512_extracti32x4_epi32(codes, 3));
 }
 
+// Tiles of a block.
+struct TileRange {
+  std::int64_t first, tiles;
+};
+
 // `panel_end` points at the panel's first channel of the first pixel.
 template <End kEnd>
-void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i start) {
+void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i start, TileRange range) {
   const ConvWinogradPlan& plan = block.plan;
   const TileEnd e = panel_end;
   const Codes to = codes_of(e);
   const Scale scale = scale_of(e, 0);
-  for (std::int64_t tile = 0; tile < block.tiles; ++tile) {
+  for (std::int64_t tile = 0; tile < range.tiles; ++tile) {
     __m512i y[kOutputs][kOutputs];
-    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.tile_block * kTileElements, start, y);
-    const TileOutput output = output_of(plan, block.tile_begin + tile);
+    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.sum_tiles * kTileElements, start, y);
+    const TileOutput output = output_of(plan, block.tile_begin + range.first + tile);
 #pragma GCC unroll 4
     for (int i = 0; i < kOutputs; ++i) {
       if (i == output.rows) break;
@@ -201,13 +243,13 @@ void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i 
 }
 
 // Ends of other kinds.
-void finish_tiles_in_memory(const WinogradBlock& block, const TileEnd& panel_end, __m512i start) {
+void finish_tiles_in_memory(const WinogradBlock& block, const TileEnd& panel_end, __m512i start, TileRange range) {
   const ConvWinogradPlan& plan = block.plan;
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
-  for (std::int64_t tile = 0; tile < block.tiles; ++tile) {
+  for (std::int64_t tile = 0; tile < range.tiles; ++tile) {
     alignas(64) __m512i y[kOutputs][kOutputs];
-    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.tile_block * kTileElements, start, y);
-    const TileOutput output = output_of(plan, block.tile_begin + tile);
+    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.sum_tiles * kTileElements, start, y);
+    const TileOutput output = output_of(plan, block.tile_begin + range.first + tile);
     for (std::int64_t i = 0; i < output.rows; ++i) {
       const std::int64_t at = (output.index + i * output.row_pitch) * element;
       TileEnd end = panel_end;
@@ -222,41 +264,62 @@ void finish_tiles_in_memory(const WinogradBlock& block, const TileEnd& panel_end
 struct Form {
   static void transform(const WinogradBlock& block, const Patch& patch, std::int64_t tile) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t channels = plan.dims.in_c, pitch = row_elements(plan);
+    const std::int64_t channels = plan.dims.in_c, pitch = patch_row_elements(plan);
     std::int16_t* out = block.patches + tile / kTogether * strips_of(plan) * kStripElements + tile % kTogether * 32;
     if (plan.x_type == DType::i8) return transform_patch<true>(patch, channels, out, pitch);
     transform_patch<false>(patch, channels, out, pitch);
   }
 
-  static void multiply(const WinogradBlock& block, const std::int16_t* weights) {
+  static void transform_weights(const WinogradBlock& block, std::int64_t panel) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t pitch = plan.dims.in_c * 16;
+    const std::int64_t words = words_of(plan), pitch = weight_row_elements(plan);
+    const std::byte* word = panel_at(block, panel) + 64;
+    std::int16_t* out = block.weights;
+    for (std::int64_t first = 0; first < words; first += kWords) {
+      const std::int64_t count = min_of(words - first, kWords);
+      for (std::int64_t i = 0; i < count; ++i, word += 64, out += 32 * kPoints) {
+        transform_word<false>(word, 64 * words, out, pitch);
+        transform_word<true>(word, 64 * words, out + 32 * kPoints * count, pitch);
+      }
+      out += 32 * kPoints * count;
+    }
+  }
+
+  static void multiply(const WinogradBlock& block, std::int64_t first, std::int64_t tiles) {
+    const ConvWinogradPlan& plan = block.plan;
+    const std::int64_t strips = strips_of(plan), words = words_of(plan);
     for (std::int64_t row = 0; row < kPoints; ++row) {
-      for (std::int64_t i = 0; i < plan.parts; ++i) {
-        const Part part = part_at(plan, i);
-        const Product product = {block.patches + row * row_elements(plan) + part.begin / 32 * kStripElements,
-                                 weights + row * kPoints * pitch + part.begin * 16, pitch, part.channels / 2};
-        multiply_tiles(plan, product, block.tiles,
-                       block.sums + i * plan.tile_block * kTileElements + row * kOutputs * 16);
+      Product product = {block.patches + row * patch_row_elements(plan) + first / kTogether * strips * kStripElements,
+                         block.weights + row * weight_row_elements(plan), 0, 0, words};
+      std::int32_t* sums = block.sums + row * kOutputs * 16;
+      for (; product.strip < strips; product.strip += product.strips, sums += plan.sum_tiles * kTileElements) {
+        product.strips = min_of(strips - product.strip, plan.part_strips);
+        multiply_tiles(plan, product, tiles, sums);
+        product.patches += product.strips * kStripElements;
+        for (std::int64_t i = 0; i < product.strips; ++i) {
+          product.weights += 32 * kPoints * pairs_of(words, product.strip + i);
+        }
       }
     }
   }
 
-  static void finish(const WinogradBlock& block, std::int64_t panel, const std::int16_t* weights) {
+  static void finish(const WinogradBlock& block, std::int64_t panel, std::int64_t tile, std::int64_t tiles) {
     const ConvWinogradPlan& plan = block.plan;
     const EpilogueS8& e = plan.epilogue;
-    const std::int64_t first = panel * 16, element = e.out_type == DType::f32 ? 4 : 1;
-    TileEnd end = tile_end(e, block.args.epilogue, first, min_of(plan.dims.out_c - first, 16));
+    const std::int64_t channel = panel * 16, element = e.out_type == DType::f32 ? 4 : 1;
+    TileEnd end = tile_end(e, block.args.epilogue, channel, min_of(plan.dims.out_c - channel, 16));
     end.pitch = plan.dims.out_c;
-    end.out = static_cast<std::uint8_t*>(block.args.epilogue.out) + first * element;
+    end.out = static_cast<std::uint8_t*>(block.args.epilogue.out) + channel * element;
     const auto* residual = static_cast<const std::uint8_t*>(block.args.epilogue.residual);
-    end.residual = e.has_residual ? residual + first * element : nullptr;
-    const __m512i start = sum_weights(block, weights);
+    end.residual = e.has_residual ? residual + channel * element : nullptr;
+    const __m512i start =
+        _mm512_mullo_epi32(_mm512_load_si512(panel_at(block, panel)), _mm512_set1_epi32(offset_of(block)));
+    const TileRange range = {tile, tiles};
     const End kind = end_of(e, end, 9 * plan.dims.in_c, 1);
-    if (kind == End::codes) return finish_tiles<End::codes>(block, end, start);
-    if (kind == End::codes_with_residual) return finish_tiles<End::codes_with_residual>(block, end, start);
-    if (kind == End::codes_of_hardswish) return finish_tiles<End::codes_of_hardswish>(block, end, start);
-    finish_tiles_in_memory(block, end, start);
+    if (kind == End::codes) return finish_tiles<End::codes>(block, end, start, range);
+    if (kind == End::codes_with_residual) return finish_tiles<End::codes_with_residual>(block, end, start, range);
+    if (kind == End::codes_of_hardswish) return finish_tiles<End::codes_of_hardswish>(block, end, start, range);
+    finish_tiles_in_memory(block, end, start, range);
   }
 };
 

@@ -1,13 +1,16 @@
 // The units of conv_winograd.h, for translation units of vectors of either width.
 //
 // A kernel gives a Form with
-//   transform(block, patch, tile)               V of one tile of the block, all channels
-//   multiply(block, weights)                    M of a panel, all parts
-//   finish(block, panel, weights)               M to output elements
+//   transform(block, patch, tile)         V of one tile of the block, all channels
+//   transform_weights(block, panel)       U of a packed panel
+//   multiply(block, tile, tiles)          M of these tiles of the block and this panel, all parts
+//   finish(block, panel, tile, tiles)     M to output elements
 #pragma once
 
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/conv_winograd.h"
+
+#define AOQ_INLINE inline __attribute__((always_inline))
 
 namespace aoq::cpu {
 namespace {
@@ -15,17 +18,29 @@ namespace {
 constexpr int kOutputs = 4;  // of a tile, in each direction
 constexpr int kPoints = 6;   // of a patch, in each direction
 constexpr int kPlaces = kPoints * kPoints;
-constexpr int kSumPlace = 7;  // (1, 1), where U is the sum of the nine weights and V counts x 36 times
+constexpr int kCenter = 7;  // place (1, 1), where V has 36 o: elsewhere o cancels
 
 // c_i = 3 * 2^kShift[i].
 constexpr int kShift[kOutputs] = {3, 2, 1, 1};
 constexpr std::uint32_t kInverseOf9 = 0x38e38e39;
 static_assert(9 * kInverseOf9 == 1);
 
+// G of three vectors of unsigned lanes, which wrap.
+template <typename Vector>
+AOQ_INLINE void transform_taps(const Vector (&w)[3], Vector (&u)[kPoints]) {
+  const Vector outer = w[0] + w[2], far_outer = w[0] + (w[2] << 2), twice = w[1] + w[1];
+  u[0] = w[0] * 6;
+  u[1] = outer + w[1];
+  u[2] = outer - w[1];
+  u[3] = far_outer + twice;
+  u[4] = far_outer - twice;
+  u[5] = w[2] * 6;
+}
+
 // B^T of six vectors of unsigned lanes, which wrap.
 template <typename Vector>
-inline __attribute__((always_inline)) void transform_pixels(const Vector (&x)[kPoints], Vector (&v)[kPoints]) {
-  const Vector even = x[4] - (x[2] << 2), odd = x[3] - (x[1] << 2);
+AOQ_INLINE void transform_pixels(const Vector (&x)[kPoints], Vector (&v)[kPoints]) {
+  const Vector even = (x[2] << 2) - x[4], odd = (x[1] << 2) - x[3];
   const Vector outer = x[4] - x[2], inner = x[3] - x[1], twice = inner + inner;
   v[0] = ((x[0] - x[2]) << 2) + outer;
   v[1] = even + odd;
@@ -37,7 +52,7 @@ inline __attribute__((always_inline)) void transform_pixels(const Vector (&x)[kP
 
 // A of six vectors of unsigned lanes, which wrap.
 template <typename Vector>
-inline __attribute__((always_inline)) void transform_sums(const Vector (&m)[kPoints], Vector (&y)[kOutputs]) {
+AOQ_INLINE void transform_sums(const Vector (&m)[kPoints], Vector (&y)[kOutputs]) {
   const Vector even = m[1] + m[2], odd = m[1] - m[2];
   const Vector far_even = m[3] + m[4], far_odd = m[3] - m[4];
   y[0] = (m[0] + far_even) + (even << 2);
@@ -56,23 +71,24 @@ struct WinogradBlock {
   const ConvWinogradPlan& plan;
   const ConvS8Args& args;
   std::int64_t tile_begin, tiles;
-  std::int16_t* patches;
-  std::int32_t* sums;
+  std::int16_t* patches;  // V
+  std::int16_t* weights;  // U
+  std::int32_t* sums;     // M
 };
 
-// The first input channel of a part, and how many there are.
-struct Part {
-  std::int64_t index, begin, channels;
-};
-
-inline Part part_at(const ConvWinogradPlan& plan, std::int64_t index) {
-  const std::int64_t begin = index * plan.depth;
-  return {index, begin, min_of(plan.dims.in_c - begin, plan.depth)};
+// Words of four codes of the input channels.
+inline std::int64_t words_of(const ConvWinogradPlan& plan) {
+  return plan.dims.in_c / 4;
 }
 
-// o of conv_winograd.h.
-inline std::int32_t code_offset(const ConvWinogradPlan& plan) {
-  return plan.x_type == DType::i8 ? 0 : 128;
+// A packed panel: the sums of its weights, then [9][words][16][4] bytes.
+inline const std::byte* panel_at(const WinogradBlock& block, std::int64_t panel) {
+  return block.args.weights + panel * block.plan.panel_bytes;
+}
+
+// o - z of conv_winograd.h.
+inline std::int32_t offset_of(const WinogradBlock& block) {
+  return (block.plan.x_type == DType::i8 ? 0 : 128) - block.args.x_zero_point;
 }
 
 struct TilePlace {
@@ -118,27 +134,30 @@ inline void find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, cons
 template <typename Form>
 void run_winograd(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t unit_begin, std::int64_t unit_end,
                   std::byte* scratch) {
-  const std::int64_t channels = plan.dims.in_c;
   auto* patches = reinterpret_cast<std::int16_t*>(scratch);
-  auto* sums = reinterpret_cast<std::int32_t*>(patches + plan.patch_elements);
+  std::int16_t* weights = patches + plan.patch_elements;
+  auto* sums = reinterpret_cast<std::int32_t*>(weights + plan.weight_elements);
   auto* padding = reinterpret_cast<std::uint8_t*>(sums + plan.sum_elements);
-  __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(channels));
+  __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(plan.dims.in_c));
   const auto* x = static_cast<const std::uint8_t*>(args.x);
   std::int64_t held = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const std::int64_t number = unit / plan.panel_blocks, first = unit % plan.panel_blocks * plan.panel_block;
-    const std::int64_t begin = number * plan.tile_block;
-    const WinogradBlock block = {plan, args, begin, min_of(plan.tile_block, plan.tiles - begin), patches, sums};
-    for (std::int64_t tile = 0; held != number && tile < block.tiles; ++tile) {
+    const std::int64_t begin = number * plan.tile_block, tiles = min_of(plan.tile_block, plan.tiles - begin);
+    const WinogradBlock block = {plan, args, begin, tiles, patches, weights, sums};
+    for (std::int64_t tile = 0; held != number && tile < tiles; ++tile) {
       Patch patch;
       find_patch(plan, x, padding, begin + tile, patch);
       Form::transform(block, patch, tile);
     }
     held = number;
     for (std::int64_t panel = first; panel < min_of(first + plan.panel_block, plan.panels); ++panel) {
-      const auto* weights = reinterpret_cast<const std::int16_t*>(args.weights) + panel * kPlaces * channels * 16;
-      Form::multiply(block, weights);
-      Form::finish(block, panel, weights);
+      Form::transform_weights(block, panel);
+      for (std::int64_t tile = 0; tile < tiles; tile += plan.sum_tiles) {
+        const std::int64_t count = min_of(plan.sum_tiles, tiles - tile);
+        Form::multiply(block, tile, count);
+        Form::finish(block, panel, tile, count);
+      }
     }
   }
 }

@@ -263,7 +263,7 @@ KernelResult winograd_of(const PrepareContext& context, Isa isa) {
   if (!is_winograd_worth(dims, isa)) {
     return refuse("the kernel takes larger 3x3 convolutions of stride 1 on a multiple of 16 channels");
   }
-  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS16Winograd, packed_bytes_winograd));
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
   ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue, isa);
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
 }
