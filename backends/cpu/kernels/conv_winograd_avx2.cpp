@@ -81,7 +81,10 @@ void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* ou
 
 // U of one word of a packed panel, eight columns, those with even or odd numbers of its four channels.
 template <bool kIsOdd>
-void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out, std::int64_t pitch) {
+__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out,
+                                              std::int64_t pitch) {
+  __m256i six = _mm256_set1_epi16(6);
+  asm("" : "+x"(six));
   Vector16 rows[kPoints][3];
 #pragma GCC unroll 3
   for (int j = 0; j < 3; ++j) {
@@ -91,14 +94,14 @@ void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t*
       const auto* from = reinterpret_cast<const __m256i*>(word + (3 * i + j) * tap_bytes);
       w[i] = half_of<true, kIsOdd>(_mm256_load_si256(from));
     }
-    transform_taps(w, u);
+    transform_taps(w, reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
     for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
   }
 #pragma GCC unroll 1
   for (int i = 0; i < kPoints; ++i) {
     Vector16 u[kPoints];
-    transform_taps(rows[i], u);
+    transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) store_s16(out + (kPoints * i + j) * pitch, u[j]);
   }

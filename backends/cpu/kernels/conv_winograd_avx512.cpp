@@ -82,7 +82,10 @@ void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* ou
 
 // U of one word of a packed panel, those with even or odd numbers of its four channels.
 template <bool kIsOdd>
-void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out, std::int64_t row_pitch) {
+__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out,
+                                              std::int64_t row_pitch) {
+  __m512i six = _mm512_set1_epi16(6);
+  asm("" : "+v"(six));
   Vector16 rows[kPoints][3];
 #pragma GCC unroll 3
   for (int j = 0; j < 3; ++j) {
@@ -91,14 +94,14 @@ void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t*
     for (int i = 0; i < 3; ++i) {
       w[i] = half_of<true, kIsOdd>(_mm512_load_si512(word + (3 * i + j) * tap_bytes));
     }
-    transform_taps(w, u);
+    transform_taps(w, reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
     for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
   }
 #pragma GCC unroll 6
   for (int i = 0; i < kPoints; ++i) {
     Vector16 u[kPoints];
-    transform_taps(rows[i], u);
+    transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) {
       _mm512_store_si512(out + i * row_pitch + 32 * j, reinterpret_cast<__m512i>(u[j]));

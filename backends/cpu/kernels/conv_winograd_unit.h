@@ -25,16 +25,17 @@ constexpr int kShift[kOutputs] = {3, 2, 1, 1};
 constexpr std::uint32_t kInverseOf9 = 0x38e38e39;
 static_assert(9 * kInverseOf9 == 1);
 
-// G of three vectors of unsigned lanes, which wrap.
+// G of three vectors of unsigned lanes, which wrap. `six`: in each lane, and no constant, as three shifts and additions
+// would take longer than a product.
 template <typename Vector>
-AOQ_INLINE void transform_taps(const Vector (&w)[3], Vector (&u)[kPoints]) {
+AOQ_INLINE void transform_taps(const Vector (&w)[3], Vector six, Vector (&u)[kPoints]) {
   const Vector outer = w[0] + w[2], far_outer = w[0] + (w[2] << 2), twice = w[1] + w[1];
-  u[0] = w[0] * 6;
+  u[0] = w[0] * six;
   u[1] = outer + w[1];
   u[2] = outer - w[1];
   u[3] = far_outer + twice;
   u[4] = far_outer - twice;
-  u[5] = w[2] * 6;
+  u[5] = w[2] * six;
 }
 
 // B^T of six vectors of unsigned lanes, which wrap.
