@@ -13,10 +13,10 @@ namespace {
 
 constexpr std::int64_t kPlaces = 36;
 // V of a unit. With U of a panel it stays in a second-level cache of 1 MiB, and mostly in one of half the size.
-constexpr std::int64_t kBlockBytes = 320 * 1024;
+constexpr std::int64_t kBlockBytes = 480 * 1024;
 constexpr std::int64_t kLeastTileBlock = 16;
 constexpr std::int64_t kMostTileBlock = 128;
-constexpr std::int64_t kMostSumTiles = 28;
+constexpr std::int64_t kMostSumTiles = 24;
 constexpr std::int64_t kMostChannels = 224;  // of a part
 constexpr std::int64_t kWantedUnits = 16;
 
