@@ -261,7 +261,8 @@ Result<Prepared> prepared_dense(const PrepareContext& context, std::string_view 
 KernelResult winograd_of(const PrepareContext& context, Isa isa) {
   AOQ_ASSIGN(const ConvDims dims, checked_dims(context));
   if (!is_winograd_worth(dims, isa)) {
-    return refuse("the kernel takes larger 3x3 convolutions of stride 1 on a multiple of 16 channels");
+    return refuse(
+        "the kernel takes 3x3 convolutions of stride 1 on a multiple of 16 channels where they are large enough");
   }
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
   ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue, isa);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "backends/cpu/kernels/conv_maddubs.h"
@@ -22,6 +23,11 @@ struct Case {
   EpilogueS8 epilogue;
   bool extreme = false;
   float gain = 1.0f;  // of the multipliers
+  struct Uniform {
+    std::int8_t weight;
+    std::uint8_t code;
+  };
+  std::optional<Uniform> uniform;  // all weights and all codes alike
 };
 
 EpilogueS8 random_epilogue(Random& random) {
@@ -121,6 +127,10 @@ void check_case(const Case& c, Random& random) {
   bool is_signed = c.x_type == DType::i8;
   std::vector<std::uint8_t> x =
       random.bytes(d.batch * d.in_h * d.in_w * d.in_c, c.extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
+  if (c.uniform) {
+    std::fill(weights.begin(), weights.end(), static_cast<std::uint8_t>(c.uniform->weight));
+    std::fill(x.begin(), x.end(), c.uniform->code);
+  }
   std::int64_t channels = padded_channels(d);
   float typical = c.gain / (is_signed ? 3000.0f : 6000.0f);
   std::vector<float> bias(static_cast<std::size_t>(channels)), multiplier(bias.size());
@@ -320,6 +330,54 @@ TEST_CASE("[class 18] int8 convolution 3x3: the most channels of the transformed
     c.extreme = true;
     check_case(c, random);
   }
+}
+
+// 224 channels are summed at once by Winograd's algorithm, and y * 2^6 of conv_winograd.h is then 128 steps of 2^14
+// from the end of int32, 9 * 2^6 * y far beyond it. More are summed in parts.
+TEST_CASE("[class 18] int8 convolution 3x3: transformed sums that wrap, as large as they get") {
+  if (!has_avx2()) return;
+  Random random(10);
+  for (const std::int64_t channels : {208, 224, 240, 464}) {
+    for (const DType type : {DType::u8, DType::i8}) {
+      for (const auto uniform : {Case::Uniform{-128, 0}, {-128, 255}, {-128, 128}, {-128, 127}, {127, 0}, {127, 128}}) {
+        Case c;
+        ConvDims& d = c.dims;
+        d.kernel_h = d.kernel_w = 3;
+        d.in_c = channels;
+        d.out_c = 17;
+        d.in_h = d.in_w = 7;
+        d.out_h = d.out_w = 5;
+        c.x_type = type;
+        c.x_zero_point = type == DType::u8 ? 255 : -128;
+        c.epilogue.out_type = DType::f32;
+        c.uniform = uniform;
+        check_case(c, random);
+      }
+    }
+  }
+}
+
+TEST_CASE("int8 convolution 3x3: Winograd's algorithm is chosen where it was measured to be faster") {
+  auto is_worth = [](Isa isa, std::int64_t size, std::int64_t channels, std::int64_t batch = 1) {
+    ConvDims d;
+    d.batch = batch;
+    d.kernel_h = d.kernel_w = 3;
+    d.in_c = d.out_c = channels;
+    d.in_h = d.in_w = d.out_h = d.out_w = size;
+    d.pad_top = d.pad_left = 1;
+    return is_winograd_worth(d, isa);
+  };
+  for (const std::int64_t channels : {64, 128, 256}) {
+    CHECK(is_worth(Isa::avx512_vnni, 56, channels));
+    CHECK(is_worth(Isa::avx512_vnni, 14, channels));
+    CHECK_FALSE(is_worth(Isa::avx512_vnni, 7, channels));
+    CHECK(is_worth(Isa::avx512_vnni, 7, channels, 8));
+    CHECK(is_worth(Isa::avx2, 7, channels));
+    CHECK_FALSE(is_worth(Isa::avx2, 4, channels));
+  }
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 16));
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 72));  // no multiple of 16
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 64, 0));
 }
 
 TEST_CASE("epilogue arrays are the quotients of ir/epilogue.h") {
