@@ -42,7 +42,8 @@ AOQ_INLINE Vector16 half_of(__m256i bytes) {
 
 // Up to 32 codes of each pixel from `c` on.
 template <bool kSigned, bool kIsOdd>
-void transform_codes(const Patch& patch, std::int64_t c, bool has_32, std::int16_t* out, std::int64_t pitch) {
+__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, bool has_32, std::int16_t* out,
+                                               std::int64_t pitch) {
   constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
   Vector16 rows[kPoints][kPoints];
 #pragma GCC unroll 6
@@ -213,11 +214,14 @@ PanelEnd end_of(const WinogradBlock& block, std::int64_t panel) {
   return end;
 }
 
+// Ends of other kinds.
+__attribute__((noinline)) void store_sums(const PanelEnd& end, const TileTarget& target, const std::int32_t* sums) {
+  store_tile(end.epilogue, end.args, target, sums);
+}
+
 // Pixels next to each other, `target.rows` of them.
 void store_pixels(const PanelEnd& end, const TileTarget& target, const __m256i (&y)[kOutputs][2]) {
-  if (end.to_codes == nullptr) {
-    return store_tile(end.epilogue, end.args, target, reinterpret_cast<const std::int32_t*>(y));
-  }
+  if (end.to_codes == nullptr) return store_sums(end, target, reinterpret_cast<const std::int32_t*>(y));
   std::uint8_t* out = static_cast<std::uint8_t*>(end.args.out) + target.index;
   const std::uint8_t* residual =
       end.epilogue.has_residual ? static_cast<const std::uint8_t*>(end.args.residual) + target.index : nullptr;

@@ -45,7 +45,8 @@ AOQ_INLINE Vector16 half_of(__m512i bytes) {
 
 // The codes of each pixel from `c` on that `mask` has.
 template <bool kSigned, bool kIsOdd>
-void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, std::int16_t* out, std::int64_t row_pitch) {
+__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, std::int16_t* out,
+                                               std::int64_t row_pitch) {
   constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
   Vector16 rows[kPoints][kPoints];
 #pragma GCC unroll 6
@@ -228,7 +229,8 @@ struct TileRange {
 
 // `panel_end` points at the panel's first channel of the first pixel.
 template <End kEnd>
-void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i start, TileRange range) {
+__attribute__((noinline)) void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i start,
+                                            TileRange range) {
   const ConvWinogradPlan& plan = block.plan;
   const TileEnd e = panel_end;
   const Codes to = codes_of(e);
@@ -246,7 +248,8 @@ void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i 
 }
 
 // Ends of other kinds.
-void finish_tiles_in_memory(const WinogradBlock& block, const TileEnd& panel_end, __m512i start, TileRange range) {
+__attribute__((noinline)) void finish_tiles_in_memory(const WinogradBlock& block, const TileEnd& panel_end,
+                                                      __m512i start, TileRange range) {
   const ConvWinogradPlan& plan = block.plan;
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   for (std::int64_t tile = 0; tile < range.tiles; ++tile) {
