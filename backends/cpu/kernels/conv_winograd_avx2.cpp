@@ -40,10 +40,9 @@ AOQ_INLINE Vector16 half_of(__m256i bytes) {
   return reinterpret_cast<Vector16>(_mm256_srai_epi16(kIsOdd ? bytes : _mm256_slli_epi16(bytes, 8), 8));
 }
 
-// Up to 32 codes of each pixel from `c` on.
+// 16 or at least 32 codes of each pixel from `c` on.
 template <bool kSigned, bool kIsOdd>
-__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, bool has_32, std::int16_t* out,
-                                               std::int64_t pitch) {
+__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, std::int64_t codes, PlacesAt to) {
   constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
   Vector16 rows[kPoints][kPoints];
 #pragma GCC unroll 6
@@ -52,8 +51,8 @@ __attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t 
 #pragma GCC unroll 6
     for (int i = 0; i < kPoints; ++i) {
       const std::uint8_t* from = patch.pixels[i][j] + c;
-      const __m256i bytes = has_32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
-                                   : _mm256_zextsi128_si256(load_bytes(from));
+      const __m256i bytes = codes >= 32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
+                                        : _mm256_zextsi128_si256(load_bytes(from));
       x[i] = half_of<kSigned, kIsOdd>(bytes);
     }
     transform_pixels(x, v);
@@ -66,24 +65,23 @@ __attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t 
     transform_pixels(rows[i], v);
     if (i == 1) v[1] -= kCorrection;
 #pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) store_s16(out + (kPoints * i + j) * pitch, v[j]);
+    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, v[j]);
   }
 }
 
 // Whole vectors are written: what of the last is too much, the next tile overwrites, and a place has slack.
 template <bool kSigned>
-void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* out, std::int64_t pitch) {
+void transform_patch(const Patch& patch, std::int64_t channels, PlacesAt to) {
   for (std::int64_t c = 0; c < channels; c += 4 * kWords) {
-    const bool has_32 = channels - c >= 4 * kWords;
-    transform_codes<kSigned, false>(patch, c, has_32, out + c, pitch);
-    transform_codes<kSigned, true>(patch, c, has_32, out + c + (has_32 ? 16 : 8), pitch);
+    const std::int64_t codes = min_of(channels - c, 4 * kWords);
+    transform_codes<kSigned, false>(patch, c, codes, {to.out + c, to.pitch});
+    transform_codes<kSigned, true>(patch, c, codes, {to.out + c + codes / 2, to.pitch});
   }
 }
 
 // U of one word of a packed panel, eight columns, those with even or odd numbers of its four channels.
 template <bool kIsOdd>
-__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out,
-                                              std::int64_t pitch) {
+__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, PlacesAt to) {
   __m256i six = _mm256_set1_epi16(6);
   asm("" : "+x"(six));
   Vector16 rows[kPoints][3];
@@ -104,7 +102,7 @@ __attribute__((noinline)) void transform_word(const std::byte* word, std::int64_
     Vector16 u[kPoints];
     transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) store_s16(out + (kPoints * i + j) * pitch, u[j]);
+    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, u[j]);
   }
 }
 
@@ -239,10 +237,10 @@ void store_pixels(const PanelEnd& end, const TileTarget& target, const __m256i (
 struct Form {
   static void transform(const WinogradBlock& block, const Patch& patch, std::int64_t tile) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t channels = plan.dims.in_c, pitch = patch_pitch(plan);
-    std::int16_t* out = block.patches + tile * channels;
-    if (plan.x_type == DType::i8) return transform_patch<true>(patch, channels, out, pitch);
-    transform_patch<false>(patch, channels, out, pitch);
+    const std::int64_t channels = plan.dims.in_c;
+    const PlacesAt to = {block.patches + tile * channels, patch_pitch(plan)};
+    if (plan.x_type == DType::i8) return transform_patch<true>(patch, channels, to);
+    transform_patch<false>(patch, channels, to);
   }
 
   static void transform_weights(const WinogradBlock& block, std::int64_t panel) {
@@ -254,8 +252,8 @@ struct Form {
       const std::int64_t count = min_of(words - first, kWords);
       for (std::int64_t i = 0; i < count; ++i, word += 64, out += 32) {
         for (int half = 0; half < 2; ++half) {
-          transform_word<false>(word + 32 * half, 64 * words, out + 16 * half, pitch);
-          transform_word<true>(word + 32 * half, 64 * words, out + 32 * count + 16 * half, pitch);
+          transform_word<false>(word + 32 * half, 64 * words, {out + 16 * half, pitch});
+          transform_word<true>(word + 32 * half, 64 * words, {out + 32 * count + 16 * half, pitch});
         }
       }
       out += 32 * count;

@@ -45,8 +45,7 @@ AOQ_INLINE Vector16 half_of(__m512i bytes) {
 
 // The codes of each pixel from `c` on that `mask` has.
 template <bool kSigned, bool kIsOdd>
-__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, std::int16_t* out,
-                                               std::int64_t row_pitch) {
+__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, PlacesAt to) {
   constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
   Vector16 rows[kPoints][kPoints];
 #pragma GCC unroll 6
@@ -67,24 +66,23 @@ __attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t 
     if (i == 1) v[1] -= kCorrection;
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) {
-      _mm512_store_si512(out + i * row_pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v[j]));
+      _mm512_store_si512(to.out + i * to.pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v[j]));
     }
   }
 }
 
 template <bool kSigned>
-void transform_patch(const Patch& patch, std::int64_t channels, std::int16_t* out, std::int64_t row_pitch) {
-  for (std::int64_t c = 0; c < channels; c += 64, out += 2 * kStripElements) {
+void transform_patch(const Patch& patch, std::int64_t channels, PlacesAt to) {
+  for (std::int64_t c = 0; c < channels; c += 64, to.out += 2 * kStripElements) {
     const __mmask64 mask = ~std::uint64_t{0} >> (64 - min_of(channels - c, 64));
-    transform_codes<kSigned, false>(patch, c, mask, out, row_pitch);
-    transform_codes<kSigned, true>(patch, c, mask, out + kStripElements, row_pitch);
+    transform_codes<kSigned, false>(patch, c, mask, to);
+    transform_codes<kSigned, true>(patch, c, mask, {to.out + kStripElements, to.pitch});
   }
 }
 
 // U of one word of a packed panel, those with even or odd numbers of its four channels.
 template <bool kIsOdd>
-__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, std::int16_t* out,
-                                              std::int64_t row_pitch) {
+__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, PlacesAt to) {
   __m512i six = _mm512_set1_epi16(6);
   asm("" : "+v"(six));
   Vector16 rows[kPoints][3];
@@ -105,7 +103,7 @@ __attribute__((noinline)) void transform_word(const std::byte* word, std::int64_
     transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
 #pragma GCC unroll 6
     for (int j = 0; j < kPoints; ++j) {
-      _mm512_store_si512(out + i * row_pitch + 32 * j, reinterpret_cast<__m512i>(u[j]));
+      _mm512_store_si512(to.out + i * to.pitch + 32 * j, reinterpret_cast<__m512i>(u[j]));
     }
   }
 }
@@ -170,8 +168,8 @@ void multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles,
   }
 }
 
-// The sums of a tile, part by part `pitch` apart, to exact ones.
-AOQ_INLINE void sum_parts(const std::int32_t* sums, std::int64_t parts, std::int64_t pitch, __m512i start,
+// Exact sums of a tile whose sums are held: y = start + those of all parts.
+AOQ_INLINE void sum_parts(const WinogradBlock& block, std::int64_t tile, __m512i start,
                           __m512i (&y)[kOutputs][kOutputs]) {
 #pragma GCC unroll 4
   for (int i = 0; i < kOutputs; ++i) {
@@ -179,7 +177,8 @@ AOQ_INLINE void sum_parts(const std::int32_t* sums, std::int64_t parts, std::int
     for (int j = 0; j < kOutputs; ++j) y[i][j] = start;
   }
   const __m512i inverse = _mm512_set1_epi32(static_cast<int>(kInverseOf9));
-  for (; parts > 0; --parts, sums += pitch) {
+  const std::int32_t* sums = block.sums + tile * kTileElements;
+  for (std::int64_t part = 0; part < block.plan.parts; ++part, sums += block.plan.sum_tiles * kTileElements) {
 #pragma GCC unroll 4
     for (int j = 0; j < kOutputs; ++j) {
       Vector32 m[kPoints], back[kOutputs];
@@ -197,11 +196,19 @@ AOQ_INLINE void sum_parts(const std::int32_t* sums, std::int64_t parts, std::int
   }
 }
 
+// The end of a panel's tiles in registers. It points at the panel's first channel of the first pixel.
+struct CodesEnd {
+  TileEnd end;
+  Codes to;
+  Scale scale;
+};
+
 // Pixels next to each other, 1 to 4 of one panel, to codes.
 template <End kEnd>
-AOQ_INLINE void store_pixels(const TileEnd& e, const Codes& to, const Scale& scale, std::int64_t index,
-                             std::int64_t pixels, const __m512i (&y)[kOutputs]) {
+AOQ_INLINE void store_pixels(const CodesEnd& codes_end, std::int64_t index, std::int64_t pixels,
+                             const __m512i (&y)[kOutputs]) {
   constexpr bool kResidual = kEnd == End::codes_with_residual;
+  const TileEnd& e = codes_end.end;
   const auto mask = static_cast<__mmask16>(e.mask);
   const std::int64_t pitch = e.pitch;
   std::uint8_t* out = e.out + index;
@@ -209,13 +216,13 @@ AOQ_INLINE void store_pixels(const TileEnd& e, const Codes& to, const Scale& sca
 #pragma GCC unroll 4
   for (int j = 0; j < kOutputs; ++j) {
     if constexpr (kEnd == End::codes_of_hardswish) {
-      v[j] = rounded_hardswish(scale, y[j], _mm512_set1_ps(e.inv_out));
+      v[j] = rounded_hardswish(codes_end.scale, y[j], _mm512_set1_ps(e.inv_out));
     } else {
-      v[j] = rounded<kResidual>(e, scale, y[j], 0, kResidual ? e.residual + index : nullptr,
+      v[j] = rounded<kResidual>(e, codes_end.scale, y[j], 0, kResidual ? e.residual + index : nullptr,
                                 min_of(j, pixels - 1) * pitch);
     }
   }
-  const __m512i codes = packed_codes(to, v[0], v[1], v[2], v[3]);
+  const __m512i codes = packed_codes(codes_end.to, v[0], v[1], v[2], v[3]);
   _mm_mask_storeu_epi8(out, mask, _mm512_castsi512_si128(codes));
   if (pixels > 1) _mm_mask_storeu_epi8(out + pitch, mask, _mm512_extracti32x4_epi32(codes, 1));
   if (pixels > 2) _mm_mask_storeu_epi8(out + 2 * pitch, mask, _mm512_extracti32x4_epi32(codes, 2));
@@ -227,22 +234,19 @@ struct TileRange {
   std::int64_t first, tiles;
 };
 
-// `panel_end` points at the panel's first channel of the first pixel.
 template <End kEnd>
 __attribute__((noinline)) void finish_tiles(const WinogradBlock& block, const TileEnd& panel_end, __m512i start,
                                             TileRange range) {
   const ConvWinogradPlan& plan = block.plan;
-  const TileEnd e = panel_end;
-  const Codes to = codes_of(e);
-  const Scale scale = scale_of(e, 0);
+  const CodesEnd end = {panel_end, codes_of(panel_end), scale_of(panel_end, 0)};
   for (std::int64_t tile = 0; tile < range.tiles; ++tile) {
     __m512i y[kOutputs][kOutputs];
-    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.sum_tiles * kTileElements, start, y);
+    sum_parts(block, tile, start, y);
     const TileOutput output = output_of(plan, block.tile_begin + range.first + tile);
 #pragma GCC unroll 4
     for (int i = 0; i < kOutputs; ++i) {
       if (i == output.rows) break;
-      store_pixels<kEnd>(e, to, scale, output.index + i * output.row_pitch, output.columns, y[i]);
+      store_pixels<kEnd>(end, output.index + i * output.row_pitch, output.columns, y[i]);
     }
   }
 }
@@ -254,7 +258,7 @@ __attribute__((noinline)) void finish_tiles_in_memory(const WinogradBlock& block
   const std::int64_t element = plan.epilogue.out_type == DType::f32 ? 4 : 1;
   for (std::int64_t tile = 0; tile < range.tiles; ++tile) {
     alignas(64) __m512i y[kOutputs][kOutputs];
-    sum_parts(block.sums + tile * kTileElements, plan.parts, plan.sum_tiles * kTileElements, start, y);
+    sum_parts(block, tile, start, y);
     const TileOutput output = output_of(plan, block.tile_begin + range.first + tile);
     for (std::int64_t i = 0; i < output.rows; ++i) {
       const std::int64_t at = (output.index + i * output.row_pitch) * element;
@@ -270,10 +274,10 @@ __attribute__((noinline)) void finish_tiles_in_memory(const WinogradBlock& block
 struct Form {
   static void transform(const WinogradBlock& block, const Patch& patch, std::int64_t tile) {
     const ConvWinogradPlan& plan = block.plan;
-    const std::int64_t channels = plan.dims.in_c, pitch = patch_row_elements(plan);
-    std::int16_t* out = block.patches + tile / kTogether * strips_of(plan) * kStripElements + tile % kTogether * 32;
-    if (plan.x_type == DType::i8) return transform_patch<true>(patch, channels, out, pitch);
-    transform_patch<false>(patch, channels, out, pitch);
+    const std::int64_t group = tile / kTogether * strips_of(plan) * kStripElements;
+    const PlacesAt to = {block.patches + group + tile % kTogether * 32, patch_row_elements(plan)};
+    if (plan.x_type == DType::i8) return transform_patch<true>(patch, plan.dims.in_c, to);
+    transform_patch<false>(patch, plan.dims.in_c, to);
   }
 
   static void transform_weights(const WinogradBlock& block, std::int64_t panel) {
@@ -284,8 +288,8 @@ struct Form {
     for (std::int64_t first = 0; first < words; first += kWords) {
       const std::int64_t count = min_of(words - first, kWords);
       for (std::int64_t i = 0; i < count; ++i, word += 64, out += 32 * kPoints) {
-        transform_word<false>(word, 64 * words, out, pitch);
-        transform_word<true>(word, 64 * words, out + 32 * kPoints * count, pitch);
+        transform_word<false>(word, 64 * words, {out, pitch});
+        transform_word<true>(word, 64 * words, {out + 32 * kPoints * count, pitch});
       }
       out += 32 * kPoints * count;
     }

@@ -67,6 +67,12 @@ struct Patch {
   const std::uint8_t* pixels[kPoints][kPoints];
 };
 
+// Where transformed values go: the first, and the elements from one place, or row of places, to the next.
+struct PlacesAt {
+  std::int16_t* out;
+  std::int64_t pitch;
+};
+
 // The tiles at work, and where their intermediate values are, each kernel's in an order of its own.
 struct WinogradBlock {
   const ConvWinogradPlan& plan;
@@ -115,9 +121,10 @@ inline TileOutput output_of(const ConvWinogradPlan& plan, std::int64_t tile) {
           min_of(d.out_w - at.ox, 4)};
 }
 
-inline void find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, const std::uint8_t* padding,
-                       std::int64_t tile, Patch& patch) {
+inline Patch find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, const std::uint8_t* padding,
+                        std::int64_t tile) {
   const ConvDims& d = plan.dims;
+  Patch patch;
   const TilePlace at = place_of(plan, tile);
   const std::int64_t left = at.ox - d.pad_left;
   const bool is_inside = left >= 0 && left + kPoints <= d.in_w;
@@ -130,6 +137,7 @@ inline void find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, cons
       patch.pixels[i][j] = has_pixel ? row + j * d.in_c : padding;
     }
   }
+  return patch;
 }
 
 template <typename Form>
@@ -147,9 +155,7 @@ void run_winograd(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
     const std::int64_t begin = number * plan.tile_block, tiles = min_of(plan.tile_block, plan.tiles - begin);
     const WinogradBlock block = {plan, args, begin, tiles, patches, weights, sums};
     for (std::int64_t tile = 0; held != number && tile < tiles; ++tile) {
-      Patch patch;
-      find_patch(plan, x, padding, begin + tile, patch);
-      Form::transform(block, patch, tile);
+      Form::transform(block, find_patch(plan, x, padding, begin + tile), tile);
     }
     held = number;
     for (std::int64_t panel = first; panel < min_of(first + plan.panel_block, plan.panels); ++panel) {
