@@ -133,7 +133,7 @@ void bench_winograd(const std::string& name, const ConvDims& d) {
   for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
     const std::string full_name = "winograd " + std::string(isa_name(isa)) + " " + name;
     if (best_isa() < isa || !takes_winograd(d) || !is_wanted(full_name)) continue;
-    bench_codes<ConvWinogradPlan>(full_name, d, plan_conv_winograd(d, DType::u8, {}, isa),
+    bench_codes<ConvWinogradPlan>(full_name, d, plan_conv_winograd(d, DType::u8, {}, {isa}),
                                   {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_winograd});
   }
 }

@@ -19,7 +19,8 @@ constexpr std::int64_t kMostTileBlock = 128;
 constexpr std::int64_t kMostSumTiles = 24;
 constexpr std::int64_t kMostChannels = 224;  // of a part
 static_assert(9 * 128 * 128 * kMostChannels < 1 << 25);
-constexpr std::int64_t kWantedUnits = 16;
+// Blocks of fewer tiles than this are not made to have work for more threads.
+constexpr std::int64_t kLeastSharedTiles = 24;
 constexpr double kMargin = 0.95;
 
 std::int64_t tiles_of(const ConvDims& d) {
@@ -39,6 +40,7 @@ std::int64_t strips_of(const ConvDims& d, Isa isa) {
   return 2 * ceil_div(d.in_c, 2 * strip_channels(isa));
 }
 
+// For one thread; more may take smaller ones.
 std::int64_t tile_block_of(const ConvDims& d) {
   const std::int64_t tile_bytes = kPlaces * 2 * round_up(d.in_c, 64);
   return even_pieces(tiles_of(d), std::clamp(kBlockBytes / tile_bytes, kLeastTileBlock, kMostTileBlock));
@@ -75,12 +77,18 @@ void choose_parts(ConvWinogradPlan& plan) {
   plan.parts = ceil_div(strips, plan.part_strips);
 }
 
-void choose_blocks(ConvWinogradPlan& plan) {
+// Several panels share V, and several blocks of tiles U: both are transformed again by each thread that needs them.
+void choose_blocks(ConvWinogradPlan& plan, std::int64_t workers) {
   const std::int64_t channels = round_up(plan.dims.in_c, 64);
   plan.tile_block = tile_block_of(plan.dims);
+  if (plan.panels * ceil_div(plan.tiles, plan.tile_block) < 2 * workers) {
+    const std::int64_t wanted = ceil_div(2 * workers, plan.panels);
+    plan.tile_block =
+        std::min(plan.tile_block, std::max(even_pieces(plan.tiles, ceil_div(plan.tiles, wanted)), kLeastSharedTiles));
+  }
   plan.tile_blocks = ceil_div(plan.tiles, plan.tile_block);
   plan.sum_tiles = even_pieces(plan.tile_block, kMostSumTiles);
-  plan.panel_blocks = std::min(plan.panels, ceil_div(kWantedUnits, plan.tile_blocks));
+  plan.panel_blocks = std::min(plan.panels, ceil_div(8 * workers, plan.tile_blocks));
   plan.panel_block = ceil_div(plan.panels, plan.panel_blocks);
   plan.panel_blocks = ceil_div(plan.panels, plan.panel_block);
   plan.units = plan.tile_blocks * plan.panel_blocks;
@@ -104,19 +112,20 @@ bool is_winograd_worth(const ConvDims& d, Isa isa) {
   return winograd_cycles(d, isa, cycles) < kMargin * direct_cycles(d, cycles);
 }
 
-ConvWinogradPlan plan_conv_winograd(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue, Isa isa) {
+ConvWinogradPlan plan_conv_winograd(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue,
+                                    const WinogradTarget& target) {
   ConvWinogradPlan plan;
   plan.dims = dims;
   plan.epilogue = epilogue;
   plan.x_type = x_type;
-  plan.isa = isa;
+  plan.isa = target.isa;
   plan.tiles_h = ceil_div(dims.out_h, 4);
   plan.tiles_w = ceil_div(dims.out_w, 4);
   plan.tiles = tiles_of(dims);
   plan.panels = panels_per_group(dims);
   plan.panel_bytes = panel_bytes_conv_vnni(dims);
   choose_parts(plan);
-  if (plan.tiles > 0) choose_blocks(plan);
+  if (plan.tiles > 0) choose_blocks(plan, target.workers);
   return plan;
 }
 

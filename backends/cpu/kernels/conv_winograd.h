@@ -61,7 +61,14 @@ bool takes_winograd(const ConvDims& dims);
 // them may lie outside the image.
 bool is_winograd_worth(const ConvDims& dims, Isa isa);
 
-ConvWinogradPlan plan_conv_winograd(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue, Isa isa);
+// What a plan is made for: avx2 or avx512_vnni, and the threads that share its units.
+struct WinogradTarget {
+  Isa isa = Isa::avx2;
+  int workers = 1;
+};
+
+ConvWinogradPlan plan_conv_winograd(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue,
+                                    const WinogradTarget& target);
 
 // Computes units [unit_begin, unit_end) as run_conv_s8 does, arguments alike (weights in S8_K4_N16). Only where the
 // processor has the plan's class.

@@ -265,7 +265,7 @@ KernelResult winograd_of(const PrepareContext& context, Isa isa) {
         "the kernel takes 3x3 convolutions of stride 1 on a multiple of 16 channels where they are large enough");
   }
   AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
-  ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue, isa);
+  ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue, {isa, context.workers});
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
 }
 

@@ -110,9 +110,10 @@ void check_winograd(const Case& c, const std::int8_t* weights, ConvS8Args args,
   args.weights = packed.data();
   for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
     if (best_isa() < isa) continue;
-    ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue, isa);
+    const ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue, {isa, 1});
+    const ConvWinogradPlan shared = plan_conv_winograd(c.dims, c.x_type, c.epilogue, {isa, 9});
     CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
-    CHECK(run_in_pieces(plan, args, 3, run_conv_winograd) == expected);
+    CHECK(run_in_pieces(shared, args, 3, run_conv_winograd) == expected);
   }
 }
 
@@ -353,6 +354,32 @@ TEST_CASE("[class 18] int8 convolution 3x3: transformed sums that wrap, as large
         c.uniform = uniform;
         check_case(c, random);
       }
+    }
+  }
+}
+
+TEST_CASE("int8 convolution 3x3: many tiles in blocks of every size") {
+  if (!has_avx2()) return;
+  Random random(11);
+  for (const std::int64_t channels : {16, 48, 288}) {
+    Case c;
+    ConvDims& d = c.dims;
+    d.kernel_h = d.kernel_w = 3;
+    d.batch = 2;
+    d.in_c = channels;
+    d.out_c = 24;
+    d.in_h = d.out_h = 35;
+    d.in_w = d.out_w = 46;
+    d.pad_top = d.pad_left = 1;
+    c.x_type = channels == 48 ? DType::i8 : DType::u8;
+    check_case(c, random);
+    for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+      const ConvWinogradPlan one = plan_conv_winograd(d, c.x_type, c.epilogue, {isa, 1});
+      const ConvWinogradPlan shared = plan_conv_winograd(d, c.x_type, c.epilogue, {isa, 9});
+      CHECK(one.tile_blocks > 1);
+      CHECK(shared.units >= 9);
+      CHECK((one.tile_block > one.sum_tiles) == (channels < 288));
+      CHECK((shared.tile_block < one.tile_block) == (channels < 288));
     }
   }
 }
