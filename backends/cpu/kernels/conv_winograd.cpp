@@ -103,7 +103,7 @@ void choose_blocks(ConvWinogradPlan& plan, std::int64_t workers) {
 
 bool takes_winograd(const ConvDims& d) {
   return d.kernel_h == 3 && d.kernel_w == 3 && d.stride_h == 1 && d.stride_w == 1 && d.dilation_h == 1 &&
-         d.dilation_w == 1 && d.groups == 1 && d.in_c % 16 == 0;
+         d.dilation_w == 1 && d.groups == 1 && d.in_c > 0 && d.in_c % 16 == 0 && d.out_c > 0;
 }
 
 bool is_winograd_worth(const ConvDims& d, Isa isa) {

@@ -405,6 +405,7 @@ TEST_CASE("int8 convolution 3x3: Winograd's algorithm is chosen where it was mea
   CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 16));
   CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 72));  // no multiple of 16
   CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 64, 0));
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 0));
 }
 
 TEST_CASE("epilogue arrays are the quotients of ir/epilogue.h") {
