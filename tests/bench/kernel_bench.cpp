@@ -97,6 +97,8 @@ void bench_codes(const std::string& name, const ConvDims& d, const Plan& plan, c
   Aligned<std::byte> packed(conv.packed_bytes(d)), scratch(plan.scratch_bytes);
   Aligned<float> bias(padded_channels(d)), multiplier(padded_channels(d));
   fill_bell_shaped(weights.data, d.out_c * (d.in_c / d.groups) * d.kernel_h * d.kernel_w);
+  // As those of a model: sums of any other size would take the way that clamps them first.
+  for (std::int64_t i = 0; i < padded_channels(d); ++i) multiplier.data[i] = 1e-4f * static_cast<float>(1 + i % 7);
   conv.pack(d, weights.data, {packed.data, static_cast<std::size_t>(conv.packed_bytes(d))});
   ConvS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
   args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
@@ -128,9 +130,12 @@ void bench_vnni(const std::string& name, const ConvDims& d) {
 }
 
 void bench_winograd(const std::string& name, const ConvDims& d) {
-  if (best_isa() < Isa::avx2 || !takes_winograd(d) || !is_wanted("winograd " + name)) return;
-  bench_codes<ConvWinogradPlan>("winograd " + name, d, plan_conv_winograd(d, DType::u8, {}),
-                                {packed_bytes_winograd, pack_winograd, run_conv_winograd});
+  for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    const std::string full_name = "winograd " + std::string(isa_name(isa)) + " " + name;
+    if (best_isa() < isa || !takes_winograd(d) || !is_wanted(full_name)) continue;
+    bench_codes<ConvWinogradPlan>(full_name, d, plan_conv_winograd(d, DType::u8, {}, {isa}),
+                                  {packed_bytes_conv_vnni, pack_conv_vnni, run_conv_winograd});
+  }
 }
 
 void bench_f32(const std::string& name, const ConvDims& d) {

@@ -12,15 +12,16 @@
 #include <cstdint>
 #include <utility>
 
-#include "backends/cpu/kernels/activation_avx2.h"
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/simd_avx512.h"
+#include "backends/cpu/kernels/tile_end_avx512.h"
 
 namespace aoq::cpu {
 namespace {
 
 constexpr int kTileRows = kVnniTileRows;
+static_assert(kTileRows <= kEndRows);
 
 struct PanelTile {
   const std::uint8_t* rows;
@@ -32,29 +33,6 @@ struct PanelTile {
   // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
   const std::byte* ahead;
 };
-
-// What a tile's sums become, for one or two panels.
-struct TileEnd {
-  const float* bias;
-  const float* multiplier;
-  float lo, hi;
-  std::int32_t zero_point;
-  bool is_signed;
-  __mmask32 mask;  // the columns there are
-  std::uint8_t* out;
-  std::int64_t pitch;
-  const std::uint8_t* residual;      // codes or floats, or null
-  std::int32_t residual_zero_point;  // of codes as u8
-  std::int32_t residual_flip;        // turns signed codes into unsigned ones
-  float residual_multiplier;
-  float x_scale;
-  float inv_out;       // after hardswish
-  std::int32_t* sums;  // for ends of other kinds: [panels][kTileRows][16]
-};
-
-enum class End : std::uint8_t { codes, codes_with_residual, codes_of_hardswish, floats, sums };
-
-#define AOQ_INLINE inline __attribute__((always_inline))
 
 // What the sums of C panels start at.
 template <int C>
@@ -143,76 +121,6 @@ AOQ_INLINE void multiply(const PanelTile& t, const __m512i (&start)[C], __m512i 
       for (int i = 1; i < kTurns; ++i) sum[r][c] = _mm512_add_epi32(sum[r][c], turn[i][r][c]);
     }
   }
-}
-
-// Whether codes need no more than saturation, and those of a residual no offset: u8 with all its values and a zero
-// point of 0, as after a relu. Plain ones besides fill their panels, so that nothing is masked.
-enum class Range : std::uint8_t { any, plain };
-
-// float(r - zero point) * multiplier of 16 channels.
-template <Range kRange = Range::any>
-AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* residual) {
-  __m512i steps;
-  if constexpr (kRange == Range::plain) {
-    steps = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
-  } else {
-    const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
-    const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
-    steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
-  }
-  return _mm512_mul_ps(_mm512_cvtepi32_ps(steps), _mm512_set1_ps(e.residual_multiplier));
-}
-
-// Two panels' bias and multiplier.
-struct Scale {
-  __m512 bias, multiplier;
-};
-
-AOQ_INLINE Scale scale_of(const TileEnd& e, int c) {
-  return {_mm512_loadu_ps(e.bias + 16 * c), _mm512_loadu_ps(e.multiplier + 16 * c)};
-}
-
-// One sum of 16 channels to int32 without the zero point. Bounds are integers, so what saturating packs and the clamp
-// of bytes do afterwards commutes with rounding: nothing is clamped here, where panels_stay_small. The row's residuals
-// are `at` bytes on.
-template <bool kResidual, Range kRange = Range::any>
-AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual,
-                           std::int64_t at) {
-  __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
-  if constexpr (kResidual) v = _mm512_add_ps(v, residual_of<kRange>(e, c, residual + at + 16 * c));
-  return _mm512_cvtps_epi32(v);
-}
-
-// How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
-struct Codes {
-  __m512i zero_point, least, most, flip;
-  bool are_all;  // of u8: saturation has clamped already
-};
-
-AOQ_INLINE Codes codes_of(const TileEnd& e) {
-  const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
-  const std::int32_t least = static_cast<int>(e.lo) + zero_point, most = static_cast<int>(e.hi) + zero_point;
-  return {.zero_point = _mm512_set1_epi16(static_cast<short>(zero_point)),
-          .least = _mm512_set1_epi8(static_cast<char>(least)),
-          .most = _mm512_set1_epi8(static_cast<char>(most)),
-          .flip = _mm512_set1_epi8(static_cast<char>(shift)),
-          .are_all = least == 0 && most == 255 && !e.is_signed};
-}
-
-// Four vectors of 16 values to 64 codes, the first vector's first.
-template <Range kRange = Range::any>
-AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
-  __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
-  if constexpr (kRange == Range::any) {
-    low = _mm512_adds_epi16(low, to.zero_point);
-    high = _mm512_adds_epi16(high, to.zero_point);
-  }
-  __m512i codes = _mm512_packus_epi16(low, high);
-  if (kRange == Range::any && !to.are_all) {
-    codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
-  }
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, codes);
 }
 
 // Two rows of two panels at a time. What `e` says is read before anything is stored, as stores of bytes could change
@@ -306,7 +214,7 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
 #pragma GCC unroll 14
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int c = 0; c < C; ++c) _mm512_storeu_si512(e.sums + (c * kTileRows + r) * 16, sum[r][c]);
+      for (int c = 0; c < C; ++c) _mm512_storeu_si512(e.sums + (c * kEndRows + r) * 16, sum[r][c]);
     }
   }
 }
@@ -338,11 +246,6 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
     _mm_mask_storeu_epi8(out + 2 * pitch, columns, _mm512_extracti32x4_epi32(codes, 2));
     _mm_mask_storeu_epi8(out + 3 * pitch, columns, _mm512_extracti32x4_epi32(codes, 3));
   }
-}
-
-AOQ_INLINE __m512i rounded_hardswish(const Scale& scale, __m512i sum, __m512 inv_out) {
-  const __m512 v = _mm512_mul_ps(_mm512_add_ps(_mm512_cvtepi32_ps(sum), scale.bias), scale.multiplier);
-  return _mm512_cvtps_epi32(_mm512_mul_ps(hardswish_of_normal(F32x16(v)).v, inv_out));
 }
 
 // The end of a small tile, in parts of one or two vectors of sums each.
@@ -503,8 +406,6 @@ RunTile tile_of(End end, std::int64_t rows) {
   }
   return tile_of<C, End::sums>(rows);
 }
-
-#undef AOQ_INLINE
 
 }  // namespace
 }  // namespace aoq::cpu

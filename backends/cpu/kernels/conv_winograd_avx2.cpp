@@ -1,138 +1,183 @@
-// The transforms and products of conv_winograd.h.
+// The transforms and products of conv_winograd.h with 256 bits: 6 tiles x 16 channels of one place at a time.
+//
+// V is [place][tile][channel] and U [place][pair of channels][16][2], a place's start a line behind the end of the
+// last; M is [part][tile][place][16]. Every 32 channels come as 8 pairs of those with even numbers and 8 of the others.
 #include "backends/cpu/kernels/conv_winograd.h"
+#include "backends/cpu/kernels/conv_winograd_unit.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/epilogue_s8_avx2.h"
 
 namespace aoq::cpu {
 namespace {
 
-constexpr std::int64_t kPlaces = 16;
 constexpr int kTileRows = 6;
+constexpr std::int64_t kTileSums = kPlaces * 16;
 
-// Where the 16 pixels of a patch lie; the padding outside the image.
-struct Patch {
-  const std::uint8_t* pixels[4][4];
-};
+typedef std::uint16_t Vector16 __attribute__((vector_size(32)));
+typedef std::uint32_t Vector32 __attribute__((vector_size(32)));
 
-struct TilePlace {
-  std::int64_t image, oy, ox;
-};
+// Words of four codes whose pairs stand together.
+constexpr std::int64_t kWords = 8;
 
-TilePlace place_of(const ConvWinogradPlan& plan, std::int64_t tile) {
-  const std::int64_t rows = tile / plan.tiles_w;
-  return {rows / plan.tiles_h, rows % plan.tiles_h * 2, tile % plan.tiles_w * 2};
+std::int64_t patch_pitch(const ConvWinogradPlan& plan) {
+  return plan.tile_block * plan.dims.in_c + 32;
+}
+std::int64_t weight_pitch(const ConvWinogradPlan& plan) {
+  return plan.dims.in_c * 16 + 32;
 }
 
-Patch find_patch(const ConvWinogradPlan& plan, const std::uint8_t* x, const std::uint8_t* padding, std::int64_t tile) {
-  const ConvDims& d = plan.dims;
-  const TilePlace at = place_of(plan, tile);
-  Patch patch;
-  for (std::int64_t i = 0; i < 4; ++i) {
-    const std::int64_t iy = at.oy - d.pad_top + i;
-    const bool row_inside = iy >= 0 && iy < d.in_h;
-    for (std::int64_t j = 0; j < 4; ++j) {
-      const std::int64_t ix = at.ox - d.pad_left + j;
-      const bool inside = row_inside && ix >= 0 && ix < d.in_w;
-      patch.pixels[i][j] = inside ? x + ((at.image * d.in_h + iy) * d.in_w + ix) * d.in_c : padding;
-    }
+AOQ_INLINE void store_s16(std::int16_t* to, Vector16 v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(v));
+}
+
+// The codes with even numbers, or the others, as s16.
+template <bool kSigned, bool kIsOdd>
+AOQ_INLINE Vector16 half_of(__m256i bytes) {
+  if constexpr (!kSigned) {
+    const __m256i low = _mm256_and_si256(bytes, _mm256_set1_epi16(255));
+    return reinterpret_cast<Vector16>(kIsOdd ? _mm256_srli_epi16(bytes, 8) : low);
   }
-  return patch;
+  return reinterpret_cast<Vector16>(_mm256_srai_epi16(kIsOdd ? bytes : _mm256_slli_epi16(bytes, 8), 8));
 }
 
-inline void store_s16(std::int16_t* to, __m256i v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v);
+// 16 or at least 32 codes of each pixel from `c` on.
+template <bool kSigned, bool kIsOdd>
+__attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, std::int64_t codes, PlacesAt to) {
+  constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
+  Vector16 rows[kPoints][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPoints; ++j) {
+    Vector16 x[kPoints], v[kPoints];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) {
+      const std::uint8_t* from = patch.pixels[i][j] + c;
+      const __m256i bytes = codes >= 32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
+                                        : _mm256_zextsi128_si256(load_bytes(from));
+      x[i] = half_of<kSigned, kIsOdd>(bytes);
+    }
+    transform_pixels(x, v);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 v[kPoints];
+    transform_pixels(rows[i], v);
+    if (i == 1) v[1] -= kCorrection;
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, v[j]);
+  }
 }
 
-// A row of B^T x times B, at four places.
-inline void store_places(std::int16_t* to, std::int64_t stride, const __m256i (&b)[4], __m256i correction) {
-  store_s16(to, _mm256_sub_epi16(b[0], b[2]));
-  store_s16(to + stride, _mm256_sub_epi16(_mm256_add_epi16(b[1], b[2]), correction));
-  store_s16(to + 2 * stride, _mm256_sub_epi16(b[2], b[1]));
-  store_s16(to + 3 * stride, _mm256_sub_epi16(b[1], b[3]));
-}
-
-// The zero point cancels at all places but the one where four pixels are added.
+// Whole vectors are written: what of the last is too much, the next tile overwrites, and a place has slack.
 template <bool kSigned>
-void transform_patch(const Patch& patch, std::int64_t channels, std::int32_t zero_point, std::int16_t* out,
-                     std::int64_t stride) {
-  const __m256i none = _mm256_setzero_si256(), four = _mm256_set1_epi16(static_cast<short>(4 * zero_point));
-  for (std::int64_t c = 0; c < channels; c += 16, out += 16) {
-    auto pixel = [&](int i, int j) { return widen_to_s16<kSigned>(load_bytes(patch.pixels[i][j] + c)); };
-    __m256i second[4], third[4], b[4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-      second[j] = pixel(1, j);
-      third[j] = pixel(2, j);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) b[j] = _mm256_add_epi16(second[j], third[j]);
-    store_places(out + 4 * stride, stride, b, four);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) b[j] = _mm256_sub_epi16(third[j], second[j]);
-    store_places(out + 8 * stride, stride, b, none);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) b[j] = _mm256_sub_epi16(pixel(0, j), third[j]);
-    store_places(out, stride, b, none);
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) b[j] = _mm256_sub_epi16(second[j], pixel(3, j));
-    store_places(out + 12 * stride, stride, b, none);
+void transform_patch(const Patch& patch, std::int64_t channels, PlacesAt to) {
+  for (std::int64_t c = 0; c < channels; c += 4 * kWords) {
+    const std::int64_t codes = min_of(channels - c, 4 * kWords);
+    transform_codes<kSigned, false>(patch, c, codes, {to.out + c, to.pitch});
+    transform_codes<kSigned, true>(patch, c, codes, {to.out + c + codes / 2, to.pitch});
   }
 }
 
-// One place: R rows of `pairs` channel pairs times a panel of 16 columns, to [R][16] sums.
+// U of one word of a packed panel, eight columns, those with even or odd numbers of its four channels.
+template <bool kIsOdd>
+__attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, PlacesAt to) {
+  __m256i six = _mm256_set1_epi16(6);
+  asm("" : "+x"(six));
+  Vector16 rows[kPoints][3];
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; ++j) {
+    Vector16 w[3], u[kPoints];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) {
+      const auto* from = reinterpret_cast<const __m256i*>(word + (3 * i + j) * tap_bytes);
+      w[i] = half_of<true, kIsOdd>(_mm256_load_si256(from));
+    }
+    transform_taps(w, reinterpret_cast<Vector16>(six), u);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < kPoints; ++i) {
+    Vector16 u[kPoints];
+    transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, u[j]);
+  }
+}
+
+// Tiles of one place, `pitch` apart, and a part's weights.
+struct Product {
+  const std::int16_t* patches;
+  std::int64_t pitch;
+  const std::int16_t* weights;
+  std::int64_t pairs;  // of channels
+};
+
+// R tiles times a panel of 16 columns, to the place's sums of each.
 template <int R>
-void multiply_rows(const std::int16_t* a, const std::int16_t* weights, std::int64_t pairs, std::int32_t* out) {
+void multiply_tiles(const Product& p, std::int32_t* out) {
   __m256i sum[R][2];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-  const std::int64_t pitch = 2 * pairs;
+  const std::int16_t* patches = p.patches;
+  const std::int64_t pitch = p.pitch, pairs = p.pairs;
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
-    const auto* from = reinterpret_cast<const __m256i*>(weights + 32 * pair);
+    const auto* from = reinterpret_cast<const __m256i*>(p.weights + 32 * pair);
     const __m256i low = _mm256_load_si256(from), high = _mm256_load_si256(from + 1);
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      const __m256i x = _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(a + r * pitch + 2 * pair));
+      const __m256i x = _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(patches + r * pitch + 2 * pair));
       add_s32_in_place(sum[r][0], _mm256_madd_epi16(x, low));
       add_s32_in_place(sum[r][1], _mm256_madd_epi16(x, high));
     }
   }
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * r), sum[r][0]);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * r + 8), sum[r][1]);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + kTileSums * r), sum[r][0]);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + kTileSums * r + 8), sum[r][1]);
   }
 }
 
-// All rows, in pieces of nearly the same height.
-void multiply_place(const std::int16_t* a, const std::int16_t* weights, std::int64_t rows, std::int64_t pairs,
-                    std::int32_t* out) {
-  constexpr void (*kRows[])(const std::int16_t*, const std::int16_t*, std::int64_t, std::int32_t*) = {
-      multiply_rows<1>, multiply_rows<2>, multiply_rows<3>, multiply_rows<4>, multiply_rows<5>, multiply_rows<6>};
-  for (std::int64_t pieces = (rows + kTileRows - 1) / kTileRows; pieces > 0; --pieces) {
-    const std::int64_t count = (rows + pieces - 1) / pieces;
-    kRows[count - 1](a, weights, pairs, out);
-    a += count * 2 * pairs;
-    out += count * 16;
-    rows -= count;
+// All tiles, in pieces of nearly the same height.
+void multiply_place(Product p, std::int64_t tiles, std::int32_t* out) {
+  constexpr void (*kRows[])(const Product&, std::int32_t*) = {multiply_tiles<1>, multiply_tiles<2>, multiply_tiles<3>,
+                                                              multiply_tiles<4>, multiply_tiles<5>, multiply_tiles<6>};
+  for (std::int64_t pieces = (tiles + kTileRows - 1) / kTileRows; pieces > 0; --pieces) {
+    const std::int64_t count = (tiles + pieces - 1) / pieces;
+    kRows[count - 1](p, out);
+    p.patches += count * p.pitch;
+    out += count * kTileSums;
+    tiles -= count;
   }
 }
 
-// A^T M A / 4 of eight columns: the output tile's pixels (0, 0), (0, 1), (1, 0), (1, 1).
-inline void transform_back(const std::int32_t* m, std::int64_t stride, __m256i (&y)[4]) {
-  __m256i upper[4], lower[4];
+// A M A^T of eight columns, exact: y = start + it.
+AOQ_INLINE void add_tile(const std::int32_t* sums, const __m256i (&start)[kOutputs][kOutputs][2],
+                         __m256i (&y)[kOutputs][kOutputs][2], int half) {
+  Vector32 rows[kOutputs][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPoints; ++j) {
+    Vector32 m[kPoints], back[kOutputs];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) {
+      m[i] = reinterpret_cast<Vector32>(
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(sums + (kPoints * i + j) * 16)));
+    }
+    transform_sums(m, back);
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    auto place = [&](int i) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(m + (4 * i + j) * stride)); };
-    const __m256i m1 = place(1), m2 = place(2);
-    upper[j] = _mm256_add_epi32(place(0), _mm256_add_epi32(m1, m2));
-    lower[j] = _mm256_sub_epi32(_mm256_sub_epi32(m1, m2), place(3));
+    for (int i = 0; i < kOutputs; ++i) rows[i][j] = back[i];
   }
-  y[0] = _mm256_add_epi32(upper[0], _mm256_add_epi32(upper[1], upper[2]));
-  y[1] = _mm256_sub_epi32(_mm256_sub_epi32(upper[1], upper[2]), upper[3]);
-  y[2] = _mm256_add_epi32(lower[0], _mm256_add_epi32(lower[1], lower[2]));
-  y[3] = _mm256_sub_epi32(_mm256_sub_epi32(lower[1], lower[2]), lower[3]);
 #pragma GCC unroll 4
-  for (int p = 0; p < 4; ++p) y[p] = _mm256_srai_epi32(y[p], 2);
+  for (int i = 0; i < kOutputs; ++i) {
+    Vector32 back[kOutputs];
+    transform_sums(rows[i], back);
+#pragma GCC unroll 4
+    for (int j = 0; j < kOutputs; ++j) {
+      const auto scaled = reinterpret_cast<__m256i>(back[j] * kInverseOf9);
+      y[i][j][half] = _mm256_add_epi32(start[i][j][half], _mm256_srai_epi32(scaled, kShift[i] + kShift[j]));
+    }
+  }
 }
 
 // Two pixels of 16 whole channels to codes.
@@ -145,80 +190,128 @@ ToCodes to_codes_of(Addend addend) {
   return addend == Addend::u8 ? plain_rows<kSigned, Addend::u8> : plain_rows<kSigned, Addend::i8>;
 }
 
-// A panel's sums [place][tile][16] to output pixels.
-void finish_panel(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t panel, std::int64_t tile_begin,
-                  std::int64_t tile_end, const std::int32_t* sums) {
-  const ConvDims& d = plan.dims;
-  const std::int64_t stride = (tile_end - tile_begin) * 16;
-  const PlainEpilogue plain = plain_epilogue(plan.epilogue, args.epilogue, panel * 16);
-  TileTarget target = {
+// How a panel's pixels are stored.
+struct PanelEnd {
+  const EpilogueS8& epilogue;
+  const EpilogueArgs& args;
+  PlainEpilogue plain;
+  ToCodes to_codes;  // or null
+  TileTarget target;
+};
+
+PanelEnd end_of(const WinogradBlock& block, std::int64_t panel) {
+  const ConvDims& d = block.plan.dims;
+  const EpilogueS8& e = block.plan.epilogue;
+  const EpilogueArgs& args = block.args.epilogue;
+  const TileTarget target = {
       .rows = 0, .columns = min_of(d.out_c - panel * 16, 16), .index = 0, .pitch = d.out_c, .channel = panel * 16};
-  const bool is_plain =
-      target.columns == 16 && has_plain_epilogue(plan.epilogue, args.epilogue, 9 * d.in_c, panel * 16, target.columns);
-  const Addend addend = addend_of(plan.epilogue);
-  const ToCodes to_codes = plan.epilogue.out_type == DType::i8 ? to_codes_of<true>(addend) : to_codes_of<false>(addend);
-  const auto* residual = static_cast<const std::uint8_t*>(args.epilogue.residual);
-  auto* out = static_cast<std::uint8_t*>(args.epilogue.out);
-  for (std::int64_t tile = tile_begin; tile < tile_end; ++tile, sums += 16) {
-    __m256i low[4], high[4];
-    transform_back(sums, stride, low);
-    transform_back(sums + 8, stride, high);
-    const TilePlace at = place_of(plan, tile);
-    target.rows = min_of(d.out_w - at.ox, 2);
-    for (std::int64_t row = 0; row < min_of(d.out_h - at.oy, 2); ++row) {
-      const __m256i* l = low + 2 * row;
-      const __m256i* h = high + 2 * row;
-      target.index = ((at.image * d.out_h + at.oy + row) * d.out_w + at.ox) * d.out_c + panel * 16;
-      if (is_plain) {
-        const __m256i first[2] = {l[0], h[0]}, second[2] = {l[1], h[1]};
-        const std::uint8_t* from = addend == Addend::none ? nullptr : residual + target.index;
-        const std::uint8_t* next = addend == Addend::none || target.rows == 1 ? from : from + d.out_c;
-        const __m256i bytes = to_codes(plain, first, second, from, next);
-        store_bytes(out + target.index, _mm256_castsi256_si128(bytes));
-        if (target.rows == 2) store_bytes(out + target.index + d.out_c, _mm256_extracti128_si256(bytes, 1));
-      } else {
-        alignas(32) std::int32_t acc[32];
-        auto* to = reinterpret_cast<__m256i*>(acc);
-        _mm256_store_si256(to, l[0]);
-        _mm256_store_si256(to + 1, h[0]);
-        _mm256_store_si256(to + 2, l[1]);
-        _mm256_store_si256(to + 3, h[1]);
-        store_tile(plan.epilogue, args.epilogue, target, acc);
+  PanelEnd end = {e, args, plain_epilogue(e, args, panel * 16), nullptr, target};
+  if (target.columns == 16 && has_plain_epilogue(e, args, 9 * d.in_c, panel * 16, target.columns)) {
+    end.to_codes = e.out_type == DType::i8 ? to_codes_of<true>(addend_of(e)) : to_codes_of<false>(addend_of(e));
+  }
+  return end;
+}
+
+// Ends of other kinds.
+__attribute__((noinline)) void store_sums(const PanelEnd& end, const TileTarget& target, const std::int32_t* sums) {
+  store_tile(end.epilogue, end.args, target, sums);
+}
+
+// Pixels next to each other, `target.rows` of them.
+void store_pixels(const PanelEnd& end, const TileTarget& target, const __m256i (&y)[kOutputs][2]) {
+  if (end.to_codes == nullptr) return store_sums(end, target, reinterpret_cast<const std::int32_t*>(y));
+  std::uint8_t* out = static_cast<std::uint8_t*>(end.args.out) + target.index;
+  const std::uint8_t* residual =
+      end.epilogue.has_residual ? static_cast<const std::uint8_t*>(end.args.residual) + target.index : nullptr;
+  for (std::int64_t j = 0; j < target.rows; j += 2) {
+    const bool has_next = j + 1 < target.rows;
+    const std::uint8_t* next = residual != nullptr && has_next ? residual + target.pitch : residual;
+    const __m256i codes = end.to_codes(end.plain, y[j], y[j + 1], residual, next);
+    store_bytes(out, _mm256_castsi256_si128(codes));
+    if (has_next) store_bytes(out + target.pitch, _mm256_extracti128_si256(codes, 1));
+    out += 2 * target.pitch;
+    if (residual != nullptr) residual += 2 * target.pitch;
+  }
+}
+
+struct Form {
+  static void transform(const WinogradBlock& block, const Patch& patch, std::int64_t tile) {
+    const ConvWinogradPlan& plan = block.plan;
+    const std::int64_t channels = plan.dims.in_c;
+    const PlacesAt to = {block.patches + tile * channels, patch_pitch(plan)};
+    if (plan.x_type == DType::i8) return transform_patch<true>(patch, channels, to);
+    transform_patch<false>(patch, channels, to);
+  }
+
+  static void transform_weights(const WinogradBlock& block, std::int64_t panel) {
+    const ConvWinogradPlan& plan = block.plan;
+    const std::int64_t words = words_of(plan), pitch = weight_pitch(plan);
+    const std::byte* word = panel_at(block, panel) + 64;
+    std::int16_t* out = block.weights;
+    for (std::int64_t first = 0; first < words; first += kWords) {
+      const std::int64_t count = min_of(words - first, kWords);
+      for (std::int64_t i = 0; i < count; ++i, word += 64, out += 32) {
+        for (int half = 0; half < 2; ++half) {
+          transform_word<false>(word + 32 * half, 64 * words, {out + 16 * half, pitch});
+          transform_word<true>(word + 32 * half, 64 * words, {out + 32 * count + 16 * half, pitch});
+        }
+      }
+      out += 32 * count;
+    }
+  }
+
+  static void multiply(const WinogradBlock& block, std::int64_t tile, std::int64_t tiles) {
+    const ConvWinogradPlan& plan = block.plan;
+    const std::int64_t channels = plan.dims.in_c, depth = 16 * plan.part_strips;
+    for (std::int64_t place = 0; place < kPlaces; ++place) {
+      Product product = {block.patches + place * patch_pitch(plan) + tile * channels, channels,
+                         block.weights + place * weight_pitch(plan), 0};
+      std::int32_t* sums = block.sums + place * 16;
+      for (std::int64_t first = 0; first < channels; first += depth) {
+        product.pairs = min_of(channels - first, depth) / 2;
+        multiply_place(product, tiles, sums);
+        product.patches += depth;
+        product.weights += 16 * depth;
+        sums += plan.sum_tiles * kTileSums;
       }
     }
   }
-}
+
+  static void finish(const WinogradBlock& block, std::int64_t panel, std::int64_t first, std::int64_t tiles) {
+    const ConvWinogradPlan& plan = block.plan;
+    const PanelEnd end = end_of(block, panel);
+    const auto* sums_of_weights = reinterpret_cast<const __m256i*>(panel_at(block, panel));
+    __m256i start[kOutputs][kOutputs][2], y[kOutputs][kOutputs][2];
+    for (int half = 0; half < 2; ++half) {
+      const __m256i sum = _mm256_load_si256(sums_of_weights + half);
+      const __m256i offset = _mm256_mullo_epi32(sum, _mm256_set1_epi32(offset_of(block)));
+      for (auto& row : start) {
+        for (auto& pixel : row) pixel[half] = offset;
+      }
+    }
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      const std::int32_t* sums = block.sums + tile * kTileSums;
+      for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, start, y, half);
+      for (std::int64_t part = 1; part < plan.parts; ++part) {
+        sums += plan.sum_tiles * kTileSums;
+        for (int half = 0; half < 2; ++half) add_tile(sums + 8 * half, y, y, half);
+      }
+      const TileOutput output = output_of(plan, block.tile_begin + first + tile);
+      TileTarget target = end.target;
+      target.rows = output.columns;
+      for (std::int64_t i = 0; i < output.rows; ++i) {
+        target.index = output.index + i * output.row_pitch + panel * 16;
+        store_pixels(end, target, y[i]);
+      }
+    }
+  }
+};
 
 }  // namespace
 
 void run_conv_winograd_avx2(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                             std::int64_t unit_end, std::byte* scratch) {
-  const std::int64_t channels = plan.dims.in_c;
-  auto* patches = reinterpret_cast<std::int16_t*>(scratch);
-  auto* sums = reinterpret_cast<std::int32_t*>(patches + kPlaces * plan.tile_block * channels);
-  auto* padding = reinterpret_cast<std::uint8_t*>(sums + kPlaces * plan.tile_block * 16);
-  __builtin_memset(padding, static_cast<std::uint8_t>(args.x_zero_point), static_cast<std::size_t>(channels));
-  const auto* x = static_cast<const std::uint8_t*>(args.x);
-  const auto* weights = reinterpret_cast<const std::int16_t*>(args.weights);
-  const auto transform = plan.x_type == DType::i8 ? transform_patch<true> : transform_patch<false>;
-  std::int64_t held = -1;
-  for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
-    const std::int64_t block = unit / plan.panel_blocks, first = unit % plan.panel_blocks * plan.panel_block;
-    const std::int64_t begin = block * plan.tile_block, end = min_of(begin + plan.tile_block, plan.tiles);
-    const std::int64_t stride = (end - begin) * channels;
-    for (std::int64_t tile = begin; held != block && tile < end; ++tile) {
-      transform(find_patch(plan, x, padding, tile), channels, args.x_zero_point, patches + (tile - begin) * channels,
-                stride);
-    }
-    held = block;
-    for (std::int64_t panel = first; panel < min_of(first + plan.panel_block, plan.panels); ++panel) {
-      for (std::int64_t place = 0; place < kPlaces; ++place) {
-        multiply_place(patches + place * stride, weights + (panel * kPlaces + place) * channels * 16, end - begin,
-                       channels / 2, sums + place * (end - begin) * 16);
-      }
-      finish_panel(plan, args, panel, begin, end, sums);
-    }
-  }
+  run_winograd<Form>(plan, args, unit_begin, unit_end, scratch);
 }
 
 }  // namespace aoq::cpu

@@ -18,6 +18,10 @@ void run_conv_vnni256_avx512(const ConvPanelsPlan& plan, const ConvS8Args& args,
 void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
                           std::int64_t unit_end, std::byte* scratch);
 
+struct ConvWinogradPlan;
+void run_conv_winograd_avx512_vnni(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
+                                   std::int64_t unit_end, std::byte* scratch);
+
 struct DepthwiseVnniPlan;
 struct DepthwiseS8Args;
 void run_depthwise_3x3_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,

@@ -8,7 +8,6 @@
 #include "backends/cpu/kernels/conv_maddubs.h"
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
-#include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
@@ -150,12 +149,6 @@ Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   return plain;
 }
 
-Result<ConvDims> winograd_dims(const PackedConstant& c) {
-  AOQ_ASSIGN(ConvDims dims, dims_of_weight(c.shape, 1));
-  if (c.dtype == DType::i8 && c.shape.size() == 4 && c.groups == 1 && takes_winograd(dims)) return dims;
-  return error(Code::invalid_argument, "the layout does not fit {}{}", dtype_name(c.dtype), shape_to_string(c.shape));
-}
-
 // Checks that the layout of nibbles, or of bytes, is for this constant.
 Status check_narrow(const PackedConstant& c, bool nibbles) {
   const int bits = dtype_info(c.dtype).bits;
@@ -241,19 +234,6 @@ Result<Tensor> unpack_s8_k4_n16_safe(const PackedConstant& packed) {
   }
   AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
   unpack_conv_maddubs(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
-  return plain;
-}
-Result<std::vector<std::byte>> pack_s16_wino_n16(const Tensor& plain, std::int64_t groups) {
-  AOQ_ASSIGN(ConvDims dims, winograd_dims({{}, plain.dtype(), plain.shape(), groups}));
-  std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_winograd(dims)));
-  pack_winograd(dims, reinterpret_cast<const std::int8_t*>(plain.bytes().data()), packed);
-  return packed;
-}
-Result<Tensor> unpack_s16_wino_n16(const PackedConstant& packed) {
-  AOQ_ASSIGN(ConvDims dims, winograd_dims(packed));
-  AOQ_TRY(check_size(packed, packed_bytes_winograd(dims)));
-  AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
-  unpack_winograd(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
   return plain;
 }
 Result<std::vector<std::byte>> pack_s8_dw(const Tensor& plain, std::int64_t groups) {

@@ -19,7 +19,6 @@ namespace aoq::cpu {
 inline constexpr std::string_view kLayoutS8 = "s8_k2_n16";
 inline constexpr std::string_view kLayoutS8Quads = "s8_k4_n16";
 inline constexpr std::string_view kLayoutS8SafeQuads = "s8_k4_n16_safe";
-inline constexpr std::string_view kLayoutS16Winograd = "s16_wino_n16";
 inline constexpr std::string_view kLayoutS8Depthwise = "s8_dw";
 inline constexpr std::string_view kLayoutS8DepthwiseQuads = "s8_dw_k4";
 inline constexpr std::string_view kLayoutF32 = "f32_n16";

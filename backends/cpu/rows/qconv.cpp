@@ -258,6 +258,17 @@ Result<Prepared> prepared_dense(const PrepareContext& context, std::string_view 
   return p;
 }
 
+KernelResult winograd_of(const PrepareContext& context, Isa isa) {
+  AOQ_ASSIGN(const ConvDims dims, checked_dims(context));
+  if (!is_winograd_worth(dims, isa)) {
+    return refuse(
+        "the kernel takes 3x3 convolutions of stride 1 on a multiple of 16 channels where they are large enough");
+  }
+  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS8Quads, packed_bytes_conv_vnni));
+  ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue, {isa, context.workers});
+  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
+}
+
 }  // namespace
 
 KernelResult make_qconv_depthwise(const PrepareContext& context) {
@@ -288,13 +299,11 @@ KernelResult make_qconv(const PrepareContext& context) {
 }
 
 KernelResult make_qconv_winograd(const PrepareContext& context) {
-  AOQ_ASSIGN(const ConvDims dims, checked_dims(context));
-  if (!is_winograd_worth(dims)) {
-    return refuse("the kernel takes larger 3x3 convolutions of stride 1 on a multiple of 16 channels");
-  }
-  AOQ_ASSIGN(Prepared p, prepared_dense(context, kLayoutS16Winograd, packed_bytes_winograd));
-  ConvWinogradPlan plan = plan_conv_winograd(p.dims, p.x_type, p.quantized.epilogue);
-  return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
+  return winograd_of(context, Isa::avx2);
+}
+
+KernelResult make_qconv_winograd_vnni(const PrepareContext& context) {
+  return winograd_of(context, Isa::avx512_vnni);
 }
 
 KernelResult make_qconv_vnni256(const PrepareContext& context) {

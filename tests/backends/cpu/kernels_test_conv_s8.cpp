@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "backends/cpu/kernels/conv_maddubs.h"
@@ -22,6 +23,11 @@ struct Case {
   EpilogueS8 epilogue;
   bool extreme = false;
   float gain = 1.0f;  // of the multipliers
+  struct Uniform {
+    std::int8_t weight;
+    std::uint8_t code;
+  };
+  std::optional<Uniform> uniform;  // all weights and all codes alike
 };
 
 EpilogueS8 random_epilogue(Random& random) {
@@ -101,20 +107,19 @@ void check_maddubs(const Case& c, const std::vector<std::uint8_t>& weights, Conv
   CHECK(run_in_pieces(plan, args, 4, run_conv_maddubs) == expected);
 }
 
-void check_winograd(const Case& c, const std::vector<std::uint8_t>& weights, ConvS8Args args,
+void check_winograd(const Case& c, const std::int8_t* weights, ConvS8Args args,
                     const std::vector<std::uint8_t>& expected) {
-  if (best_isa() < Isa::avx2 || !takes_winograd(c.dims)) return;
-  Buffer packed(packed_bytes_winograd(c.dims));
-  pack_winograd(c.dims, reinterpret_cast<const std::int8_t*>(weights.data()),
-                {packed.data(), static_cast<std::size_t>(packed_bytes_winograd(c.dims))});
-  CHECK(packed.guards_are_intact());
-  std::vector<std::uint8_t> back(weights.size());
-  unpack_winograd(c.dims, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
-  CHECK(back == weights);
+  if (!takes_winograd(c.dims)) return;
+  Buffer packed(packed_bytes_conv_vnni(c.dims));
+  pack_conv_vnni(c.dims, weights, {packed.data(), static_cast<std::size_t>(packed_bytes_conv_vnni(c.dims))});
   args.weights = packed.data();
-  ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue);
-  CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
-  CHECK(run_in_pieces(plan, args, 3, run_conv_winograd) == expected);
+  for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+    if (best_isa() < isa) continue;
+    const ConvWinogradPlan plan = plan_conv_winograd(c.dims, c.x_type, c.epilogue, {isa, 1});
+    const ConvWinogradPlan shared = plan_conv_winograd(c.dims, c.x_type, c.epilogue, {isa, 9});
+    CHECK(run_in_pieces(plan, args, 1, run_conv_winograd) == expected);
+    CHECK(run_in_pieces(shared, args, 3, run_conv_winograd) == expected);
+  }
 }
 
 void check_case(const Case& c, Random& random) {
@@ -128,6 +133,10 @@ void check_case(const Case& c, Random& random) {
   bool is_signed = c.x_type == DType::i8;
   std::vector<std::uint8_t> x =
       random.bytes(d.batch * d.in_h * d.in_w * d.in_c, c.extreme, is_signed ? 0x80 : 0, is_signed ? 0x7f : 255);
+  if (c.uniform) {
+    std::fill(weights.begin(), weights.end(), static_cast<std::uint8_t>(c.uniform->weight));
+    std::fill(x.begin(), x.end(), c.uniform->code);
+  }
   std::int64_t channels = padded_channels(d);
   float typical = c.gain / (is_signed ? 3000.0f : 6000.0f);
   std::vector<float> bias(static_cast<std::size_t>(channels)), multiplier(bias.size());
@@ -152,7 +161,7 @@ void check_case(const Case& c, Random& random) {
   CHECK(run_in_pieces(vector, args, 4, run_conv_s8) == expected);
   check_vnni(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
   check_maddubs(c, weights, args, expected);
-  check_winograd(c, weights, args, expected);
+  check_winograd(c, reinterpret_cast<const std::int8_t*>(weights.data()), args, expected);
 }
 
 std::int32_t random_zero_point(Random& random, DType type) {
@@ -327,6 +336,81 @@ TEST_CASE("[class 18] int8 convolution 3x3: the most channels of the transformed
     c.extreme = true;
     check_case(c, random);
   }
+}
+
+// 224 channels are summed at once by Winograd's algorithm, and y * 2^6 of conv_winograd.h is then 128 steps of 2^14
+// from the end of int32, 9 * 2^6 * y far beyond it. More are summed in parts.
+TEST_CASE("[class 18] int8 convolution 3x3: transformed sums that wrap, as large as they get") {
+  if (!has_avx2()) return;
+  Random random(10);
+  for (const std::int64_t channels : {208, 224, 240, 464}) {
+    for (const DType type : {DType::u8, DType::i8}) {
+      for (const auto uniform : {Case::Uniform{-128, 0}, {-128, 255}, {-128, 128}, {-128, 127}, {127, 0}, {127, 128}}) {
+        Case c;
+        ConvDims& d = c.dims;
+        d.kernel_h = d.kernel_w = 3;
+        d.in_c = channels;
+        d.out_c = 17;
+        d.in_h = d.in_w = 7;
+        d.out_h = d.out_w = 5;
+        c.x_type = type;
+        c.x_zero_point = type == DType::u8 ? 255 : -128;
+        c.epilogue.out_type = DType::f32;
+        c.uniform = uniform;
+        check_case(c, random);
+      }
+    }
+  }
+}
+
+TEST_CASE("int8 convolution 3x3: many tiles in blocks of every size") {
+  if (!has_avx2()) return;
+  Random random(11);
+  for (const std::int64_t channels : {16, 48, 288}) {
+    Case c;
+    ConvDims& d = c.dims;
+    d.kernel_h = d.kernel_w = 3;
+    d.batch = 2;
+    d.in_c = channels;
+    d.out_c = 24;
+    d.in_h = d.out_h = 35;
+    d.in_w = d.out_w = 46;
+    d.pad_top = d.pad_left = 1;
+    c.x_type = channels == 48 ? DType::i8 : DType::u8;
+    check_case(c, random);
+    for (const Isa isa : {Isa::avx2, Isa::avx512_vnni}) {
+      const ConvWinogradPlan one = plan_conv_winograd(d, c.x_type, c.epilogue, {isa, 1});
+      const ConvWinogradPlan shared = plan_conv_winograd(d, c.x_type, c.epilogue, {isa, 9});
+      CHECK(one.tile_blocks > 1);
+      CHECK(shared.units >= 9);
+      CHECK((one.tile_block > one.sum_tiles) == (channels < 288));
+      CHECK((shared.tile_block < one.tile_block) == (channels < 288));
+    }
+  }
+}
+
+TEST_CASE("int8 convolution 3x3: Winograd's algorithm is chosen where it was measured to be faster") {
+  auto is_worth = [](Isa isa, std::int64_t size, std::int64_t channels, std::int64_t batch = 1) {
+    ConvDims d;
+    d.batch = batch;
+    d.kernel_h = d.kernel_w = 3;
+    d.in_c = d.out_c = channels;
+    d.in_h = d.in_w = d.out_h = d.out_w = size;
+    d.pad_top = d.pad_left = 1;
+    return is_winograd_worth(d, isa);
+  };
+  for (const std::int64_t channels : {64, 128, 256}) {
+    CHECK(is_worth(Isa::avx512_vnni, 56, channels));
+    CHECK(is_worth(Isa::avx512_vnni, 14, channels));
+    CHECK_FALSE(is_worth(Isa::avx512_vnni, 7, channels));
+    CHECK(is_worth(Isa::avx512_vnni, 7, channels, 8));
+    CHECK(is_worth(Isa::avx2, 7, channels));
+    CHECK_FALSE(is_worth(Isa::avx2, 4, channels));
+  }
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 16));
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 72));  // no multiple of 16
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 64, 0));
+  CHECK_FALSE(is_worth(Isa::avx512_vnni, 56, 0));
 }
 
 TEST_CASE("epilogue arrays are the quotients of ir/epilogue.h") {
