@@ -2,8 +2,8 @@
 // vectors.
 //
 // A kernel gives a Tile: one panel and up to kRows rows, with
-//   Tile(plan, packed panel, starts of the 16 sums)      `rows` is set afterwards, and moved on
-//   multiply<R, kHalves>(sum[R][kHalves])                R rows times 8 * kHalves columns, on top of the starts
+//   Tile(plan, packed panel, starts of the 16 sums, its own bytes of scratch)      `rows` is set afterwards, and moved
+//   on multiply<R, kHalves>(sum[R][kHalves])                R rows times 8 * kHalves columns, on top of the starts
 #pragma once
 
 #include "backends/cpu/kernels/conv_panels.h"
@@ -20,15 +20,14 @@ AOQ_INLINE __m256i word_of(const std::uint8_t* row, std::int64_t number) {
   return _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(row + 4 * number));
 }
 
-// The rows of a tile, and the starts of their sums.
-template <int R, int kHalves, typename Tile>
-AOQ_INLINE void start(const Tile& t, const std::uint8_t* (&rows)[R], __m256i (&sum)[R][kHalves]) {
+// The starts of the sums of R rows.
+template <int R, int kHalves>
+AOQ_INLINE void start(const std::int32_t* starts, __m256i (&sum)[R][kHalves]) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    rows[r] = t.rows + r * t.pitch;
 #pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h) {
-      sum[r][h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(t.starts + 8 * h));
+      sum[r][h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(starts + 8 * h));
     }
   }
 }
@@ -131,15 +130,15 @@ inline void start_sums(const std::byte* panel, std::int32_t zero_point, std::int
 }
 
 template <typename Tile>
-void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block,
-                    const std::uint8_t* rows) {
+void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
+                    std::byte* scratch) {
   const std::int32_t zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0);
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   alignas(32) std::int32_t starts[16];
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const std::byte* packed = args.weights + (block.group * plan.panels + panel) * plan.panel_bytes;
     start_sums(packed, zero_point, starts);
-    Tile tile(plan, packed, starts);
+    Tile tile(plan, packed, starts, scratch + plan.tile_offset);
     tile.rows = rows;
     const TileTarget target = {.rows = 0,
                                .columns = min_of(group_out - panel * 16, 16),
@@ -164,7 +163,7 @@ void run_panels(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t
       gather_rows(plan.dims, gather, block.group, block.row_begin, block.row_end, gathered, plan.pitch);
       held = block.row_unit;
     }
-    multiply_block<Tile>(plan, args, block, rows);
+    multiply_block<Tile>(plan, args, block, rows, scratch);
   }
 }
 
