@@ -99,12 +99,11 @@ struct Tile {
       : pitch(plan.pitch),
         starts(starts_of_sums),
         codes(4 * plan.steps),
-        places(reinterpret_cast<const std::uint8_t*>(panel + plan.panel_bytes - 64 * plan.steps -
-                                                     (4 * plan.steps + 63) / 64 * 64)),
+        places(reinterpret_cast<const std::uint8_t*>(panel + maddubs_places_offset(plan.steps))),
         ordered(reinterpret_cast<std::uint8_t*>(scratch)),
-        ordered_pitch(((4 * plan.steps + 63) / 64 * 64 + 64)) {
+        ordered_pitch(ordered_pitch_maddubs(plan.steps)) {
     const auto* head = reinterpret_cast<const std::uint16_t*>(panel + 64);
-    words = {panel + plan.panel_bytes - 64 * plan.steps, head + 2};
+    words = {panel + maddubs_weights_offset(plan.steps), head + 2};
     doubles = head[0];
     singles = head[1];
     widened = plan.steps - 2 * doubles - singles;
