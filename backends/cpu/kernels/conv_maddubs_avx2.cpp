@@ -126,23 +126,29 @@ struct Tile {
   // Windows as safe_order.h cuts them, two at a time.
   template <int R>
   AOQ_INLINE void order_rows() const {
+    const std::uint8_t* from[R];
+    std::uint8_t* to[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      from[r] = rows + r * pitch;
+      to[r] = ordered + r * ordered_pitch;
+    }
+    const std::int64_t n = codes;
+    const std::uint8_t* at = places;
     std::int64_t i = 0;
-    for (; i + 32 <= codes; i += 32) {
-      const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(places + i));
+    for (; i + 32 <= n; i += 32) {
+      const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + i));
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + r * pitch + i));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(ordered + r * ordered_pitch + i), _mm256_shuffle_epi8(x, order));
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from[r] + i));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
       }
     }
-    for (; i < codes; i += 16) {
-      const std::int64_t begin = max_of(min_of(i, codes - 16), 0);
-      const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(places + i));
+    for (; i < n; i += 16) {
+      const std::int64_t begin = max_of(min_of(i, n - 16), 0);
+      const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(at + i));
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) {
-        const __m128i x = load_bytes(rows + r * pitch + begin);
-        store_bytes(ordered + r * ordered_pitch + i, _mm_shuffle_epi8(x, order));
-      }
+      for (int r = 0; r < R; ++r) store_bytes(to[r] + i, _mm_shuffle_epi8(load_bytes(from[r] + begin), order));
     }
   }
 };

@@ -44,18 +44,24 @@ __attribute__((noinline)) void multiply_to_memory(const Tile& t, std::int32_t* a
   }
 }
 
+// Tiles of R rows.
 template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
-__attribute__((noinline)) void multiply_to_codes(const Tile& t, const PlainEpilogue& e, const PlainTarget& to) {
-  __m256i sum[R][kHalves];
-  t.template multiply<R, kHalves>(sum);
-  store_codes<R, kHalves, kSigned, kAddend>(e, sum, to);
+__attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const PlainEpilogue& e, PlainTarget to) {
+  for (; tiles > 0; --tiles) {
+    __m256i sum[R][kHalves];
+    t.template multiply<R, kHalves>(sum);
+    store_codes<R, kHalves, kSigned, kAddend>(e, sum, to);
+    t.rows += R * t.pitch;
+    to.out += R * to.pitch;
+    if constexpr (kAddend != Addend::none) to.residual += R * to.pitch;
+  }
 }
 
 // The last rows, fewer than R.
 template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
 void last_to_codes(const Tile& t, std::int64_t rows, const PlainEpilogue& e, const PlainTarget& to) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return multiply_to_codes<R - 1, kHalves, kSigned, kAddend>(t, e, to);
+    if (rows == R - 1) return tiles_to_codes<R - 1, kHalves, kSigned, kAddend>(t, 1, e, to);
     last_to_codes<R - 1, kHalves, kSigned, kAddend>(t, rows, e, to);
   }
 }
@@ -70,13 +76,12 @@ void rows_to_memory(const Tile& t, std::int64_t rows, std::int32_t* acc) {
 // One panel of a block of rows.
 template <int kHalves, bool kSigned, Addend kAddend, typename Tile>
 void panel_to_codes(Tile t, std::int64_t rows, const PlainEpilogue& e, PlainTarget to) {
-  for (; rows >= Tile::kRows; rows -= Tile::kRows) {
-    multiply_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, e, to);
-    t.rows += Tile::kRows * t.pitch;
-    to.out += Tile::kRows * to.pitch;
-    if constexpr (kAddend != Addend::none) to.residual += Tile::kRows * to.pitch;
-  }
-  last_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, rows, e, to);
+  const std::int64_t tiles = rows / Tile::kRows, done = tiles * Tile::kRows;
+  tiles_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, tiles, e, to);
+  t.rows += done * t.pitch;
+  to.out += done * to.pitch;
+  if constexpr (kAddend != Addend::none) to.residual += done * to.pitch;
+  last_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, rows - done, e, to);
 }
 
 template <int kHalves, bool kSigned, typename Tile>
