@@ -58,51 +58,78 @@ Block block_of(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, st
   return block;
 }
 
-// Keeps the order of additions, and with it sums in registers.
+// Keeps instructions in the order in which they are written. Left alone, those that round a pixel come together, wait
+// for each other and fill the processor's window, and the next pixel's products have to wait with them.
+AOQ_INLINE void stay_here(__m256i& v) {
+  asm volatile("" : "+x"(v));
+}
+
 AOQ_INLINE void add_s16_in_place(__m256i& sum, __m256i product) {
   asm volatile("vpaddw %1, %0, %0" : "+x"(sum) : "x"(product));
 }
 
-// Loads once: as operands in memory what is used twice would be loaded twice, and loads are scarce here.
-AOQ_INLINE __m256i load_once(const void* p) {
-  __m256i v = _mm256_loadu_si256(static_cast<const __m256i*>(p));
-  asm("" : "+x"(v));
-  return v;
-}
+// The sums of a pixel on their way to codes, as plain_rows of epilogue_s8_avx2.h makes them, in kSteps steps.
+struct Rounding {
+  static constexpr int kSteps = 5;
+
+  __m256i sums[kVectors];
+  std::uint8_t* out;
+
+  template <int kStep>
+  AOQ_INLINE void step(const Block& block) {
+    if constexpr (kStep == kSteps - 1) return store(block);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const __m256 floats = _mm256_castsi256_ps(sums[v]);
+      if constexpr (kStep == 0) sums[v] = _mm256_castps_si256(_mm256_cvtepi32_ps(sums[v]));
+      if constexpr (kStep == 1) sums[v] = _mm256_castps_si256(_mm256_add_ps(floats, block.bias[v]));
+      if constexpr (kStep == 2) sums[v] = _mm256_castps_si256(_mm256_mul_ps(floats, block.multiplier[v]));
+      if constexpr (kStep == 3) sums[v] = _mm256_cvtps_epi32(floats);
+      stay_here(sums[v]);
+    }
+  }
+
+ private:
+  AOQ_INLINE void store(const Block& block) const {
+    const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(sums[0], sums[1]), block.zero_point);
+    const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(sums[2], sums[3]), block.zero_point);
+    const __m256i clamped = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), block.least), block.most);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_xor_si256(clamped, block.flip));
+  }
+};
 
 template <bool kFlips>
 AOQ_INLINE __m256i load_tap(const Block& block, const std::uint8_t* tap) {
-  const __m256i x = load_once(tap);
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tap));
   return kFlips ? _mm256_xor_si256(x, block.x_flip) : x;
 }
 
-// Sums in 16 bits of pairs [kFirst, kEnd) of taps, of P pixels: of l in channels 0-7 | 16-23, and 8-15 | 24-31, and of
-// h alike. Taps answers where tap t of pixel p lies.
-template <int P, int kTaps, int kFirst, int kEnd, bool kFlips, typename Taps>
-AOQ_INLINE void add_pairs(const Block& block, const Taps& taps, __m256i (&sum)[P][kVectors]) {
-#pragma GCC unroll 8
-  for (int pair = kFirst; pair < kEnd; ++pair) {
-    __m256i both[P][2];
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) {
-      const __m256i a = load_tap<kFlips>(block, taps(p, 2 * pair));
-      const __m256i b = 2 * pair + 1 < kTaps ? load_tap<kFlips>(block, taps(p, 2 * pair + 1)) : a;
-      both[p][0] = _mm256_unpacklo_epi8(a, b);
-      both[p][1] = _mm256_unpackhi_epi8(a, b);
-    }
+// Pair `kPair` of taps: adds to the sums in 16 bits of l in channels 0-7 | 16-23, and 8-15 | 24-31, and of h alike, or
+// begins them. Taps answers where tap t lies.
+template <int kTaps, int kPair, bool kBegins, bool kFlips, typename Taps>
+AOQ_INLINE void add_pair(const Block& block, const Taps& taps, __m256i (&sum)[kVectors]) {
+  const __m256i a = load_tap<kFlips>(block, taps(2 * kPair));
+  const __m256i b = 2 * kPair + 1 < kTaps ? load_tap<kFlips>(block, taps(2 * kPair + 1)) : a;
+  const __m256i both[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256i w = load_once(block.weights + 4 * pair + v);
-#pragma GCC unroll 2
-      for (int p = 0; p < P; ++p) {
-        const __m256i product = _mm256_maddubs_epi16(both[p][v % 2], w);
-        if (pair == kFirst) {
-          sum[p][v] = product;
-        } else {
-          add_s16_in_place(sum[p][v], product);
-        }
-      }
+  for (int v = 0; v < kVectors; ++v) {
+    const __m256i product = _mm256_maddubs_epi16(both[v % 2], _mm256_load_si256(block.weights + 4 * kPair + v));
+    if constexpr (kBegins) {
+      sum[v] = product;
+      stay_here(sum[v]);
+    } else {
+      add_s16_in_place(sum[v], product);
     }
+  }
+}
+
+// Pairs [kPair, kEnd), and between them step kStep of the last pixel's rounding and those that follow.
+template <int kTaps, int kPair, int kEnd, bool kBegins, int kStep, bool kFlips, typename Taps>
+AOQ_INLINE void add_pairs(const Block& block, const Taps& taps, __m256i (&sum)[kVectors], Rounding& last) {
+  if constexpr (kPair < kEnd) {
+    add_pair<kTaps, kPair, kBegins, kFlips>(block, taps, sum);
+    if constexpr (kStep < Rounding::kSteps) last.step<kStep>(block);
+    add_pairs<kTaps, kPair + 1, kEnd, false, kStep + 1, kFlips>(block, taps, sum, last);
   }
 }
 
@@ -119,41 +146,28 @@ AOQ_INLINE void join_parts(const __m256i (&parts)[kVectors], __m256i (&sum)[kVec
   }
 }
 
-// Sums to codes, as plain_rows of epilogue_s8_avx2.h.
-AOQ_INLINE __m256i codes_of(const Block& block, const __m256i (&sum)[kVectors]) {
-  __m256i rounded[kVectors];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    const __m256 shifted = _mm256_add_ps(_mm256_cvtepi32_ps(sum[v]), block.bias[v]);
-    rounded[v] = _mm256_cvtps_epi32(_mm256_mul_ps(shifted, block.multiplier[v]));
-  }
-  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(rounded[0], rounded[1]), block.zero_point);
-  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(rounded[2], rounded[3]), block.zero_point);
-  const __m256i clamped = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), block.least), block.most);
-  return _mm256_xor_si256(clamped, block.flip);
-}
-
-// K x K taps of 32 channels of P pixels, `pitch` bytes apart in out.
-template <int P, int K, bool kFlips, typename Taps>
-AOQ_INLINE void convolve_pixels(const Block& block, const Taps& taps, std::uint8_t* out, std::int64_t pitch) {
+// K x K taps of 32 channels of a pixel, while the last one is rounded: afterwards `last` is this one.
+template <int K, bool kFlips, typename Taps>
+AOQ_INLINE void convolve_pixel(const Block& block, const Taps& taps, std::uint8_t* out, Rounding& last) {
   constexpr int kTaps = K * K, kPairs = (kTaps + 1) / 2, kMostPairs = 8;
   constexpr int kMiddle = kPairs <= kMostPairs ? kPairs : (kPairs + 1) / 2;
-  __m256i parts[P][kVectors], sum[P][kVectors];
-  add_pairs<P, kTaps, 0, kMiddle, kFlips>(block, taps, parts);
-#pragma GCC unroll 2
-  for (int p = 0; p < P; ++p) {
+  __m256i parts[kVectors];
+  add_pairs<kTaps, 0, kMiddle, true, 0, kFlips>(block, taps, parts, last);
+  last.out = out;
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[p][v] = block.starts[v];
-    join_parts(parts[p], sum[p]);
-  }
+  for (int v = 0; v < kVectors; ++v) last.sums[v] = block.starts[v];
+  join_parts(parts, last.sums);
   if constexpr (kMiddle < kPairs) {
-    add_pairs<P, kTaps, kMiddle, kPairs, kFlips>(block, taps, parts);
-#pragma GCC unroll 2
-    for (int p = 0; p < P; ++p) join_parts(parts[p], sum[p]);
+    add_pairs<kTaps, kMiddle, kPairs, true, Rounding::kSteps, kFlips>(block, taps, parts, last);
+    join_parts(parts, last.sums);
   }
-#pragma GCC unroll 2
-  for (int p = 0; p < P; ++p) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + p * pitch), codes_of(block, sum[p]));
+}
+
+template <int kStep = 0>
+AOQ_INLINE void finish(const Block& block, Rounding& last) {
+  if constexpr (kStep < Rounding::kSteps) {
+    last.step<kStep>(block);
+    finish<kStep + 1>(block, last);
   }
 }
 
@@ -165,7 +179,10 @@ __attribute__((noinline)) void convolve_border(const Block& block, const RowJob&
     const std::int64_t ix = job.first + pixel * job.stride + t % K;
     taps[t] = ix >= 0 && ix < job.width ? job.rows[t / K] + ix * job.channels : job.padding;
   }
-  convolve_pixels<1, K, kFlips>(block, [&](int, int t) { return taps[t]; }, job.out + pixel * job.channels, 0);
+  // What is rounded meanwhile is overwritten.
+  Rounding last = {.sums = {}, .out = job.out + pixel * job.channels};
+  convolve_pixel<K, kFlips>(block, [&](int t) { return taps[t]; }, last.out, last);
+  finish(block, last);
 }
 
 template <int K, bool kFlips>
@@ -175,15 +192,17 @@ __attribute__((noinline)) void convolve_inner(const Block& block, const RowJob& 
   const std::uint8_t* rows[K];
 #pragma GCC unroll 5
   for (int r = 0; r < K; ++r) rows[r] = job.rows[r] + job.first * channels + begin * step;
-  auto tap = [&](int p, int t) { return rows[t / K] + t % K * channels + p * step; };
+  if (begin >= end) return;
+  auto tap = [&](int t) { return rows[t / K] + t % K * channels; };
   std::uint8_t* out = job.out + begin * channels;
-  std::int64_t pixel = begin;
-  for (; pixel + 2 <= end; pixel += 2, out += 2 * channels) {
-    convolve_pixels<2, K, kFlips>(block, tap, out, channels);
+  // What is rounded during the first pixel is overwritten.
+  Rounding last = {.sums = {}, .out = out};
+  for (std::int64_t pixel = begin; pixel < end; ++pixel, out += channels) {
+    convolve_pixel<K, kFlips>(block, tap, out, last);
 #pragma GCC unroll 5
-    for (int r = 0; r < K; ++r) rows[r] += 2 * step;
+    for (int r = 0; r < K; ++r) rows[r] += step;
   }
-  if (pixel < end) convolve_pixels<1, K, kFlips>(block, tap, out, channels);
+  finish(block, last);
 }
 
 template <int K, bool kFlips>
