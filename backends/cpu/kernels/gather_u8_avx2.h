@@ -93,19 +93,40 @@ inline std::uint8_t* gather_kernel_row(const ConvDims& d, const GatherU8& g, std
   return out;
 }
 
-// All kernel rows of a pixel whose taps are inside the image and neighbours, in whole vectors: what one writes too much
-// the next one overwrites. False where the last vector would read behind the tensor.
-inline bool gather_inner_pixel(const ConvDims& d, const GatherU8& g, std::int64_t at, std::uint8_t* out) {
-  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
-  const std::uint8_t* in = g.x + at;
-  if (g.end - in < (d.kernel_h - 1) * row_bytes + (run + 31) / 32 * 32) return false;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-    for (std::int64_t i = 0; i < run; i += 32) {
-      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_xor_si256(v, g.flip));
+// Neighbouring pixels whose taps are inside the image and neighbours.
+struct InnerRun {
+  std::int64_t at;     // where the first tap of the first pixel lies in the tensor
+  std::int64_t count;  // pixels
+  std::int64_t pitch;  // bytes from pixel to pixel in out
+};
+
+// All kernel rows of the pixels of a run in whole vectors: what one writes too much the next one overwrites. Answers
+// how many are done: not those whose last vector would read behind the tensor. Up to 3 bytes behind k become 0.
+template <int kRows, bool kOneVector>
+inline std::int64_t gather_inner_run(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
+  const std::int64_t rows = kRows > 0 ? kRows : d.kernel_h, run = d.kernel_w * d.in_c, step = d.stride_w * d.in_c;
+  const std::int64_t row_bytes = d.dilation_h * d.in_w * d.in_c, k = rows * run, filled = (k + 3) / 4 * 4;
+  const std::int64_t spare = g.end - (g.x + pixels.at) - (rows - 1) * row_bytes - (run + 31) / 32 * 32;
+  if (spare < 0) return 0;
+  const std::int64_t count = min_of(pixels.count, spare / step + 1), pitch = pixels.pitch;
+  const std::uint8_t* in = g.x + pixels.at;
+  const __m256i flip = g.flip;
+  for (std::int64_t p = 0; p < count; ++p, in += step, out += pitch) {
+#pragma GCC unroll 3
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t i = 0; i < (kOneVector ? 1 : run); i += 32) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + r * row_bytes + i));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * run + i), _mm256_xor_si256(v, flip));
+      }
     }
+    for (std::int64_t i = k; i < filled; ++i) out[i] = 0;
   }
-  return true;
+  return count;
+}
+
+inline std::int64_t gather_inner(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
+  if (d.kernel_h == 3 && d.kernel_w * d.in_c <= 32) return gather_inner_run<3, true>(d, g, pixels, out);
+  return gather_inner_run<0, false>(d, g, pixels, out);
 }
 
 // Rows [row_begin, row_end) of one group, `pitch` bytes apart; up to 3 bytes behind k become 0. Up to kGatherSlack
@@ -116,22 +137,35 @@ inline void gather_rows(const ConvDims& d, const GatherU8& g, std::int64_t group
   const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
   const bool has_runs = d.dilation_w == 1 && d.groups == 1;
   std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
-  for (std::int64_t row = row_begin; row < row_end; ++row, out += pitch) {
-    std::uint8_t* to = out;
+  for (std::int64_t row = row_begin; row < row_end;) {
     std::int64_t iy = oy * d.stride_h - d.pad_top;
     const std::int64_t ix = ox * d.stride_w - d.pad_left;
-    const bool is_inner = has_runs && iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 &&
-                          ix + d.kernel_w <= d.in_w &&
-                          gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, out);
-    for (std::int64_t kh = 0; !is_inner && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-      if (iy < 0 || iy >= d.in_h) {
-        to = fill_run(g, to, d.kernel_w * group_in);
-      } else {
-        to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
-      }
+    const bool is_inner =
+        has_runs && iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
+    std::int64_t done = 0;
+    if (is_inner) {
+      const std::int64_t inner = min_of((d.in_w - d.kernel_w - ix) / d.stride_w + 1, d.out_w - ox);
+      done = gather_inner(
+          d, g,
+          {.at = ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, .count = min_of(inner, row_end - row), .pitch = pitch},
+          out);
     }
-    for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
-    if (++ox < d.out_w) continue;
+    if (done == 0) {
+      std::uint8_t* to = out;
+      for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+        if (iy < 0 || iy >= d.in_h) {
+          to = fill_run(g, to, d.kernel_w * group_in);
+        } else {
+          to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
+        }
+      }
+      for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
+      done = 1;
+    }
+    row += done;
+    out += done * pitch;
+    ox += done;
+    if (ox < d.out_w) continue;
     ox = 0;
     if (++oy < d.out_h) continue;
     oy = 0;
