@@ -16,6 +16,9 @@
 namespace aoq::cpu {
 namespace {
 
+// u8_whole: those of has_whole_codes.
+enum class Codes : std::uint8_t { u8, u8_whole, i8 };
+
 AOQ_INLINE __m256i word_of(const std::uint8_t* row, std::int64_t number) {
   return _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(row + 4 * number));
 }
@@ -45,12 +48,12 @@ __attribute__((noinline)) void multiply_to_memory(const Tile& t, std::int32_t* a
 }
 
 // Tiles of R rows.
-template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
+template <int R, int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 __attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const PlainEpilogue& e, PlainTarget to) {
   for (; tiles > 0; --tiles) {
     __m256i sum[R][kHalves];
     t.template multiply<R, kHalves>(sum);
-    store_codes<R, kHalves, kSigned, kAddend>(e, sum, to);
+    store_codes<R, kHalves, kCodes == Codes::i8, kAddend, kCodes == Codes::u8_whole>(e, sum, to);
     t.rows += R * t.pitch;
     to.out += R * to.pitch;
     if constexpr (kAddend != Addend::none) to.residual += R * to.pitch;
@@ -58,11 +61,11 @@ __attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const 
 }
 
 // The last rows, fewer than R.
-template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
+template <int R, int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 void last_to_codes(const Tile& t, std::int64_t rows, const PlainEpilogue& e, const PlainTarget& to) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return tiles_to_codes<R - 1, kHalves, kSigned, kAddend>(t, 1, e, to);
-    last_to_codes<R - 1, kHalves, kSigned, kAddend>(t, rows, e, to);
+    if (rows == R - 1) return tiles_to_codes<R - 1, kHalves, kCodes, kAddend>(t, 1, e, to);
+    last_to_codes<R - 1, kHalves, kCodes, kAddend>(t, rows, e, to);
   }
 }
 template <int R, int kHalves, typename Tile>
@@ -74,21 +77,21 @@ void rows_to_memory(const Tile& t, std::int64_t rows, std::int32_t* acc) {
 }
 
 // One panel of a block of rows.
-template <int kHalves, bool kSigned, Addend kAddend, typename Tile>
+template <int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 void panel_to_codes(Tile t, std::int64_t rows, const PlainEpilogue& e, PlainTarget to) {
   const std::int64_t tiles = rows / Tile::kRows, done = tiles * Tile::kRows;
-  tiles_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, tiles, e, to);
+  tiles_to_codes<Tile::kRows, kHalves, kCodes, kAddend>(t, tiles, e, to);
   t.rows += done * t.pitch;
   to.out += done * to.pitch;
   if constexpr (kAddend != Addend::none) to.residual += done * to.pitch;
-  last_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, rows - done, e, to);
+  last_to_codes<Tile::kRows, kHalves, kCodes, kAddend>(t, rows - done, e, to);
 }
 
-template <int kHalves, bool kSigned, typename Tile>
+template <int kHalves, Codes kCodes, typename Tile>
 void panel_to_codes(Addend addend, const Tile& t, std::int64_t rows, const PlainEpilogue& e, const PlainTarget& to) {
-  if (addend == Addend::none) return panel_to_codes<kHalves, kSigned, Addend::none>(t, rows, e, to);
-  if (addend == Addend::u8) return panel_to_codes<kHalves, kSigned, Addend::u8>(t, rows, e, to);
-  panel_to_codes<kHalves, kSigned, Addend::i8>(t, rows, e, to);
+  if (addend == Addend::none) return panel_to_codes<kHalves, kCodes, Addend::none>(t, rows, e, to);
+  if (addend == Addend::u8) return panel_to_codes<kHalves, kCodes, Addend::u8>(t, rows, e, to);
+  panel_to_codes<kHalves, kCodes, Addend::i8>(t, rows, e, to);
 }
 
 template <int kHalves, typename Tile>
@@ -118,11 +121,14 @@ void multiply_panel(const ConvPanelsPlan& plan, const EpilogueArgs& args, const 
   const Addend addend = addend_of(e);
   const bool is_whole = target.columns == 16;
   if (e.out_type == DType::i8) {
-    if (is_whole) return panel_to_codes<2, true>(addend, t, rows, plain, to);
-    return panel_to_codes<1, true>(addend, t, rows, plain, to);
+    if (is_whole) return panel_to_codes<2, Codes::i8>(addend, t, rows, plain, to);
+    return panel_to_codes<1, Codes::i8>(addend, t, rows, plain, to);
   }
-  if (is_whole) return panel_to_codes<2, false>(addend, t, rows, plain, to);
-  panel_to_codes<1, false>(addend, t, rows, plain, to);
+  if (is_whole && addend == Addend::none && has_whole_codes(e)) {
+    return panel_to_codes<2, Codes::u8_whole, Addend::none>(t, rows, plain, to);
+  }
+  if (is_whole) return panel_to_codes<2, Codes::u8>(addend, t, rows, plain, to);
+  panel_to_codes<1, Codes::u8>(addend, t, rows, plain, to);
 }
 
 // -z * (sum of w) of a panel's columns.
