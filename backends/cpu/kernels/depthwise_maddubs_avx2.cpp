@@ -2,6 +2,7 @@
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/entry_avx2.h"
+#include "backends/cpu/kernels/epilogue_s8_avx2.h"
 
 namespace aoq::cpu {
 namespace {
@@ -75,9 +76,10 @@ struct Rounding {
   __m256i sums[kVectors];
   std::uint8_t* out;
 
-  template <int kStep>
+  // kWhole: see has_whole_codes.
+  template <int kStep, bool kWhole>
   AOQ_INLINE void step(const Block& block) {
-    if constexpr (kStep == kSteps - 1) return store(block);
+    if constexpr (kStep == kSteps - 1) return store<kWhole>(block);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const __m256 floats = _mm256_castsi256_ps(sums[v]);
@@ -90,11 +92,18 @@ struct Rounding {
   }
 
  private:
+  template <bool kWhole>
   AOQ_INLINE void store(const Block& block) const {
-    const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(sums[0], sums[1]), block.zero_point);
-    const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(sums[2], sums[3]), block.zero_point);
-    const __m256i clamped = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), block.least), block.most);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_xor_si256(clamped, block.flip));
+    __m256i low = _mm256_packs_epi32(sums[0], sums[1]), high = _mm256_packs_epi32(sums[2], sums[3]);
+    if constexpr (!kWhole) {
+      low = _mm256_adds_epi16(low, block.zero_point);
+      high = _mm256_adds_epi16(high, block.zero_point);
+    }
+    __m256i codes = _mm256_packus_epi16(low, high);
+    if constexpr (!kWhole) {
+      codes = _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, block.least), block.most), block.flip);
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), codes);
   }
 };
 
@@ -124,12 +133,12 @@ AOQ_INLINE void add_pair(const Block& block, const Taps& taps, __m256i (&sum)[kV
 }
 
 // Pairs [kPair, kEnd), and between them step kStep of the last pixel's rounding and those that follow.
-template <int kTaps, int kPair, int kEnd, bool kBegins, int kStep, bool kFlips, typename Taps>
+template <int kTaps, int kPair, int kEnd, bool kBegins, int kStep, bool kFlips, bool kWhole, typename Taps>
 AOQ_INLINE void add_pairs(const Block& block, const Taps& taps, __m256i (&sum)[kVectors], Rounding& last) {
   if constexpr (kPair < kEnd) {
     add_pair<kTaps, kPair, kBegins, kFlips>(block, taps, sum);
-    if constexpr (kStep < Rounding::kSteps) last.step<kStep>(block);
-    add_pairs<kTaps, kPair + 1, kEnd, false, kStep + 1, kFlips>(block, taps, sum, last);
+    if constexpr (kStep < Rounding::kSteps) last.step<kStep, kWhole>(block);
+    add_pairs<kTaps, kPair + 1, kEnd, false, kStep + 1, kFlips, kWhole>(block, taps, sum, last);
   }
 }
 
@@ -147,32 +156,32 @@ AOQ_INLINE void join_parts(const __m256i (&parts)[kVectors], __m256i (&sum)[kVec
 }
 
 // K x K taps of 32 channels of a pixel, while the last one is rounded: afterwards `last` is this one.
-template <int K, bool kFlips, typename Taps>
+template <int K, bool kFlips, bool kWhole, typename Taps>
 AOQ_INLINE void convolve_pixel(const Block& block, const Taps& taps, std::uint8_t* out, Rounding& last) {
   constexpr int kTaps = K * K, kPairs = (kTaps + 1) / 2, kMostPairs = 8;
   constexpr int kMiddle = kPairs <= kMostPairs ? kPairs : (kPairs + 1) / 2;
   __m256i parts[kVectors];
-  add_pairs<kTaps, 0, kMiddle, true, 0, kFlips>(block, taps, parts, last);
+  add_pairs<kTaps, 0, kMiddle, true, 0, kFlips, kWhole>(block, taps, parts, last);
   last.out = out;
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) last.sums[v] = block.starts[v];
   join_parts(parts, last.sums);
   if constexpr (kMiddle < kPairs) {
-    add_pairs<kTaps, kMiddle, kPairs, true, Rounding::kSteps, kFlips>(block, taps, parts, last);
+    add_pairs<kTaps, kMiddle, kPairs, true, Rounding::kSteps, kFlips, kWhole>(block, taps, parts, last);
     join_parts(parts, last.sums);
   }
 }
 
-template <int kStep = 0>
+template <bool kWhole, int kStep = 0>
 AOQ_INLINE void finish(const Block& block, Rounding& last) {
   if constexpr (kStep < Rounding::kSteps) {
-    last.step<kStep>(block);
-    finish<kStep + 1>(block, last);
+    last.step<kStep, kWhole>(block);
+    finish<kWhole, kStep + 1>(block, last);
   }
 }
 
 // A pixel that the image's left or right border crosses.
-template <int K, bool kFlips>
+template <int K, bool kFlips, bool kWhole>
 __attribute__((noinline)) void convolve_border(const Block& block, const RowJob& job, std::int64_t pixel) {
   const std::uint8_t* taps[K * K];
   for (int t = 0; t < K * K; ++t) {
@@ -181,11 +190,11 @@ __attribute__((noinline)) void convolve_border(const Block& block, const RowJob&
   }
   // What is rounded meanwhile is overwritten.
   Rounding last = {.sums = {}, .out = job.out + pixel * job.channels};
-  convolve_pixel<K, kFlips>(block, [&](int t) { return taps[t]; }, last.out, last);
-  finish(block, last);
+  convolve_pixel<K, kFlips, kWhole>(block, [&](int t) { return taps[t]; }, last.out, last);
+  finish<kWhole>(block, last);
 }
 
-template <int K, bool kFlips>
+template <int K, bool kFlips, bool kWhole>
 __attribute__((noinline)) void convolve_inner(const Block& block, const RowJob& job, std::int64_t begin,
                                               std::int64_t end) {
   const std::int64_t channels = job.channels, step = job.stride * channels;
@@ -198,22 +207,22 @@ __attribute__((noinline)) void convolve_inner(const Block& block, const RowJob& 
   // What is rounded during the first pixel is overwritten.
   Rounding last = {.sums = {}, .out = out};
   for (std::int64_t pixel = begin; pixel < end; ++pixel, out += channels) {
-    convolve_pixel<K, kFlips>(block, tap, out, last);
+    convolve_pixel<K, kFlips, kWhole>(block, tap, out, last);
 #pragma GCC unroll 5
     for (int r = 0; r < K; ++r) rows[r] += step;
   }
-  finish(block, last);
+  finish<kWhole>(block, last);
 }
 
-template <int K, bool kFlips>
+template <int K, bool kFlips, bool kWhole>
 void convolve_row(const Block& block, const RowJob& job) {
   // Pixels [begin, end) have all columns inside of the image.
   const std::int64_t begin = min_of((max_of(-job.first, 0) + job.stride - 1) / job.stride, job.pixels);
   const std::int64_t last = job.width - K - job.first;
   const std::int64_t end = last < 0 ? begin : max_of(min_of(last / job.stride + 1, job.pixels), begin);
-  for (std::int64_t pixel = 0; pixel < begin; ++pixel) convolve_border<K, kFlips>(block, job, pixel);
-  convolve_inner<K, kFlips>(block, job, begin, end);
-  for (std::int64_t pixel = end; pixel < job.pixels; ++pixel) convolve_border<K, kFlips>(block, job, pixel);
+  for (std::int64_t pixel = 0; pixel < begin; ++pixel) convolve_border<K, kFlips, kWhole>(block, job, pixel);
+  convolve_inner<K, kFlips, kWhole>(block, job, begin, end);
+  for (std::int64_t pixel = end; pixel < job.pixels; ++pixel) convolve_border<K, kFlips, kWhole>(block, job, pixel);
 }
 
 // Output row `unit` of the batch, channels from `start` on; `padding` is a row of pixels that are the code of zero.
@@ -237,7 +246,7 @@ RowJob job_of(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std
   return job;
 }
 
-template <int K, bool kFlips>
+template <int K, bool kFlips, bool kWhole>
 void convolve_rows(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                    std::int64_t unit_end, const std::uint8_t* padding) {
   for (std::int64_t first = unit_begin; first < unit_end; first += plan.row_block) {
@@ -245,10 +254,16 @@ void convolve_rows(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args
       const std::int64_t start = min_of(index * kBlock, plan.dims.in_c - kBlock);
       const Block block = block_of(plan, args, index, start);
       for (std::int64_t unit = first; unit < min_of(first + plan.row_block, unit_end); ++unit) {
-        convolve_row<K, kFlips>(block, job_of(plan, args, unit, start, padding));
+        convolve_row<K, kFlips, kWhole>(block, job_of(plan, args, unit, start, padding));
       }
     }
   }
+}
+
+template <int K>
+auto rows_of(bool flips, bool is_whole) {
+  if (flips) return is_whole ? convolve_rows<K, true, true> : convolve_rows<K, true, false>;
+  return is_whole ? convolve_rows<K, false, true> : convolve_rows<K, false, false>;
 }
 
 }  // namespace
@@ -256,10 +271,10 @@ void convolve_rows(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args
 void run_depthwise_maddubs_avx2(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                 std::int64_t unit_end, std::byte* scratch) {
   const bool flips = plan.x_type == DType::i8, is_3x3 = plan.dims.kernel_w == 3;
+  const bool is_whole = has_whole_codes(plan.epilogue);
   __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point),
                    static_cast<std::size_t>(plan.dims.in_w * plan.dims.in_c));
-  auto run = is_3x3 ? (flips ? convolve_rows<3, true> : convolve_rows<3, false>)
-                    : (flips ? convolve_rows<5, true> : convolve_rows<5, false>);
+  auto run = is_3x3 ? rows_of<3>(flips, is_whole) : rows_of<5>(flips, is_whole);
   run(plan, args, unit_begin, unit_end, reinterpret_cast<const std::uint8_t*>(scratch));
 }
 

@@ -81,7 +81,8 @@ void check_s8(const ConvDims& d, Random& random) {
   const DType types[] = {DType::u8, DType::i8, DType::f32};
   e.out_type = types[random.between(0, 2)];
   e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, e.out_type == DType::i8 ? -128 : 255);
-  if (random.chance(50)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, 7);
+  const std::int32_t zero_point = random.chance(50) ? 7 : 0;
+  if (random.chance(70)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, zero_point);
   if (e.out_type == DType::f32) e.bounds = full_bounds(DType::u8, 0);
   e.has_residual = random.chance(30);
   e.residual_type = e.out_type == DType::f32 ? DType::f32 : DType::u8;
