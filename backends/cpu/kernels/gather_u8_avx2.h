@@ -129,47 +129,61 @@ inline std::int64_t gather_inner(const ConvDims& d, const GatherU8& g, const Inn
   return gather_inner_run<0, false>(d, g, pixels, out);
 }
 
+// An output pixel.
+struct OutPixel {
+  std::int64_t image, oy, ox;
+};
+
+// Any pixel; up to 3 bytes behind k become 0.
+inline void gather_pixel(const ConvDims& d, const GatherU8& g, std::int64_t group, const OutPixel& pixel,
+                         std::uint8_t* out) {
+  const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
+  const std::int64_t ix = pixel.ox * d.stride_w - d.pad_left;
+  std::int64_t iy = pixel.oy * d.stride_h - d.pad_top;
+  std::uint8_t* to = out;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    if (iy < 0 || iy >= d.in_h) {
+      to = fill_run(g, to, d.kernel_w * group_in);
+    } else {
+      to = gather_kernel_row(d, g, (pixel.image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
+    }
+  }
+  for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
+}
+
+// At most `most` pixels of one output row from a pixel on, `pitch` bytes apart, as many as lie inside the image and can
+// be read in whole vectors; answers how many.
+inline std::int64_t gather_inside(const ConvDims& d, const GatherU8& g, const OutPixel& first, std::int64_t most,
+                                  std::uint8_t* out, std::int64_t pitch) {
+  const std::int64_t iy = first.oy * d.stride_h - d.pad_top, ix = first.ox * d.stride_w - d.pad_left;
+  const bool is_inside = d.dilation_w == 1 && d.groups == 1 && iy >= 0 && ix >= 0 && ix + d.kernel_w <= d.in_w &&
+                         iy + (d.kernel_h - 1) * d.dilation_h < d.in_h;
+  if (!is_inside) return 0;
+  const std::int64_t inside = min_of((d.in_w - d.kernel_w - ix) / d.stride_w + 1, d.out_w - first.ox);
+  const std::int64_t at = ((first.image * d.in_h + iy) * d.in_w + ix) * d.in_c;
+  return gather_inner(d, g, {.at = at, .count = min_of(inside, most), .pitch = pitch}, out);
+}
+
 // Rows [row_begin, row_end) of one group, `pitch` bytes apart; up to 3 bytes behind k become 0. Up to kGatherSlack
 // bytes behind the last row are written.
 inline constexpr std::int64_t kGatherSlack = 32;
 inline void gather_rows(const ConvDims& d, const GatherU8& g, std::int64_t group, std::int64_t row_begin,
                         std::int64_t row_end, std::uint8_t* out, std::int64_t pitch) {
-  const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
-  const bool has_runs = d.dilation_w == 1 && d.groups == 1;
-  std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
+  OutPixel pixel = {row_begin / d.out_w / d.out_h, row_begin / d.out_w % d.out_h, row_begin % d.out_w};
   for (std::int64_t row = row_begin; row < row_end;) {
-    std::int64_t iy = oy * d.stride_h - d.pad_top;
-    const std::int64_t ix = ox * d.stride_w - d.pad_left;
-    const bool is_inner =
-        has_runs && iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 && ix + d.kernel_w <= d.in_w;
-    std::int64_t done = 0;
-    if (is_inner) {
-      const std::int64_t inner = min_of((d.in_w - d.kernel_w - ix) / d.stride_w + 1, d.out_w - ox);
-      done = gather_inner(
-          d, g,
-          {.at = ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, .count = min_of(inner, row_end - row), .pitch = pitch},
-          out);
-    }
+    std::int64_t done = gather_inside(d, g, pixel, row_end - row, out, pitch);
     if (done == 0) {
-      std::uint8_t* to = out;
-      for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-        if (iy < 0 || iy >= d.in_h) {
-          to = fill_run(g, to, d.kernel_w * group_in);
-        } else {
-          to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
-        }
-      }
-      for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
+      gather_pixel(d, g, group, pixel, out);
       done = 1;
     }
     row += done;
     out += done * pitch;
-    ox += done;
-    if (ox < d.out_w) continue;
-    ox = 0;
-    if (++oy < d.out_h) continue;
-    oy = 0;
-    ++image;
+    pixel.ox += done;
+    if (pixel.ox < d.out_w) continue;
+    pixel.ox = 0;
+    if (++pixel.oy < d.out_h) continue;
+    pixel.oy = 0;
+    ++pixel.image;
   }
 }
 
