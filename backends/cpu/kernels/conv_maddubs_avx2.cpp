@@ -13,6 +13,15 @@ struct Place {
   const std::uint16_t* numbers;
 };
 
+// 16 times the number of so many low bits that are all set. Made anew where it is used: as a constant of the loop over
+// tiles it would take a register from the sums.
+template <int kBits>
+AOQ_INLINE __m256i shorts_of_ones() {
+  __m256i v;
+  asm volatile("vpcmpeqw %0, %0, %0\n\tvpsrlw %1, %0, %0" : "=x"(v) : "i"(16 - kBits));
+  return v;
+}
+
 template <int kHalves>
 AOQ_INLINE void load_word(const std::byte* weights, __m256i (&w)[kHalves]) {
 #pragma GCC unroll 2
@@ -22,7 +31,7 @@ AOQ_INLINE void load_word(const std::byte* weights, __m256i (&w)[kHalves]) {
 template <int R, int kHalves>
 AOQ_INLINE void add_doubles(Place& at, std::int64_t count, const std::uint8_t* const (&rows)[R],
                             __m256i (&sum)[R][kHalves]) {
-  const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i ones = shorts_of_ones<1>();
   for (; count > 0; --count, at.weights += 128, at.numbers += 2) {
     __m256i first[kHalves], second[kHalves];
     load_word<kHalves>(at.weights, first);
@@ -42,7 +51,7 @@ AOQ_INLINE void add_doubles(Place& at, std::int64_t count, const std::uint8_t* c
 template <int R, int kHalves>
 AOQ_INLINE void add_singles(Place& at, std::int64_t count, const std::uint8_t* const (&rows)[R],
                             __m256i (&sum)[R][kHalves]) {
-  const __m256i ones = _mm256_set1_epi16(1);
+  const __m256i ones = shorts_of_ones<1>();
   for (; count > 0; --count, at.weights += 64, ++at.numbers) {
     __m256i w[kHalves];
     load_word<kHalves>(at.weights, w);
@@ -60,7 +69,7 @@ AOQ_INLINE void add_singles(Place& at, std::int64_t count, const std::uint8_t* c
 template <int R, int kHalves>
 AOQ_INLINE void add_widened(Place at, std::int64_t count, const std::uint8_t* const (&rows)[R],
                             __m256i (&sum)[R][kHalves]) {
-  const __m256i low_bytes = _mm256_set1_epi16(255);
+  const __m256i low_bytes = shorts_of_ones<8>();
   for (; count > 0; --count, at.weights += 64, ++at.numbers) {
     __m256i even[kHalves], odd[kHalves];
 #pragma GCC unroll 2
@@ -71,12 +80,12 @@ AOQ_INLINE void add_widened(Place at, std::int64_t count, const std::uint8_t* co
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const __m256i x = word_of(rows[r], *at.numbers);
-      const __m256i low = _mm256_and_si256(x, low_bytes), high = _mm256_srli_epi16(x, 8);
+      const __m256i high = _mm256_srli_epi16(x, 8);
 #pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        add_s32_in_place(sum[r][h], _mm256_madd_epi16(low, even[h]));
-        add_s32_in_place(sum[r][h], _mm256_madd_epi16(high, odd[h]));
-      }
+      for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(high, odd[h]));
+      const __m256i low = _mm256_and_si256(x, low_bytes);
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(low, even[h]));
     }
   }
 }
