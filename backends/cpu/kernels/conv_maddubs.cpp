@@ -1,6 +1,7 @@
 #include "backends/cpu/kernels/conv_maddubs.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -49,10 +50,13 @@ struct Head {
   }
 };
 
-// Which code of K stands at an ordered byte of a panel.
-std::int64_t code_at(const std::byte* panel, std::int64_t steps, std::int64_t byte) {
-  const OrderWindow window = order_window(byte / kOrderWindow, 4 * steps);
-  return window.begin + std::to_integer<std::int64_t>(panel[maddubs_places_offset(steps) + byte]);
+// Which codes of K stand in ordered word `number` of a panel.
+std::array<std::int64_t, 4> codes_of(const std::byte* panel, std::int64_t steps, std::int64_t number) {
+  const std::byte* places = panel + maddubs_places_offset(steps) + 4 * number;
+  const std::int64_t begin = order_window(4 * number / kOrderWindow, 4 * steps).begin;
+  std::array<std::int64_t, 4> codes;
+  for (std::size_t i = 0; i < 4; ++i) codes[i] = begin + std::to_integer<std::int64_t>(places[i]);
+  return codes;
 }
 
 // Where byte i of a packed word lies in [16][4].
@@ -77,9 +81,10 @@ void pack_panel(std::span<const std::int8_t> weights, std::int64_t steps, std::b
   auto* to = reinterpret_cast<std::int8_t*>(panel + maddubs_weights_offset(steps));
   std::int32_t sums[kPanelChannels] = {};
   for (std::int64_t place = 0; place < steps; ++place) {
+    const std::array<std::int64_t, 4> codes = codes_of(panel, steps, head.number(place));
     for (std::int64_t i = 0; i < kWordBytes; ++i) {
       const std::int64_t source = source_of(place >= head.paired(), i);
-      const std::int64_t code = code_at(panel, steps, 4 * head.number(place) + source % 4);
+      const std::int64_t code = codes[static_cast<std::size_t>(source % 4)];
       *to = weights[static_cast<std::size_t>(code * kPanelChannels + source / 4)];
       sums[source / 4] += *to++;
     }
@@ -167,9 +172,10 @@ void unpack_conv_maddubs(const ConvDims& dims, const std::byte* packed, std::int
       const Head head(panel);
       const auto* words = reinterpret_cast<const std::int8_t*>(panel + maddubs_weights_offset(steps));
       for (std::int64_t place = 0; place < steps; ++place, words += kWordBytes) {
+        const std::array<std::int64_t, 4> codes = codes_of(panel, steps, head.number(place));
         for (std::int64_t i = 0; i < kWordBytes; ++i) {
           const std::int64_t source = source_of(place >= head.paired(), i), column = first + source / 4;
-          const std::int64_t code = code_at(panel, steps, 4 * head.number(place) + source % 4);
+          const std::int64_t code = codes[static_cast<std::size_t>(source % 4)];
           if (column < outputs && code < k) weights[order.at(group * outputs + column, code)] = words[i];
         }
       }
