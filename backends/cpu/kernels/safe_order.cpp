@@ -36,15 +36,19 @@ Load sum_of(const Load& a, const Load& b) {
 bool fit(const Load& a, const Load& b) {
   std::int16_t most = 0;
   for (std::size_t i = 0; i < a.sums.size(); ++i) {
-    most = std::max(most, static_cast<std::int16_t>(a.sums[i] + b.sums[i]));
+    const auto sum = static_cast<std::int16_t>(a.sums[i] + b.sums[i]);
+    most = sum > most ? sum : most;
   }
   return most <= kMostSum;
 }
+int product_of(const Load& a, const Load& b) {
+  int sum = 0;
+  for (std::size_t i = 0; i < a.sums.size(); ++i) sum += a.sums[i] * b.sums[i];
+  return sum;
+}
 // Evenly loaded pairs fit others more often, hence squares.
 int heaviness(const Load& load) {
-  int sum = 0;
-  for (const std::int16_t s : load.sums) sum += s * s;
-  return sum;
+  return product_of(load, load);
 }
 
 struct Pair {
@@ -58,15 +62,22 @@ struct Pair {
 class Matching {
  public:
   Matching(const std::int8_t* weights, int count) : count_(count) {
-    for (int i = 0; i < count; ++i) loads_[i] = load_of(weights + i * kChannels);
+    int heavy[kMostCodes];
     for (int i = 0; i < count; ++i) {
+      loads_[i] = load_of(weights + i * kChannels);
+      heavy[i] = heaviness(loads_[i]);
+    }
+    for (int i = 0; i < count; ++i) {
+      fit_[i][i] = false;
       for (int j = 0; j < i; ++j) {
         fit_[i][j] = fit_[j][i] = fit(loads_[i], loads_[j]);
         // One pair that is not safe outweighs all squares.
-        const int cost = heaviness(sum_of(loads_[i], loads_[j])) + (fit_[i][j] ? 0 : 1 << 26);
+        const int together = heavy[i] + heavy[j] + 2 * product_of(loads_[i], loads_[j]);
+        const int cost = together + (fit_[i][j] ? 0 : 1 << 26);
         cost_[i][j] = cost_[j][i] = cost;
       }
     }
+    for (int i = 0; i < count; ++i) choices_[i] = static_cast<int>(std::count(fit_[i], fit_[i] + count, true));
     std::fill(std::begin(mate_), std::end(mate_), -1);
   }
 
@@ -93,27 +104,23 @@ class Matching {
     mate_[i] = j;
     mate_[j] = i;
   }
-  int choices(int i) const {
-    int n = 0;
-    for (int j = 0; j < count_; ++j) n += j != i && mate_[j] < 0 && fit_[i][j] ? 1 : 0;
-    return n;
-  }
   // The free code that fits `with`, any if that is negative, and has the fewest choices itself, at least one.
   int scarcest(int with) const {
     int best = -1, fewest = kMostCodes;
     for (int i = 0; i < count_; ++i) {
-      if (mate_[i] >= 0 || i == with || (with >= 0 && !fit_[i][with])) continue;
-      const int n = choices(i);
-      if (n == 0 || n >= fewest) continue;
+      const bool is_choice = mate_[i] < 0 && i != with && (with < 0 || fit_[i][with]);
+      if (!is_choice || choices_[i] == 0 || choices_[i] >= fewest) continue;
       best = i;
-      fewest = n;
+      fewest = choices_[i];
     }
     return best;
   }
   bool pair_scarcest() {
     const int i = scarcest(-1);
     if (i < 0) return false;
-    join(i, scarcest(i));
+    const int j = scarcest(i);
+    join(i, j);
+    for (int k = 0; k < count_; ++k) choices_[k] -= (fit_[i][k] ? 1 : 0) + (fit_[j][k] ? 1 : 0);
     return true;
   }
   // Two free codes for the two of a pair.
@@ -157,6 +164,7 @@ class Matching {
   Load loads_[kMostCodes];
   bool fit_[kMostCodes][kMostCodes];
   int cost_[kMostCodes][kMostCodes];
+  int choices_[kMostCodes];  // free codes that fit
   int mate_[kMostCodes];
 };
 
