@@ -7,8 +7,8 @@
 // *doubled*: their products are added in 16 bits, which saves a widening sum of one word in two.
 //
 // Codes are reordered inside of windows of 16, where one byte shuffle does it; words may be doubled with those of any
-// window. What makes no safe pair is left for products of 16 bits. Of the codes of trained layers with K >= 96 some 40
-// to 95 of 100 are doubled, and 0 to 5 not safe; with K <= 32 nearly none are doubled, and 15 to 50 not safe.
+// window. What makes no safe pair is left for products of 16 bits. In trained layers with K >= 96 some 40 to 98 of 100
+// codes are doubled, and 0 to 5 are not safe; with K <= 40 few are doubled, and up to 50 are not safe.
 #pragma once
 
 #include <cstdint>
