@@ -15,6 +15,7 @@
 #include "backends/cpu/kernels/conv_vnni256.h"
 #include "backends/cpu/kernels/conv_winograd.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/matmul_f32.h"
@@ -175,6 +176,16 @@ void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t ch
     DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
     args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
     measure("s8 " + name, products_of(d), [&] { run_depthwise_s8(plan, args, 0, plan.units, scratch.data); });
+  }
+  if (best_isa() >= Isa::avx2 && takes_depthwise_maddubs(d, {}) && is_wanted("maddubs " + name)) {
+    DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(d, DType::u8, {});
+    Aligned<std::uint8_t> x(inputs), out(outputs);
+    Aligned<std::int8_t> weights(channels * kernel * kernel);
+    Aligned<std::byte> packed(packed_bytes_depthwise_maddubs(d)), scratch(plan.scratch_bytes);
+    pack_depthwise_maddubs(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_maddubs(d))});
+    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+    measure("maddubs " + name, products_of(d), [&] { run_depthwise_maddubs(plan, args, 0, plan.units, scratch.data); });
   }
   if (best_isa() >= Isa::avx512_vnni && is_wanted("vnni " + name)) {
     DepthwiseVnniPlan plan = plan_depthwise_vnni(d, DType::u8, {});

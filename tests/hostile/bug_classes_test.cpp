@@ -277,6 +277,7 @@ LayoutCase case_of(const std::string& layout) {
   if (layout.starts_with("b8")) return {DType::i8, {5, 48}, {1, 48}, 1, true};
   const DType dtype = layout.starts_with("s8") ? DType::i8 : DType::f32;
   if (layout.find("_wino") != std::string::npos) return {DType::i8, {5, 16, 3, 3}, {1, 16, 8, 8}, 1, false};
+  if (layout.find("_dw_split") != std::string::npos) return {dtype, {40, 1, 3, 3}, {1, 40, 8, 8}, 40, false};
   if (layout.find("_dw") != std::string::npos) return {dtype, {5, 1, 3, 3}, {1, 5, 8, 8}, 5, false};
   return {dtype, {5, 6, 3, 3}, {1, 6, 8, 8}, 1, false};
 }

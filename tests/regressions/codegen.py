@@ -54,8 +54,9 @@ SPILLS = [
 # The fewest loops to be found in an object, about half of what is there: with fewer the reader does not see them.
 FLOORS = {
     "conv_f32_avx2": 7, "conv_maddubs_avx2": 80, "conv_s8_avx2": 16, "conv_vnni256_avxvnni": 40, "conv_winograd_avx2": 3,
-    "depthwise_f32_avx2": 18, "depthwise_s8_avx2": 7, "linear_dynamic_avx2": 6, "linear_dynamic_decoded_avx2": 6,
-    "linear_fixed_point_avx2": 13, "linear_weight_only_avx2": 6, "matmul_f32_avx2": 5, "matmul_s8_avx2": 1,
+    "depthwise_f32_avx2": 18, "depthwise_maddubs_avx2": 10, "depthwise_s8_avx2": 7, "linear_dynamic_avx2": 6,
+    "linear_dynamic_decoded_avx2": 6, "linear_fixed_point_avx2": 13, "linear_weight_only_avx2": 6, "matmul_f32_avx2": 5,
+    "matmul_s8_avx2": 1,
     "conv_f32_avx512": 20, "conv_vnni_avx512": 60, "conv_winograd_avx512": 4, "depthwise_f32_avx512": 18,
     "depthwise_3x3_vnni_avx512": 48, "depthwise_5x5_vnni_avx512": 27, "attention_vnni_avx512": 8, "linear_dynamic_avx512": 20,
     "linear_fixed_point_avx512": 8, "linear_weight_only_avx512": 19, "matmul_f32_avx512": 18,

@@ -1,19 +1,17 @@
 // int8 convolution and linear over NHWC for AVX2: `vpmaddubsw` wherever its 16-bit sums of two products cannot
 // saturate, which packing proves, and `vpmaddwd` elsewhere. Same meaning and same epilogue as conv_s8.h, to the bit.
 //
-// How: K is cut into words of four codes. Two elements of a word make a *safe* pair in a panel of 16 output channels if
-// in every channel their positive weights sum to at most 128 and their negative ones to at least -128: the products sum
-// to at most 255 * 128 < 2^15. A word can be paired in three ways; the first with two safe pairs is taken, for two of
-// the ways at the price of a shuffle of the codes. Words without one are widened to 16 bits. Of the dense layers of
-// trained models some 15 to 50 of 100 words are not safe in the first way, and 5 to 20 in none. All else is as
+// How: the codes of a row are reordered for every panel of 16 output channels such that neighbours make safe pairs, and
+// words of two pairs can be doubled (safe_order.h). What makes no safe pair is widened to 16 bits. All else is as
 // conv_panels.h says.
 //
 // Packed weights, layout S8_K4_N16_SAFE: for every group, for every 16 output channels
 //   16 int32         sums of w
-//   [3 + steps] u16  how many words are paired (0 1)(2 3), (0 2)(1 3) and (0 3)(1 2), then which word stands where:
-//                    the paired ones first, in this order; zeros to 64 bytes
-//   [steps][64]      a paired word: [16][4] weights in the order of its pairs; another: [16][2] of its elements 0
-//                    and 2, then [16][2] of 1 and 3
+//   [2 + steps] u16  how many doubles there are, and single words, then the numbers of the ordered words: those of the
+//                    doubles, the single ones, the widened ones; zeros to 64 bytes
+//   [4 * steps] u8   for every ordered byte, the code of its window that stands there; zeros to 64 bytes
+//   [steps][64]      as numbered, [16][4] weights of a doubled or single word; of a widened one [16][2] of its elements
+//                    0 and 2, then [16][2] of 1 and 3
 // where steps = ceil(K / 4), K = kernel_h * kernel_w * in_c / groups in that order; what is missing is 0.
 #pragma once
 
@@ -28,8 +26,11 @@ namespace aoq::cpu {
 // Pixels of a tile at most.
 inline constexpr int kMaddubsTileRows = 4;
 
-// Ways to make two pairs of four elements.
-inline constexpr int kMaddubsPairings = 3;
+// Of [steps] words: where the places of the ordered bytes begin in a panel, and where its weights do.
+std::int64_t maddubs_places_offset(std::int64_t steps);
+std::int64_t maddubs_weights_offset(std::int64_t steps);
+// Bytes from one ordered row of a tile to the next; more may be written behind the last word of a row.
+std::int64_t ordered_pitch_maddubs(std::int64_t steps);
 
 // Needs K <= kMaxExactProducts.
 ConvPanelsPlan plan_conv_maddubs(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);
@@ -39,7 +40,8 @@ std::int64_t packed_bytes_conv_maddubs(const ConvDims& dims);
 void pack_conv_maddubs(const ConvDims& dims, const std::int8_t* weights, std::span<std::byte> packed);
 // The way back; `packed` holds packed_bytes_conv_maddubs and is well formed.
 void unpack_conv_maddubs(const ConvDims& dims, const std::byte* packed, std::int8_t* weights);
-// Whether every panel names each of its words once. Packed bytes from elsewhere are checked before they are used.
+// Whether every panel orders each code of its windows once and names each of its words once. Packed bytes from
+// elsewhere are checked before they are used.
 bool is_well_formed_maddubs(const ConvDims& dims, const std::byte* packed);
 
 // Computes units [unit_begin, unit_end) as run_conv_s8 does, arguments alike (weights in S8_K4_N16_SAFE). Only where

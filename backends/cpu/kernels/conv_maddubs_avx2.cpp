@@ -7,31 +7,57 @@
 namespace aoq::cpu {
 namespace {
 
-// How a pairing orders the bytes of a word.
-alignas(16) constexpr std::uint8_t kShuffles[kMaddubsPairings][16] = {
-    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
-    {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15},
-    {0, 3, 1, 2, 4, 7, 5, 6, 8, 11, 9, 10, 12, 15, 13, 14}};
-
 // The words that are read, and their numbers.
 struct Place {
   const std::byte* weights;
   const std::uint16_t* numbers;
 };
 
-template <int R, int kHalves, bool kShuffled>
-AOQ_INLINE void add_paired_words(Place& at, std::int64_t count, __m256i shuffle, const std::uint8_t* const (&rows)[R],
-                                 __m256i (&sum)[R][kHalves]) {
-  const __m256i ones = _mm256_set1_epi16(1);
+// 16 times the number of so many low bits that are all set. Made anew where it is used: as a constant of the loop over
+// tiles it would take a register from the sums.
+template <int kBits>
+AOQ_INLINE __m256i shorts_of_ones() {
+  __m256i v;
+  asm volatile("vpcmpeqw %0, %0, %0\n\tvpsrlw %1, %0, %0" : "=x"(v) : "i"(16 - kBits));
+  return v;
+}
+
+template <int kHalves>
+AOQ_INLINE void load_word(const std::byte* weights, __m256i (&w)[kHalves]) {
 #pragma GCC unroll 2
-  for (; count > 0; --count, at.weights += 64, ++at.numbers) {
-    __m256i w[kHalves];
-#pragma GCC unroll 2
-    for (int h = 0; h < kHalves; ++h) w[h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(at.weights + 32 * h));
+  for (int h = 0; h < kHalves; ++h) w[h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + 32 * h));
+}
+
+template <int R, int kHalves>
+AOQ_INLINE void add_doubles(Place& at, std::int64_t count, const std::uint8_t* const (&rows)[R],
+                            __m256i (&sum)[R][kHalves]) {
+  const __m256i ones = shorts_of_ones<1>();
+  for (; count > 0; --count, at.weights += 128, at.numbers += 2) {
+    __m256i first[kHalves], second[kHalves];
+    load_word<kHalves>(at.weights, first);
+    load_word<kHalves>(at.weights + 64, second);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      __m256i x = word_of(rows[r], *at.numbers);
-      if constexpr (kShuffled) x = _mm256_shuffle_epi8(x, shuffle);
+      const __m256i x = word_of(rows[r], at.numbers[0]), y = word_of(rows[r], at.numbers[1]);
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(x, first[h]), _mm256_maddubs_epi16(y, second[h]));
+        add_s32_in_place(sum[r][h], _mm256_madd_epi16(both, ones));
+      }
+    }
+  }
+}
+
+template <int R, int kHalves>
+AOQ_INLINE void add_singles(Place& at, std::int64_t count, const std::uint8_t* const (&rows)[R],
+                            __m256i (&sum)[R][kHalves]) {
+  const __m256i ones = shorts_of_ones<1>();
+  for (; count > 0; --count, at.weights += 64, ++at.numbers) {
+    __m256i w[kHalves];
+    load_word<kHalves>(at.weights, w);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const __m256i x = word_of(rows[r], *at.numbers);
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; ++h) {
         add_s32_in_place(sum[r][h], _mm256_madd_epi16(_mm256_maddubs_epi16(x, w[h]), ones));
@@ -41,9 +67,9 @@ AOQ_INLINE void add_paired_words(Place& at, std::int64_t count, __m256i shuffle,
 }
 
 template <int R, int kHalves>
-AOQ_INLINE void add_widened_words(Place at, std::int64_t count, const std::uint8_t* const (&rows)[R],
-                                  __m256i (&sum)[R][kHalves]) {
-  const __m256i low_bytes = _mm256_set1_epi16(255);
+AOQ_INLINE void add_widened(Place at, std::int64_t count, const std::uint8_t* const (&rows)[R],
+                            __m256i (&sum)[R][kHalves]) {
+  const __m256i low_bytes = shorts_of_ones<8>();
   for (; count > 0; --count, at.weights += 64, ++at.numbers) {
     __m256i even[kHalves], odd[kHalves];
 #pragma GCC unroll 2
@@ -54,12 +80,12 @@ AOQ_INLINE void add_widened_words(Place at, std::int64_t count, const std::uint8
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const __m256i x = word_of(rows[r], *at.numbers);
-      const __m256i low = _mm256_and_si256(x, low_bytes), high = _mm256_srli_epi16(x, 8);
+      const __m256i high = _mm256_srli_epi16(x, 8);
 #pragma GCC unroll 2
-      for (int h = 0; h < kHalves; ++h) {
-        add_s32_in_place(sum[r][h], _mm256_madd_epi16(low, even[h]));
-        add_s32_in_place(sum[r][h], _mm256_madd_epi16(high, odd[h]));
-      }
+      for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(high, odd[h]));
+      const __m256i low = _mm256_and_si256(x, low_bytes);
+#pragma GCC unroll 2
+      for (int h = 0; h < kHalves; ++h) add_s32_in_place(sum[r][h], _mm256_madd_epi16(low, even[h]));
     }
   }
 }
@@ -71,32 +97,68 @@ struct Tile {
   const std::uint8_t* rows;
   std::int64_t pitch;
   const std::int32_t* starts;  // of the 16 sums
+  std::int64_t codes;          // of a row
+  const std::uint8_t* places;  // of its ordered bytes
+  std::uint8_t* ordered;       // rows `ordered_pitch` bytes apart
+  std::int64_t ordered_pitch;
   Place words;
-  std::int64_t paired[kMaddubsPairings];  // words of each pairing
-  std::int64_t widened;
+  std::int64_t doubles, singles, widened;
 
-  Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums)
-      : pitch(plan.pitch), starts(starts_of_sums) {
-    const auto* numbers = reinterpret_cast<const std::uint16_t*>(panel + 64);
-    words = {panel + plan.panel_bytes - 64 * plan.steps, numbers + kMaddubsPairings};
-    widened = plan.steps;
-    for (int i = 0; i < kMaddubsPairings; ++i) {
-      paired[i] = numbers[i];
-      widened -= numbers[i];
-    }
+  Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums, std::byte* scratch)
+      : pitch(plan.pitch),
+        starts(starts_of_sums),
+        codes(4 * plan.steps),
+        places(reinterpret_cast<const std::uint8_t*>(panel + maddubs_places_offset(plan.steps))),
+        ordered(reinterpret_cast<std::uint8_t*>(scratch)),
+        ordered_pitch(ordered_pitch_maddubs(plan.steps)) {
+    const auto* head = reinterpret_cast<const std::uint16_t*>(panel + 64);
+    words = {panel + maddubs_weights_offset(plan.steps), head + 2};
+    doubles = head[0];
+    singles = head[1];
+    widened = plan.steps - 2 * doubles - singles;
   }
 
   template <int R, int kHalves>
   AOQ_INLINE void multiply(__m256i (&sum)[R][kHalves]) const {
+    order_rows<R>();
     const std::uint8_t* row[R];
-    start<R, kHalves>(*this, row, sum);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) row[r] = ordered + r * ordered_pitch;
+    start(starts, sum);
     Place at = words;
-    add_paired_words<R, kHalves, false>(at, paired[0], __m256i{}, row, sum);
-    for (int pairing = 1; pairing < kMaddubsPairings; ++pairing) {
-      const __m256i shuffle = _mm256_broadcastsi128_si256(load_bytes(kShuffles[pairing]));
-      add_paired_words<R, kHalves, true>(at, paired[pairing], shuffle, row, sum);
+    add_doubles<R, kHalves>(at, doubles, row, sum);
+    add_singles<R, kHalves>(at, singles, row, sum);
+    add_widened<R, kHalves>(at, widened, row, sum);
+  }
+
+ private:
+  // Windows as safe_order.h cuts them, two at a time.
+  template <int R>
+  AOQ_INLINE void order_rows() const {
+    const std::uint8_t* from[R];
+    std::uint8_t* to[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      from[r] = rows + r * pitch;
+      to[r] = ordered + r * ordered_pitch;
     }
-    add_widened_words<R, kHalves>(at, widened, row, sum);
+    const std::int64_t n = codes;
+    const std::uint8_t* at = places;
+    std::int64_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+      const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + i));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from[r] + i));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
+      }
+    }
+    for (; i < n; i += 16) {
+      const std::int64_t begin = max_of(min_of(i, n - 16), 0);
+      const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(at + i));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) store_bytes(to[r] + i, _mm_shuffle_epi8(load_bytes(from[r] + begin), order));
+    }
   }
 };
 

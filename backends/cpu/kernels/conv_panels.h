@@ -31,6 +31,7 @@ struct ConvPanelsPlan {
   std::int64_t pitch = 0;          // bytes from row to row, of x or of the gathered block
   std::int64_t units = 0;          // independent pieces of work: pass any [begin, end) of them to run
   std::int64_t scratch_bytes = 0;  // per worker, 64-byte aligned
+  std::int64_t tile_offset = 0;    // where a tile's own bytes begin in scratch
 };
 
 // What a kernel multiplies at once.
@@ -40,6 +41,8 @@ struct PanelShape {
   // For rows so many that a first-level cache cannot hold them where they are a multiple of 2 KiB apart: then they are
   // gathered with another pitch.
   bool avoids_aliasing = false;
+  std::int64_t least_pitch = 0;  // of rows that are read in place
+  std::int64_t tile_bytes = 0;   // of scratch that a tile uses for itself
 };
 
 // Needs K <= kMaxExactProducts. Blocks of rows are multiples of the tile's.

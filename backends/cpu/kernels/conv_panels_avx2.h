@@ -2,8 +2,8 @@
 // vectors.
 //
 // A kernel gives a Tile: one panel and up to kRows rows, with
-//   Tile(plan, packed panel, starts of the 16 sums)      `rows` is set afterwards, and moved on
-//   multiply<R, kHalves>(sum[R][kHalves])                R rows times 8 * kHalves columns, on top of the starts
+//   Tile(plan, packed panel, starts of the 16 sums, its own bytes of scratch)      `rows` is set afterwards, and moved
+//   on multiply<R, kHalves>(sum[R][kHalves])                R rows times 8 * kHalves columns, on top of the starts
 #pragma once
 
 #include "backends/cpu/kernels/conv_panels.h"
@@ -16,19 +16,21 @@
 namespace aoq::cpu {
 namespace {
 
+// u8_whole: those of has_whole_codes.
+enum class Codes : std::uint8_t { u8, u8_whole, i8 };
+
 AOQ_INLINE __m256i word_of(const std::uint8_t* row, std::int64_t number) {
   return _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(row + 4 * number));
 }
 
-// The rows of a tile, and the starts of their sums.
-template <int R, int kHalves, typename Tile>
-AOQ_INLINE void start(const Tile& t, const std::uint8_t* (&rows)[R], __m256i (&sum)[R][kHalves]) {
+// The starts of the sums of R rows.
+template <int R, int kHalves>
+AOQ_INLINE void start(const std::int32_t* starts, __m256i (&sum)[R][kHalves]) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    rows[r] = t.rows + r * t.pitch;
 #pragma GCC unroll 2
     for (int h = 0; h < kHalves; ++h) {
-      sum[r][h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(t.starts + 8 * h));
+      sum[r][h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(starts + 8 * h));
     }
   }
 }
@@ -45,19 +47,25 @@ __attribute__((noinline)) void multiply_to_memory(const Tile& t, std::int32_t* a
   }
 }
 
-template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
-__attribute__((noinline)) void multiply_to_codes(const Tile& t, const PlainEpilogue& e, const PlainTarget& to) {
-  __m256i sum[R][kHalves];
-  t.template multiply<R, kHalves>(sum);
-  store_codes<R, kHalves, kSigned, kAddend>(e, sum, to);
+// Tiles of R rows.
+template <int R, int kHalves, Codes kCodes, Addend kAddend, typename Tile>
+__attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const PlainEpilogue& e, PlainTarget to) {
+  for (; tiles > 0; --tiles) {
+    __m256i sum[R][kHalves];
+    t.template multiply<R, kHalves>(sum);
+    store_codes<R, kHalves, kCodes == Codes::i8, kAddend, kCodes == Codes::u8_whole>(e, sum, to);
+    t.rows += R * t.pitch;
+    to.out += R * to.pitch;
+    if constexpr (kAddend != Addend::none) to.residual += R * to.pitch;
+  }
 }
 
 // The last rows, fewer than R.
-template <int R, int kHalves, bool kSigned, Addend kAddend, typename Tile>
+template <int R, int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 void last_to_codes(const Tile& t, std::int64_t rows, const PlainEpilogue& e, const PlainTarget& to) {
   if constexpr (R > 1) {
-    if (rows == R - 1) return multiply_to_codes<R - 1, kHalves, kSigned, kAddend>(t, e, to);
-    last_to_codes<R - 1, kHalves, kSigned, kAddend>(t, rows, e, to);
+    if (rows == R - 1) return tiles_to_codes<R - 1, kHalves, kCodes, kAddend>(t, 1, e, to);
+    last_to_codes<R - 1, kHalves, kCodes, kAddend>(t, rows, e, to);
   }
 }
 template <int R, int kHalves, typename Tile>
@@ -69,22 +77,21 @@ void rows_to_memory(const Tile& t, std::int64_t rows, std::int32_t* acc) {
 }
 
 // One panel of a block of rows.
-template <int kHalves, bool kSigned, Addend kAddend, typename Tile>
+template <int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 void panel_to_codes(Tile t, std::int64_t rows, const PlainEpilogue& e, PlainTarget to) {
-  for (; rows >= Tile::kRows; rows -= Tile::kRows) {
-    multiply_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, e, to);
-    t.rows += Tile::kRows * t.pitch;
-    to.out += Tile::kRows * to.pitch;
-    if constexpr (kAddend != Addend::none) to.residual += Tile::kRows * to.pitch;
-  }
-  last_to_codes<Tile::kRows, kHalves, kSigned, kAddend>(t, rows, e, to);
+  const std::int64_t tiles = rows / Tile::kRows, done = tiles * Tile::kRows;
+  tiles_to_codes<Tile::kRows, kHalves, kCodes, kAddend>(t, tiles, e, to);
+  t.rows += done * t.pitch;
+  to.out += done * to.pitch;
+  if constexpr (kAddend != Addend::none) to.residual += done * to.pitch;
+  last_to_codes<Tile::kRows, kHalves, kCodes, kAddend>(t, rows - done, e, to);
 }
 
-template <int kHalves, bool kSigned, typename Tile>
+template <int kHalves, Codes kCodes, typename Tile>
 void panel_to_codes(Addend addend, const Tile& t, std::int64_t rows, const PlainEpilogue& e, const PlainTarget& to) {
-  if (addend == Addend::none) return panel_to_codes<kHalves, kSigned, Addend::none>(t, rows, e, to);
-  if (addend == Addend::u8) return panel_to_codes<kHalves, kSigned, Addend::u8>(t, rows, e, to);
-  panel_to_codes<kHalves, kSigned, Addend::i8>(t, rows, e, to);
+  if (addend == Addend::none) return panel_to_codes<kHalves, kCodes, Addend::none>(t, rows, e, to);
+  if (addend == Addend::u8) return panel_to_codes<kHalves, kCodes, Addend::u8>(t, rows, e, to);
+  panel_to_codes<kHalves, kCodes, Addend::i8>(t, rows, e, to);
 }
 
 template <int kHalves, typename Tile>
@@ -114,11 +121,14 @@ void multiply_panel(const ConvPanelsPlan& plan, const EpilogueArgs& args, const 
   const Addend addend = addend_of(e);
   const bool is_whole = target.columns == 16;
   if (e.out_type == DType::i8) {
-    if (is_whole) return panel_to_codes<2, true>(addend, t, rows, plain, to);
-    return panel_to_codes<1, true>(addend, t, rows, plain, to);
+    if (is_whole) return panel_to_codes<2, Codes::i8>(addend, t, rows, plain, to);
+    return panel_to_codes<1, Codes::i8>(addend, t, rows, plain, to);
   }
-  if (is_whole) return panel_to_codes<2, false>(addend, t, rows, plain, to);
-  panel_to_codes<1, false>(addend, t, rows, plain, to);
+  if (is_whole && addend == Addend::none && has_whole_codes(e)) {
+    return panel_to_codes<2, Codes::u8_whole, Addend::none>(t, rows, plain, to);
+  }
+  if (is_whole) return panel_to_codes<2, Codes::u8>(addend, t, rows, plain, to);
+  panel_to_codes<1, Codes::u8>(addend, t, rows, plain, to);
 }
 
 // -z * (sum of w) of a panel's columns.
@@ -131,15 +141,15 @@ inline void start_sums(const std::byte* panel, std::int32_t zero_point, std::int
 }
 
 template <typename Tile>
-void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block,
-                    const std::uint8_t* rows) {
+void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
+                    std::byte* scratch) {
   const std::int32_t zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0);
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
   alignas(32) std::int32_t starts[16];
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const std::byte* packed = args.weights + (block.group * plan.panels + panel) * plan.panel_bytes;
     start_sums(packed, zero_point, starts);
-    Tile tile(plan, packed, starts);
+    Tile tile(plan, packed, starts, scratch + plan.tile_offset);
     tile.rows = rows;
     const TileTarget target = {.rows = 0,
                                .columns = min_of(group_out - panel * 16, 16),
@@ -164,7 +174,7 @@ void run_panels(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t
       gather_rows(plan.dims, gather, block.group, block.row_begin, block.row_end, gathered, plan.pitch);
       held = block.row_unit;
     }
-    multiply_block<Tile>(plan, args, block, rows);
+    multiply_block<Tile>(plan, args, block, rows, scratch);
   }
 }
 

@@ -26,7 +26,7 @@ struct Tile {
   const std::byte* weights;
   std::int64_t steps;
 
-  Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums)
+  Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums, std::byte*)
       : pitch(plan.pitch), starts(starts_of_sums), weights(panel + 64), steps(plan.steps) {}
 
   template <int R, int kHalves>
@@ -35,7 +35,9 @@ struct Tile {
     constexpr int kTurns = R == 1 ? 4 : R == 2 ? 2 : 1;
     const std::uint8_t* row[R];
     __m256i turn[kTurns][R][kHalves] = {};
-    start<R, kHalves>(*this, row, turn[0]);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) row[r] = rows + r * pitch;
+    start(starts, turn[0]);
     const std::byte* w = weights;
     std::int64_t step = 0;
     for (; step + kTurns <= steps; step += kTurns, w += 64 * kTurns) {

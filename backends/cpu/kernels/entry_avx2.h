@@ -37,6 +37,10 @@ struct DepthwiseS8Args;
 void run_depthwise_s8_avx2(const DepthwiseS8Plan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                            std::int64_t unit_end, std::byte* scratch);
 
+struct DepthwiseMaddubsPlan;
+void run_depthwise_maddubs_avx2(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
+                                std::int64_t unit_end, std::byte* scratch);
+
 struct DepthwiseF32Plan;
 struct DepthwiseF32Args;
 void run_depthwise_f32_avx2(const DepthwiseF32Plan& plan, const DepthwiseF32Args& args, std::int64_t unit_begin,

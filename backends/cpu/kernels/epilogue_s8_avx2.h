@@ -155,6 +155,11 @@ inline bool has_plain_epilogue(const EpilogueS8& e, const EpilogueArgs& args, st
          channels_stay_small(e, products, args.bias + channel, args.multiplier + channel);
 }
 
+// Whether saturation clamps to the codes' bounds and their zero is 0, as after a ReLU.
+inline bool has_whole_codes(const EpilogueS8& e) {
+  return e.out_type == DType::u8 && e.bounds.zero_point == 0 && e.bounds.lo == 0.0f && e.bounds.hi == 255.0f;
+}
+
 // How the residual of a plain epilogue is read.
 enum class Addend : std::uint8_t { none, u8, i8 };
 
@@ -196,27 +201,31 @@ inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half, cons
   return _mm256_cvtps_epi32(v.v);
 }
 
-// Bounds are integers, so what saturating packs and the clamp of bytes do commutes with rounding.
-template <bool kSigned>
+// Bounds are integers, so what saturating packs and the clamp of bytes do commutes with rounding. kWhole: see
+// has_whole_codes.
+template <bool kSigned, bool kWhole>
 inline __m256i saturate_to_bytes(const PlainEpilogue& e, __m256i first, __m256i second) {
   if constexpr (kSigned) {
     return _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(first, second), e.least), e.most);
   }
+  if constexpr (kWhole) return _mm256_packus_epi16(first, second);
   return _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(first, second), e.least), e.most);
 }
 
 // Two rows of 16 sums, and of residuals, to 2 x 16 codes.
-template <bool kSigned, Addend kAddend>
+template <bool kSigned, Addend kAddend, bool kWhole = false>
 inline __m256i plain_rows(const PlainEpilogue& e, const __m256i (&first)[2], const __m256i (&second)[2],
                           const std::uint8_t* first_residual, const std::uint8_t* second_residual) {
   __m256i a = _mm256_packs_epi32(plain_rounded<kAddend>(e, first[0], 0, first_residual),
                                  plain_rounded<kAddend>(e, first[1], 1, first_residual));
   __m256i b = _mm256_packs_epi32(plain_rounded<kAddend>(e, second[0], 0, second_residual),
                                  plain_rounded<kAddend>(e, second[1], 1, second_residual));
-  a = _mm256_adds_epi16(a, e.zero_point);
-  b = _mm256_adds_epi16(b, e.zero_point);
+  if constexpr (!kWhole) {
+    a = _mm256_adds_epi16(a, e.zero_point);
+    b = _mm256_adds_epi16(b, e.zero_point);
+  }
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned>(e, a, b), order);
+  return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned, kWhole>(e, a, b), order);
 }
 
 // Two rows of 8 sums to 2 x 8 codes.
@@ -227,7 +236,7 @@ inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i se
                                     plain_rounded<kAddend>(e, second, 0, second_residual));
   both = _mm256_adds_epi16(both, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  __m256i bytes = saturate_to_bytes<kSigned>(e, both, both);
+  __m256i bytes = saturate_to_bytes<kSigned, false>(e, both, both);
   return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));
 }
 
@@ -239,7 +248,7 @@ struct PlainTarget {
 };
 
 // Sums in registers to codes; the rows' last pair may be one row twice.
-template <int kRows, int kHalves, bool kSigned, Addend kAddend>
+template <int kRows, int kHalves, bool kSigned, Addend kAddend, bool kWhole = false>
 inline __attribute__((always_inline)) void store_codes(const PlainEpilogue& e, const __m256i (&sum)[kRows][kHalves],
                                                        PlainTarget to) {
 #pragma GCC unroll 4
@@ -250,7 +259,7 @@ inline __attribute__((always_inline)) void store_codes(const PlainEpilogue& e, c
     const std::uint8_t* next_residual = kAddend == Addend::none ? nullptr : to.residual + next * to.pitch;
     std::uint8_t* out = to.out + r * to.pitch;
     if constexpr (kHalves == 2) {
-      const __m256i bytes = plain_rows<kSigned, kAddend>(e, sum[r], sum[next], residual, next_residual);
+      const __m256i bytes = plain_rows<kSigned, kAddend, kWhole>(e, sum[r], sum[next], residual, next_residual);
       store_bytes(out, _mm256_castsi256_si128(bytes));
       if (r + 1 < kRows) store_bytes(out + to.pitch, _mm256_extracti128_si256(bytes, 1));
     } else {

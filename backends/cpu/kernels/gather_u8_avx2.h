@@ -93,19 +93,75 @@ inline std::uint8_t* gather_kernel_row(const ConvDims& d, const GatherU8& g, std
   return out;
 }
 
-// All kernel rows of a pixel whose taps are inside the image and neighbours, in whole vectors: what one writes too much
-// the next one overwrites. False where the last vector would read behind the tensor.
-inline bool gather_inner_pixel(const ConvDims& d, const GatherU8& g, std::int64_t at, std::uint8_t* out) {
-  const std::int64_t run = d.kernel_w * d.in_c, row_bytes = d.dilation_h * d.in_w * d.in_c;
-  const std::uint8_t* in = g.x + at;
-  if (g.end - in < (d.kernel_h - 1) * row_bytes + (run + 31) / 32 * 32) return false;
-  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, in += row_bytes, out += run) {
-    for (std::int64_t i = 0; i < run; i += 32) {
-      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_xor_si256(v, g.flip));
+// Neighbouring pixels whose taps are inside the image and neighbours.
+struct InnerRun {
+  std::int64_t at;     // where the first tap of the first pixel lies in the tensor
+  std::int64_t count;  // pixels
+  std::int64_t pitch;  // bytes from pixel to pixel in out
+};
+
+// All kernel rows of the pixels of a run in whole vectors: what one writes too much the next one overwrites. Answers
+// how many are done: not those whose last vector would read behind the tensor. Up to 3 bytes behind k become 0.
+template <int kRows, bool kOneVector>
+inline std::int64_t gather_inner_run(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
+  const std::int64_t rows = kRows > 0 ? kRows : d.kernel_h, run = d.kernel_w * d.in_c, step = d.stride_w * d.in_c;
+  const std::int64_t row_bytes = d.dilation_h * d.in_w * d.in_c, k = rows * run, filled = (k + 3) / 4 * 4;
+  const std::int64_t spare = g.end - (g.x + pixels.at) - (rows - 1) * row_bytes - (run + 31) / 32 * 32;
+  if (spare < 0) return 0;
+  const std::int64_t count = min_of(pixels.count, spare / step + 1), pitch = pixels.pitch;
+  const std::uint8_t* in = g.x + pixels.at;
+  const __m256i flip = g.flip;
+  for (std::int64_t p = 0; p < count; ++p, in += step, out += pitch) {
+#pragma GCC unroll 3
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t i = 0; i < (kOneVector ? 1 : run); i += 32) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + r * row_bytes + i));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * run + i), _mm256_xor_si256(v, flip));
+      }
+    }
+    for (std::int64_t i = k; i < filled; ++i) out[i] = 0;
+  }
+  return count;
+}
+
+inline std::int64_t gather_inner(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
+  if (d.kernel_h == 3 && d.kernel_w * d.in_c <= 32) return gather_inner_run<3, true>(d, g, pixels, out);
+  return gather_inner_run<0, false>(d, g, pixels, out);
+}
+
+// An output pixel.
+struct OutPixel {
+  std::int64_t image, oy, ox;
+};
+
+// Any pixel; up to 3 bytes behind k become 0.
+inline void gather_pixel(const ConvDims& d, const GatherU8& g, std::int64_t group, const OutPixel& pixel,
+                         std::uint8_t* out) {
+  const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
+  const std::int64_t ix = pixel.ox * d.stride_w - d.pad_left;
+  std::int64_t iy = pixel.oy * d.stride_h - d.pad_top;
+  std::uint8_t* to = out;
+  for (std::int64_t kh = 0; kh < d.kernel_h; ++kh, iy += d.dilation_h) {
+    if (iy < 0 || iy >= d.in_h) {
+      to = fill_run(g, to, d.kernel_w * group_in);
+    } else {
+      to = gather_kernel_row(d, g, (pixel.image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
     }
   }
-  return true;
+  for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
+}
+
+// At most `most` pixels of one output row from a pixel on, `pitch` bytes apart, as many as lie inside the image and can
+// be read in whole vectors; answers how many.
+inline std::int64_t gather_inside(const ConvDims& d, const GatherU8& g, const OutPixel& first, std::int64_t most,
+                                  std::uint8_t* out, std::int64_t pitch) {
+  const std::int64_t iy = first.oy * d.stride_h - d.pad_top, ix = first.ox * d.stride_w - d.pad_left;
+  const bool is_inside = d.dilation_w == 1 && d.groups == 1 && iy >= 0 && ix >= 0 && ix + d.kernel_w <= d.in_w &&
+                         iy + (d.kernel_h - 1) * d.dilation_h < d.in_h;
+  if (!is_inside) return 0;
+  const std::int64_t inside = min_of((d.in_w - d.kernel_w - ix) / d.stride_w + 1, d.out_w - first.ox);
+  const std::int64_t at = ((first.image * d.in_h + iy) * d.in_w + ix) * d.in_c;
+  return gather_inner(d, g, {.at = at, .count = min_of(inside, most), .pitch = pitch}, out);
 }
 
 // Rows [row_begin, row_end) of one group, `pitch` bytes apart; up to 3 bytes behind k become 0. Up to kGatherSlack
@@ -113,29 +169,21 @@ inline bool gather_inner_pixel(const ConvDims& d, const GatherU8& g, std::int64_
 inline constexpr std::int64_t kGatherSlack = 32;
 inline void gather_rows(const ConvDims& d, const GatherU8& g, std::int64_t group, std::int64_t row_begin,
                         std::int64_t row_end, std::uint8_t* out, std::int64_t pitch) {
-  const std::int64_t group_in = d.in_c / d.groups, k = d.kernel_h * d.kernel_w * group_in;
-  const bool has_runs = d.dilation_w == 1 && d.groups == 1;
-  std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
-  for (std::int64_t row = row_begin; row < row_end; ++row, out += pitch) {
-    std::uint8_t* to = out;
-    std::int64_t iy = oy * d.stride_h - d.pad_top;
-    const std::int64_t ix = ox * d.stride_w - d.pad_left;
-    const bool is_inner = has_runs && iy >= 0 && iy + (d.kernel_h - 1) * d.dilation_h < d.in_h && ix >= 0 &&
-                          ix + d.kernel_w <= d.in_w &&
-                          gather_inner_pixel(d, g, ((image * d.in_h + iy) * d.in_w + ix) * d.in_c, out);
-    for (std::int64_t kh = 0; !is_inner && kh < d.kernel_h; ++kh, iy += d.dilation_h) {
-      if (iy < 0 || iy >= d.in_h) {
-        to = fill_run(g, to, d.kernel_w * group_in);
-      } else {
-        to = gather_kernel_row(d, g, (image * d.in_h + iy) * d.in_w * d.in_c + group * group_in, ix, to);
-      }
+  OutPixel pixel = {row_begin / d.out_w / d.out_h, row_begin / d.out_w % d.out_h, row_begin % d.out_w};
+  for (std::int64_t row = row_begin; row < row_end;) {
+    std::int64_t done = gather_inside(d, g, pixel, row_end - row, out, pitch);
+    if (done == 0) {
+      gather_pixel(d, g, group, pixel, out);
+      done = 1;
     }
-    for (std::int64_t i = k; i < (k + 3) / 4 * 4; ++i) out[i] = 0;
-    if (++ox < d.out_w) continue;
-    ox = 0;
-    if (++oy < d.out_h) continue;
-    oy = 0;
-    ++image;
+    row += done;
+    out += done * pitch;
+    pixel.ox += done;
+    if (pixel.ox < d.out_w) continue;
+    pixel.ox = 0;
+    if (++pixel.oy < d.out_h) continue;
+    pixel.oy = 0;
+    ++pixel.image;
   }
 }
 

@@ -9,6 +9,7 @@
 #include "backends/cpu/kernels/conv_s8.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/kernels/narrow_linear.h"
@@ -149,6 +150,14 @@ Result<Tensor> unpack_with(const Layout& layout, const PackedConstant& c) {
   return plain;
 }
 
+Result<ConvDims> split_depthwise_dims(const PackedConstant& c) {
+  if (c.dtype == DType::i8 && c.shape.size() == 4 && c.shape[1] == 1 && c.groups == 1) {
+    AOQ_ASSIGN(ConvDims dims, dims_of_weight(c.shape, c.shape[0]));
+    if (packs_depthwise_maddubs(dims)) return dims;
+  }
+  return error(Code::invalid_argument, "the layout does not fit {}{}", dtype_name(c.dtype), shape_to_string(c.shape));
+}
+
 // Checks that the layout of nibbles, or of bytes, is for this constant.
 Status check_narrow(const PackedConstant& c, bool nibbles) {
   const int bits = dtype_info(c.dtype).bits;
@@ -247,6 +256,19 @@ Result<std::vector<std::byte>> pack_s8_dw_k4(const Tensor& plain, std::int64_t g
 }
 Result<Tensor> unpack_s8_dw_k4(const PackedConstant& packed) {
   return unpack_with(kS8DepthwiseQuads, packed);
+}
+Result<std::vector<std::byte>> pack_s8_dw_split(const Tensor& plain, std::int64_t groups) {
+  AOQ_ASSIGN(ConvDims dims, split_depthwise_dims({{}, plain.dtype(), plain.shape(), groups}));
+  std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_depthwise_maddubs(dims)));
+  pack_depthwise_maddubs(dims, reinterpret_cast<const std::int8_t*>(plain.bytes().data()), packed);
+  return packed;
+}
+Result<Tensor> unpack_s8_dw_split(const PackedConstant& packed) {
+  AOQ_ASSIGN(ConvDims dims, split_depthwise_dims(packed));
+  AOQ_TRY(check_size(packed, packed_bytes_depthwise_maddubs(dims)));
+  AOQ_ASSIGN(Tensor plain, Tensor::make(packed.dtype, {packed.shape.begin(), packed.shape.end()}));
+  unpack_depthwise_maddubs(dims, packed.bytes.data(), reinterpret_cast<std::int8_t*>(plain.mutable_bytes().data()));
+  return plain;
 }
 Result<std::vector<std::byte>> pack_f32_n16(const Tensor& plain, std::int64_t groups) {
   return pack_with(kF32, plain, groups);

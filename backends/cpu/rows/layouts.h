@@ -1,5 +1,6 @@
 // The packed layouts of this backend's constants. A layout's name says everything that the bytes depend on besides the
-// constant's shape: "s8_k2_n16" and "s8_k4_n16", with ".g4" for four groups; "s8_dw" and "s8_dw_k4"; "f32_n16";
+// constant's shape: "s8_k2_n16" and "s8_k4_n16", with ".g4" for four groups; "s8_dw", "s8_dw_k4" and "s8_dw_split";
+// "f32_n16";
 // "f32_dw"; "n4_k8_n16"; "b8_k4_n16".
 //
 // A constant of shape [O, I / groups, k...] or [N, K]; kernels/*.h show the bytes.
@@ -21,6 +22,7 @@ inline constexpr std::string_view kLayoutS8Quads = "s8_k4_n16";
 inline constexpr std::string_view kLayoutS8SafeQuads = "s8_k4_n16_safe";
 inline constexpr std::string_view kLayoutS8Depthwise = "s8_dw";
 inline constexpr std::string_view kLayoutS8DepthwiseQuads = "s8_dw_k4";
+inline constexpr std::string_view kLayoutS8DepthwiseSplit = "s8_dw_split";
 inline constexpr std::string_view kLayoutF32 = "f32_n16";
 inline constexpr std::string_view kLayoutF32Depthwise = "f32_dw";
 inline constexpr std::string_view kLayoutNibbles = "n4_k8_n16";

@@ -6,6 +6,7 @@
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/conv_vnni256.h"
 #include "backends/cpu/kernels/conv_winograd.h"
+#include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "backends/cpu/rows/conv_nodes.h"
@@ -290,6 +291,21 @@ KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8DepthwiseQuads, packed_bytes_depthwise_vnni(p.dims)));
   DepthwiseVnniPlan plan = plan_depthwise_vnni(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_vnni);
+}
+
+KernelResult make_qconv_depthwise_maddubs(const PrepareContext& context) {
+  AOQ_ASSIGN(Prepared p, prepared_depthwise(context, ChannelOrder::plain));
+  if (!takes_depthwise_maddubs(p.dims, p.quantized.epilogue)) {
+    return refuse("the kernel takes 3x3 and 5x5 on at least 32 channels, codes without residual, clamps only");
+  }
+  const std::int64_t products = p.dims.kernel_h * p.dims.kernel_w;
+  if (p.arrays.at_run || !stays_small(p.quantized.epilogue, products, p.arrays.bias, p.arrays.multiplier)) {
+    return refuse("the kernel needs scales that are known and keep what is rounded in int32");
+  }
+  AOQ_ASSIGN(p.weights,
+             packed_input(context, kWeight, kLayoutS8DepthwiseSplit, packed_bytes_depthwise_maddubs(p.dims)));
+  DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(p.dims, p.x_type, p.quantized.epilogue);
+  return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_maddubs);
 }
 
 KernelResult make_qconv(const PrepareContext& context) {

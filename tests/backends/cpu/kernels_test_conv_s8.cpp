@@ -267,32 +267,62 @@ TEST_CASE("int8 convolution 1x1 in groups") {
   }
 }
 
-TEST_CASE("int8 convolution: packing pairs the elements of a word that cannot saturate together") {
-  const ConvDims dims = dims_of_linear(1, 20, 1);
-  const std::int8_t weights[20] = {127,  1,   0,  0,  // as they stand
-                                   127,  2,   0,  1,  // 0 with 2
-                                   -128, -1,  -2, 3,  // 0 with 3
-                                   127,  2,   2,  2,  // not at all
-                                   -128, 127, 64, 64};
-  std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_conv_maddubs(dims)));
-  pack_conv_maddubs(dims, weights, packed);
-  std::uint16_t numbers[8];
-  std::memcpy(numbers, packed.data() + 64, sizeof numbers);
-  CHECK(std::vector<int>(numbers, numbers + 8) == std::vector<int>{2, 1, 1, 0, 4, 1, 2, 3});
-  const std::byte* words = packed.data() + 128;
-  auto weight = [&](int at) { return static_cast<int>(static_cast<std::int8_t>(words[at])); };
-  CHECK(std::vector<int>{weight(2 * 64 + 1), weight(2 * 64 + 2)} == std::vector<int>{0, 2});
-  CHECK(std::vector<int>{weight(3 * 64 + 1), weight(3 * 64 + 2)} == std::vector<int>{3, -1});
-  CHECK(std::vector<int>{weight(4 * 64), weight(4 * 64 + 1), weight(4 * 64 + 32)} == std::vector<int>{127, 2, 2});
-  CHECK(is_well_formed_maddubs(dims, packed.data()));
-  for (const std::uint16_t wrong : {std::uint16_t{4}, std::uint16_t{5}}) {  // twice, and behind the end
-    std::memcpy(packed.data() + 70, &wrong, 2);
-    CHECK_FALSE(is_well_formed_maddubs(dims, packed.data()));
+TEST_CASE("int8 convolution: packing pairs and doubles only what cannot saturate") {
+  Random random(9);
+  std::int64_t doubles = 0, singles = 0, widened = 0;
+  for (int i = 0; i < 60; ++i) {
+    const ConvDims dims = dims_of_linear(1, random.between(1, 120), random.between(1, 20));
+    const std::int64_t most = random.between(8, 127), steps = (dims.in_c + 3) / 4,
+                       bytes = packed_bytes_conv_maddubs(dims);
+    std::vector<std::int8_t> weights(static_cast<std::size_t>(dims.in_c * dims.out_c));
+    for (std::int8_t& w : weights) w = static_cast<std::int8_t>(random.between(-most - 1, most));
+    std::vector<std::byte> packed(static_cast<std::size_t>(bytes));
+    pack_conv_maddubs(dims, weights.data(), packed);
+    const std::byte* panel = packed.data();
+    std::uint16_t head[2];
+    std::memcpy(head, panel + 64, sizeof head);
+    // The largest sum of weights of one sign among those that meet in 16 bits, in the first panel.
+    auto most_of = [&](std::int64_t word, std::int64_t words, std::int64_t pair) {
+      int largest = 0;
+      for (std::int64_t channel = 0; channel < 16; ++channel) {
+        int sums[2] = {};
+        for (std::int64_t at = 0; at < 2 * words; ++at) {
+          const std::int64_t byte = (word + at / 2) * 64 + channel * 4 + 2 * pair + at % 2;
+          const auto w = static_cast<std::int8_t>(panel[maddubs_weights_offset(steps) + byte]);
+          sums[w < 0 ? 1 : 0] += std::abs(w);
+        }
+        largest = std::max({largest, sums[0], sums[1]});
+      }
+      return largest;
+    };
+    for (std::int64_t pair = 0; pair < 2; ++pair) {
+      for (std::int64_t d = 0; d < head[0]; ++d) CHECK(most_of(2 * d, 2, pair) <= 128);
+      for (std::int64_t s = 0; s < head[1]; ++s) CHECK(most_of(2 * head[0] + s, 1, pair) <= 128);
+    }
+    doubles += head[0];
+    singles += head[1];
+    widened += steps - 2 * head[0] - head[1];
   }
-  const std::uint16_t back = 0, many = 4;
-  std::memcpy(packed.data() + 70, &back, 2);
-  std::memcpy(packed.data() + 64, &many, 2);
-  CHECK_FALSE(is_well_formed_maddubs(dims, packed.data()));
+  CHECK(std::min({doubles, singles, widened}) > 20);
+}
+
+TEST_CASE("int8 convolution: packed panels that name a word or a code twice are not well formed") {
+  const std::int64_t steps = 5;
+  const ConvDims dims = dims_of_linear(1, 4 * steps, 1);
+  const std::vector<std::int8_t> weights(static_cast<std::size_t>(4 * steps), 127);
+  std::vector<std::byte> packed(static_cast<std::size_t>(packed_bytes_conv_maddubs(dims)));
+  pack_conv_maddubs(dims, weights.data(), packed);
+  CHECK(is_well_formed_maddubs(dims, packed.data()));
+  const std::int64_t numbers = 68, places = maddubs_places_offset(steps);
+  // The last window orders codes 16 to 19, the last four of those that it reads.
+  const std::pair<std::int64_t, int> wrongs[] = {{numbers, 5}, {numbers, 0}, {numbers + 2, 0},  {64, 3},
+                                                 {66, 6},      {places, 16}, {places + 16, 11}, {places + 17, 12}};
+  for (const auto& [at, value] : wrongs) {
+    std::vector<std::byte> changed = packed;
+    std::byte& byte = changed[static_cast<std::size_t>(at)];
+    byte = byte == std::byte(value) ? std::byte(value + 1) : std::byte(value);
+    CHECK_FALSE(is_well_formed_maddubs(dims, changed.data()));
+  }
 }
 
 TEST_CASE("int8 convolution 3x3: odd sizes, borders, several images") {

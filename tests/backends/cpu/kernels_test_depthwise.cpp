@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backends/cpu/kernels/depthwise_f32.h"
+#include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/depthwise_s8.h"
 #include "backends/cpu/kernels/depthwise_vnni.h"
 #include "tests/backends/cpu/kernels_test_support.h"
@@ -52,15 +53,37 @@ void check_vnni(const ConvDims& d, DType x_type, const EpilogueS8& e, const std:
   }
 }
 
+void check_maddubs(const ConvDims& d, DType x_type, const EpilogueS8& e, const std::vector<std::uint8_t>& weights,
+                   DepthwiseS8Args args, const std::vector<std::uint8_t>& expected) {
+  if (!takes_depthwise_maddubs(d, e)) return;
+  Buffer packed(packed_bytes_depthwise_maddubs(d));
+  pack_depthwise_maddubs(d, reinterpret_cast<const std::int8_t*>(weights.data()),
+                         {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_maddubs(d))});
+  CHECK(packed.guards_are_intact());
+  std::vector<std::uint8_t> back(weights.size());
+  unpack_depthwise_maddubs(d, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
+  CHECK(back == weights);
+  args.weights = packed.data();
+  DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(d, x_type, e);
+  for (std::int64_t middle : {plan.units, plan.units / 2}) {
+    Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
+    args.epilogue.out = out.data();
+    run_depthwise_maddubs(plan, args, 0, middle, scratch.data());
+    run_depthwise_maddubs(plan, args, middle, plan.units, scratch.data());
+    CHECK(out.guards_are_intact());
+    CHECK(scratch.guards_are_intact());
+    CHECK(out.copy() == expected);
+  }
+}
+
 void check_s8(const ConvDims& d, Random& random) {
   EpilogueS8 e;
   const DType types[] = {DType::u8, DType::i8, DType::f32};
   e.out_type = types[random.between(0, 2)];
   e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, e.out_type == DType::i8 ? -128 : 255);
-  if (random.chance(50)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, 7);
-  if (e.out_type == DType::f32 || (e.out_type == DType::u8 && random.chance(40))) {
-    e.bounds = full_bounds(DType::u8, 0);
-  }
+  const std::int32_t zero_point = random.chance(50) ? 7 : 0;
+  if (random.chance(70)) e.bounds = full_bounds(e.out_type == DType::i8 ? DType::i8 : DType::u8, zero_point);
+  if (e.out_type == DType::f32) e.bounds = full_bounds(DType::u8, 0);
   e.has_residual = random.chance(30);
   e.residual_type = e.out_type == DType::f32 ? DType::f32 : DType::u8;
   e.residual_multiplier = 0.3f;
@@ -100,6 +123,7 @@ void check_s8(const ConvDims& d, Random& random) {
   }
   CHECK(results[1] == results[0]);
   CHECK(results[2] == results[0]);
+  check_maddubs(d, x_type, e, weights, args, results[0]);
   check_vnni(d, x_type, e, reinterpret_cast<const std::int8_t*>(weights.data()), args, results[0]);
 }
 
@@ -140,6 +164,38 @@ TEST_CASE("int8 depthwise convolution equals the definition") {
   if (!has_avx2()) return;
   Random random(21);
   for (int i = 0; i < 400; ++i) check_s8(random_depthwise(random), random);
+}
+
+TEST_CASE("int8 depthwise convolution: sums in 16 bits hold the largest weights and codes") {
+  if (!has_avx2()) return;
+  Random random(24);
+  for (const std::int64_t kernel : {3, 5}) {
+    ConvDims d;
+    d.in_c = d.out_c = d.groups = 40;
+    d.kernel_h = d.kernel_w = kernel;
+    d.in_h = d.in_w = d.out_h = d.out_w = 7;
+    d.pad_top = d.pad_left = kernel / 2;
+    const std::int64_t taps = kernel * kernel, outputs = d.out_h * d.out_w * d.out_c;
+    const std::vector<std::uint8_t> x(static_cast<std::size_t>(d.in_h * d.in_w * d.in_c), 255);
+    for (const int weight : {-128, -120, 120, 127}) {
+      const std::vector<std::int8_t> weights(static_cast<std::size_t>(d.in_c * taps), static_cast<std::int8_t>(weight));
+      const std::vector<float> bias(static_cast<std::size_t>(d.in_c), weight < 0 ? 900000.0f : 0.0f);
+      const std::vector<float> multiplier(bias.size(), 0.0002f);
+      Buffer packed(packed_bytes_depthwise_maddubs(d)), out(outputs);
+      pack_depthwise_maddubs(d, weights.data(),
+                             {packed.data(), static_cast<std::size_t>(packed_bytes_depthwise_maddubs(d))});
+      DepthwiseS8Args args = {.x = x.data(), .weights = packed.data()};
+      args.epilogue = {.bias = bias.data(), .multiplier = multiplier.data(), .out = out.data()};
+      const EpilogueS8 e = {.bounds = full_bounds(DType::u8, 0)};
+      DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(d, DType::u8, e);
+      Buffer scratch(plan.scratch_bytes);
+      run_depthwise_maddubs(plan, args, 0, plan.units, scratch.data());
+      std::uint8_t expected = 0;
+      args.epilogue.out = &expected;
+      store_epilogue_scalar(e, args.epilogue, 0, static_cast<std::int32_t>(255 * weight * taps), 0);
+      CHECK(out.as<std::uint8_t>()[(3 * d.out_w + 3) * d.out_c] == expected);
+    }
+  }
 }
 
 TEST_CASE("f32 depthwise convolution equals the definition") {
