@@ -103,16 +103,17 @@ struct Tile {
   std::int64_t ordered_pitch;
   Place words;
   std::int64_t doubles, singles, widened;
+  Ahead ahead;
 
-  Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums, std::byte* scratch)
+  Tile(const ConvPanelsPlan& plan, const std::byte* packed, const std::int32_t* starts_of_sums, std::byte* scratch)
       : pitch(plan.pitch),
         starts(starts_of_sums),
         codes(4 * plan.steps),
-        places(reinterpret_cast<const std::uint8_t*>(panel + maddubs_places_offset(plan.steps))),
+        places(reinterpret_cast<const std::uint8_t*>(packed + maddubs_places_offset(plan.steps))),
         ordered(reinterpret_cast<std::uint8_t*>(scratch)),
         ordered_pitch(ordered_pitch_maddubs(plan.steps)) {
-    const auto* head = reinterpret_cast<const std::uint16_t*>(panel + 64);
-    words = {panel + maddubs_weights_offset(plan.steps), head + 2};
+    const auto* head = reinterpret_cast<const std::uint16_t*>(packed + 64);
+    words = {packed + maddubs_weights_offset(plan.steps), head + 2};
     doubles = head[0];
     singles = head[1];
     widened = plan.steps - 2 * doubles - singles;

@@ -1,9 +1,10 @@
 // How int8 convolutions go panel by panel over rows of u8 codes (conv_panels.h), for translation units of 256-bit
 // vectors.
 //
-// A kernel gives a Tile: one panel and up to kRows rows, with
-//   Tile(plan, packed panel, starts of the 16 sums, its own bytes of scratch)      `rows` is set afterwards, and moved
-//   on multiply<R, kHalves>(sum[R][kHalves])                R rows times 8 * kHalves columns, on top of the starts
+// A kernel gives a Tile, one panel and up to kRows rows:
+//   Tile(plan, packed panel, starts of the 16 sums, its own bytes of scratch)
+//   rows, ahead                                             set afterwards
+//   multiply<R, kHalves>(sum[R][kHalves])                   R rows times 8 * kHalves columns, on top of the starts
 #pragma once
 
 #include "backends/cpu/kernels/conv_panels.h"
@@ -18,6 +19,16 @@ namespace {
 
 // u8_whole: those of has_whole_codes.
 enum class Codes : std::uint8_t { u8, u8_whole, i8 };
+
+// What lies behind a panel is mostly read next; some lines of it are fetched after every tile.
+struct Ahead {
+  const std::byte* at = nullptr;
+  std::int64_t lines = 0;
+
+  AOQ_INLINE void fetch() {
+    for (std::int64_t left = lines; left > 0; --left, at += 64) _mm_prefetch(at, _MM_HINT_T1);
+  }
+};
 
 AOQ_INLINE __m256i word_of(const std::uint8_t* row, std::int64_t number) {
   return _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(row + 4 * number));
@@ -55,6 +66,7 @@ __attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const 
     t.template multiply<R, kHalves>(sum);
     store_codes<R, kHalves, kCodes == Codes::i8, kAddend, kCodes == Codes::u8_whole>(e, sum, to);
     t.rows += R * t.pitch;
+    t.ahead.fetch();
     to.out += R * to.pitch;
     if constexpr (kAddend != Addend::none) to.residual += R * to.pitch;
   }
@@ -102,6 +114,7 @@ void panel_to_memory(Tile t, std::int64_t rows, const EpilogueS8& e, const Epilo
     rows_to_memory<Tile::kRows, kHalves>(t, target.rows, acc);
     store_tile(e, args, target, acc);
     t.rows += Tile::kRows * t.pitch;
+    t.ahead.fetch();
     target.index += Tile::kRows * target.pitch;
   }
 }
@@ -145,12 +158,18 @@ void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const Co
                     std::byte* scratch) {
   const std::int32_t zero_point = args.x_zero_point + (plan.x_type == DType::i8 ? 128 : 0);
   const std::int64_t group_out = plan.dims.out_c / plan.dims.groups;
+  // What a second-level cache need not keep from run to run.
+  const bool is_far = plan.panels * plan.panel_bytes > 64 * 1024;
   alignas(32) std::int32_t starts[16];
   for (std::int64_t panel = block.panel_begin; panel < block.panel_end; ++panel) {
     const std::byte* packed = args.weights + (block.group * plan.panels + panel) * plan.panel_bytes;
     start_sums(packed, zero_point, starts);
     Tile tile(plan, packed, starts, scratch + plan.tile_offset);
     tile.rows = rows;
+    if (is_far) {
+      const std::int64_t tiles = (block.row_end - block.row_begin) / Tile::kRows;
+      tile.ahead = {packed + plan.panel_bytes, plan.panel_bytes / 64 / max_of(tiles, 1) + 1};
+    }
     const TileTarget target = {.rows = 0,
                                .columns = min_of(group_out - panel * 16, 16),
                                .index = block.row_begin * plan.dims.out_c + block.group * group_out + panel * 16,

@@ -25,6 +25,7 @@ struct Tile {
   const std::int32_t* starts;  // of the 16 sums
   const std::byte* weights;
   std::int64_t steps;
+  Ahead ahead;
 
   Tile(const ConvPanelsPlan& plan, const std::byte* panel, const std::int32_t* starts_of_sums, std::byte*)
       : pitch(plan.pitch), starts(starts_of_sums), weights(panel + 64), steps(plan.steps) {}
