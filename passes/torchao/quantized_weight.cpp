@@ -402,8 +402,9 @@ Result<QuantizedWeight> int4_weight(TensorView weight, std::int64_t group_size) 
   blocks.for_each_run([&](std::int64_t block, std::int64_t begin, std::int64_t size) {
     const auto b = static_cast<std::size_t>(block);
     for (std::int64_t i = begin; i < begin + size; ++i) {
-      const float scaled = (values[static_cast<std::size_t>(i)] - ranges.min[b]) / out.qparams.scale[b];
-      store_integer(DType::u4, codes, i, static_cast<std::int64_t>(std::clamp(std::nearbyintf(scaled), 0.0f, 15.0f)));
+      const float code = std::nearbyintf((values[static_cast<std::size_t>(i)] - ranges.min[b]) / out.qparams.scale[b]);
+      // No number where the range overflows, whose scale is refused later.
+      store_integer(DType::u4, codes, i, code > 0.0f ? static_cast<std::int64_t>(std::min(code, 15.0f)) : 0);
     }
   });
   const Rounding round(weight.dtype);

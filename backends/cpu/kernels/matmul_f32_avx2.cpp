@@ -21,11 +21,16 @@ void multiply_rows(const MatmulDims& d, const Panel& panel, const float* a, cons
   if (d.k == 0) zero_floats(panel.acc, 16 * target.rows);
   for (std::int64_t k = 0; k < d.k; k += kBlockK) {
     for (std::int64_t row = 0; row < target.rows; row += kTileRows) {
-      TileRows x = {
-          .rows = panel.rows + row, .taps = 1, .offset = k, .length = min_of(d.k - k, kBlockK), .is_first = k == 0};
+      const float* weights = panel.weights + 16 * k;
+      TileRows x = {.rows = panel.rows + row,
+                    .taps = 1,
+                    .offset = k,
+                    .length = min_of(d.k - k, kBlockK),
+                    .ahead = weights,
+                    .is_first = k == 0};
       ClampedTarget clamped = clamped_target(EpilogueF32{}, target, row);
       MultiplyTileF32 multiply = tile_f32_of(min_of(target.rows - row, kTileRows), target.columns);
-      multiply(x, panel.weights + 16 * k, panel.acc + 16 * row, is_direct && k + kBlockK >= d.k ? &clamped : nullptr);
+      multiply(x, weights, panel.acc + 16 * row, is_direct && k + kBlockK >= d.k ? &clamped : nullptr);
     }
   }
   if (!is_direct) store_tile_f32(EpilogueF32{}, target, panel.acc);
