@@ -62,7 +62,7 @@ Result<bool> fuse(Graph& graph, Node* q) {
   a.set("out_zero_point", to.zero_point);
   const Op op = source.node->is(Op::layer_norm) ? Op::qlayer_norm : Op::attention;
   AOQ_ASSIGN(Node * made, graph.create_like(*source.node, op, source.node->inputs(), std::move(a), source.node));
-  made->reason = source.node->reason;
+  if (!source.node->reason.empty()) made->reason = source.node->reason + "; writes its result as codes";
   for (std::size_t i = source.moves.size(); i-- > 0;) {
     const Node& move = *source.moves[i];
     AOQ_ASSIGN(Node * moved, graph.create_like(move, move.op(), {made->output()}, move.attributes(), q));
