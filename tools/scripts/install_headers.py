@@ -11,7 +11,7 @@ import shutil
 DIRECTORIES = ("ir", "passes", "formats", "runtime")
 FILES = ("backends/cpu/backend.h", "backends/cpu/cpu_features.h", "backends/cpu/kernel_table.h")
 INTERNAL = ("pch", "ir/ops/", "formats/onnx/context.h", "formats/onnx/known_ops.h", "formats/onnx/move.h", "formats/onnx/window.h",
-            "formats/zip/records.h", "passes/rewrite/layout.h")
+            "formats/zip/records.h", "passes/quantize/lowering.h", "passes/rewrite/layout.h")
 
 root = pathlib.Path(os.environ["MESON_SOURCE_ROOT"])
 target = pathlib.Path(os.environ["MESON_INSTALL_DESTDIR_PREFIX"]) / "include/aoq"
