@@ -149,9 +149,11 @@ class Matching {
   bool trade_lighter() {
     bool is_better = false;
     for (int a = 0; a < count_; ++a) {
-      for (int c = 0; c < count_; ++c) {
+      // The pair of the lowest code with each behind it, both ways, as c is either of its codes.
+      if (mate_[a] < a) continue;
+      for (int c = a + 1; c < count_; ++c) {
         const int b = mate_[a], d = mate_[c];
-        if (c == a || c == b || cost_[a][c] + cost_[b][d] >= cost_[a][b] + cost_[c][d]) continue;
+        if (c == b || d < a || cost_[a][c] + cost_[b][d] >= cost_[a][b] + cost_[c][d]) continue;
         join(a, c);
         join(b, d);
         is_better = true;
