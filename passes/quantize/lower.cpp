@@ -117,7 +117,7 @@ Result<bool> lower(Lowering& lowering, Node* n) {
   if (is_one_of(*n, {Op::add, Op::mul})) AOQ_TRY(fuse_relu(lowering, n));
   if (!target_of(*n, &out)) return false;
   if (is_one_of(*n, {Op::add, Op::mul}) && !has_scalar(*n)) return lower_binary(lowering, n, out);
-  if (n->is(Op::matmul)) return lower_matmul(lowering, n, out);
+  if (n->is(Op::matmul)) return lower_binary(lowering, n, out);
   if (is_one_of(*n, {Op::avg_pool, Op::reduce_mean})) return lower_average(lowering, n, out);
   if (n->is(Op::concat)) return lower_concat(lowering, n, out);
   if (moves_codes(*n)) return lower_move(lowering, n, out);

@@ -60,19 +60,8 @@ Result<bool> lower_binary(Lowering& lowering, Node* n, const Target& out) {
   set_in(attributes, "a", a);
   set_in(attributes, "b", b);
   set_out(attributes, out);
-  Op op = n->is(Op::add) ? Op::qadd : Op::qmul;
+  const Op op = n->is(Op::add) ? Op::qadd : n->is(Op::mul) ? Op::qmul : Op::qmatmul;
   AOQ_ASSIGN(Node * made, lowering.graph.create_like(*n, op, {a.value, b.value}, std::move(attributes), n));
-  return lowering.accept(n, made, out);
-}
-
-Result<bool> lower_matmul(Lowering& lowering, Node* n, const Target& out) {
-  Codes a, b;
-  if (!codes_of(n->input(0), &a) || !codes_of(n->input(1), &b)) return false;
-  Attributes attributes;
-  set_in(attributes, "a", a);
-  set_in(attributes, "b", b);
-  set_out(attributes, out);
-  AOQ_ASSIGN(Node * made, lowering.graph.create_like(*n, Op::qmatmul, {a.value, b.value}, std::move(attributes), n));
   return lowering.accept(n, made, out);
 }
 

@@ -76,8 +76,7 @@ Result<bool> lower_weighted(Lowering& lowering, Node* n);   // conv and linear
 Result<bool> lower_recurrent(Lowering& lowering, Node* n);  // lstm, gru and rnn
 Result<bool> lower_embedding(Lowering& lowering, Node* n);  // gather and embedding_bag
 // Those whose only reader is a quantize.
-Result<bool> lower_binary(Lowering& lowering, Node* n, const Target& out);
-Result<bool> lower_matmul(Lowering& lowering, Node* n, const Target& out);
+Result<bool> lower_binary(Lowering& lowering, Node* n, const Target& out);  // add, mul and matmul
 Result<bool> lower_average(Lowering& lowering, Node* n, const Target& out);
 Result<bool> lower_concat(Lowering& lowering, Node* n, const Target& out);
 Result<bool> lower_move(Lowering& lowering, Node* n, const Target& out);
