@@ -270,6 +270,13 @@ KernelResult winograd_of(const PrepareContext& context, Isa isa) {
   return kernel_of<ConvS8Args>(context, std::move(p), plan, run_conv_winograd);
 }
 
+// Depthwise kernels that clamp codes only after rounding.
+Status need_small_scales(const Prepared& p) {
+  const std::int64_t products = p.dims.kernel_h * p.dims.kernel_w;
+  if (!p.arrays.at_run && stays_small(p.quantized.epilogue, products, p.arrays.bias, p.arrays.multiplier)) return {};
+  return refuse("the kernel needs scales that are known and keep what is rounded in int32");
+}
+
 }  // namespace
 
 KernelResult make_qconv_depthwise(const PrepareContext& context) {
@@ -284,10 +291,7 @@ KernelResult make_qconv_depthwise_vnni(const PrepareContext& context) {
   if (!takes_depthwise_vnni(p.dims, p.quantized.epilogue)) {
     return refuse("the kernel takes 3x3 and 5x5, strides to 2, codes without residual, clamps and hardswish");
   }
-  const std::int64_t products = p.dims.kernel_h * p.dims.kernel_w;
-  if (p.arrays.at_run || !stays_small(p.quantized.epilogue, products, p.arrays.bias, p.arrays.multiplier)) {
-    return refuse("the kernel needs scales that are known and keep what is rounded in int32");
-  }
+  AOQ_TRY(need_small_scales(p));
   AOQ_ASSIGN(p.weights, packed_input(context, kWeight, kLayoutS8DepthwiseQuads, packed_bytes_depthwise_vnni(p.dims)));
   DepthwiseVnniPlan plan = plan_depthwise_vnni(p.dims, p.x_type, p.quantized.epilogue);
   return kernel_of<DepthwiseS8Args>(context, std::move(p), plan, run_depthwise_vnni);
@@ -298,10 +302,7 @@ KernelResult make_qconv_depthwise_maddubs(const PrepareContext& context) {
   if (!takes_depthwise_maddubs(p.dims, p.quantized.epilogue)) {
     return refuse("the kernel takes 3x3 and 5x5 on at least 32 channels, codes without residual, clamps only");
   }
-  const std::int64_t products = p.dims.kernel_h * p.dims.kernel_w;
-  if (p.arrays.at_run || !stays_small(p.quantized.epilogue, products, p.arrays.bias, p.arrays.multiplier)) {
-    return refuse("the kernel needs scales that are known and keep what is rounded in int32");
-  }
+  AOQ_TRY(need_small_scales(p));
   AOQ_ASSIGN(p.weights,
              packed_input(context, kWeight, kLayoutS8DepthwiseSplit, packed_bytes_depthwise_maddubs(p.dims)));
   DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(p.dims, p.x_type, p.quantized.epilogue);
