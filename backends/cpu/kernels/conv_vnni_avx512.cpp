@@ -9,10 +9,8 @@ namespace aoq::cpu {
 namespace {
 
 Range range_of(const EpilogueS8& e, std::int64_t columns) {
-  const bool has_all = e.bounds.lo == 0.0f && e.bounds.hi == 255.0f && columns % 16 == 0;
   const bool has_plain_residual = !e.has_residual || (e.residual_type == DType::u8 && e.residual_zero_point == 0);
-  const bool is_plain = e.out_type == DType::u8 && e.bounds.zero_point == 0 && has_all && has_plain_residual;
-  return is_plain ? Range::plain : Range::any;
+  return has_whole_codes(e) && columns % 16 == 0 && has_plain_residual ? Range::plain : Range::any;
 }
 
 // One or two panels, and the place in a block of rows where their tiles have come to.

@@ -215,47 +215,29 @@ AOQ_INLINE void convolve_row(const RowJob& job, const PartEnd<V, 4>& end) {
   }
 }
 
-template <typename V, int S, DepthwiseEnd kEnd>
-void convolve_rows(const RowJob& block, const BlockEnd& block_end, const BlockRows& rows) {
-  RowJob job = block;  // as stores of bytes could change what it refers to
-  const PartEnd<V, 4> end = part_end<V, 4>(block_end, 0);
-  prepare_taps<S>(job);
-  std::int64_t oy = rows.begin;
-  for (; rows.dims.stride_h == S && oy + 2 <= rows.end; oy += 2) {
-    set_rows(rows, oy, 2, job);
-    convolve_row<V, S, 2, kEnd>(job, end);
+struct Kernel {
+  template <typename V, int S, DepthwiseEnd kEnd>
+  static void convolve_rows(const RowJob& block, const BlockEnd& block_end, const BlockRows& rows) {
+    RowJob job = block;  // as stores of bytes could change what it refers to
+    const PartEnd<V, 4> end = part_end<V, 4>(block_end, 0);
+    prepare_taps<S>(job);
+    std::int64_t oy = rows.begin;
+    for (; rows.dims.stride_h == S && oy + 2 <= rows.end; oy += 2) {
+      set_rows(rows, oy, 2, job);
+      convolve_row<V, S, 2, kEnd>(job, end);
+    }
+    for (; oy < rows.end; ++oy) {
+      set_rows(rows, oy, 1, job);
+      convolve_row<V, S, 1, kEnd>(job, end);
+    }
   }
-  for (; oy < rows.end; ++oy) {
-    set_rows(rows, oy, 1, job);
-    convolve_row<V, S, 1, kEnd>(job, end);
-  }
-}
-
-template <typename V, DepthwiseEnd kEnd>
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (rows.dims.stride_w == 1) return convolve_rows<V, 1, kEnd>(job, end, rows);
-  convolve_rows<V, 2, kEnd>(job, end, rows);
-}
-
-template <DepthwiseEnd kEnd>
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (job.channels <= Narrow::kChannels) return convolve<Narrow, kEnd>(job, end, rows);
-  if (job.channels < 64) return convolve<Wide, kEnd>(job, end, rows);
-  convolve<Whole, kEnd>(job, end, rows);
-}
-
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (end.kind == DepthwiseEnd::hardswish) return convolve<DepthwiseEnd::hardswish>(job, end, rows);
-  if (end.kind == DepthwiseEnd::codes) return convolve<DepthwiseEnd::codes>(job, end, rows);
-  convolve<DepthwiseEnd::plain_codes>(job, end, rows);
-}
+};
 
 }  // namespace
 
 void run_depthwise_3x3_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                    std::int64_t unit_end, std::byte* scratch) {
-  run_units({plan, args, unit_begin, unit_end, scratch},
-            [](const RowJob& job, const BlockEnd& end, const BlockRows& rows) { convolve(job, end, rows); });
+  run_kernel<Kernel>({plan, args, unit_begin, unit_end, scratch});
 }
 
 }  // namespace aoq::cpu

@@ -165,41 +165,23 @@ AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end) {
   }
 }
 
-template <typename V, int S, DepthwiseEnd kEnd>
-void convolve_rows(const RowJob& block, const BlockEnd& end, const BlockRows& rows) {
-  RowJob job = block;  // as stores of bytes could change what it refers to
-  for (std::int64_t oy = rows.begin; oy < rows.end; ++oy) {
-    set_rows(rows, oy, 1, job);
-    convolve_part<V, S, Part::low, kEnd>(job, end);
-    convolve_part<V, S, Part::high, kEnd>(job, end);
+struct Kernel {
+  template <typename V, int S, DepthwiseEnd kEnd>
+  static void convolve_rows(const RowJob& block, const BlockEnd& end, const BlockRows& rows) {
+    RowJob job = block;  // as stores of bytes could change what it refers to
+    for (std::int64_t oy = rows.begin; oy < rows.end; ++oy) {
+      set_rows(rows, oy, 1, job);
+      convolve_part<V, S, Part::low, kEnd>(job, end);
+      convolve_part<V, S, Part::high, kEnd>(job, end);
+    }
   }
-}
-
-template <typename V, DepthwiseEnd kEnd>
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (rows.dims.stride_w == 1) return convolve_rows<V, 1, kEnd>(job, end, rows);
-  convolve_rows<V, 2, kEnd>(job, end, rows);
-}
-
-template <DepthwiseEnd kEnd>
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (job.channels <= Narrow::kChannels) return convolve<Narrow, kEnd>(job, end, rows);
-  if (job.channels < 64) return convolve<Wide, kEnd>(job, end, rows);
-  convolve<Whole, kEnd>(job, end, rows);
-}
-
-void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (end.kind == DepthwiseEnd::hardswish) return convolve<DepthwiseEnd::hardswish>(job, end, rows);
-  if (end.kind == DepthwiseEnd::codes) return convolve<DepthwiseEnd::codes>(job, end, rows);
-  convolve<DepthwiseEnd::plain_codes>(job, end, rows);
-}
+};
 
 }  // namespace
 
 void run_depthwise_5x5_avx512_vnni(const DepthwiseVnniPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
                                    std::int64_t unit_end, std::byte* scratch) {
-  run_units({plan, args, unit_begin, unit_end, scratch},
-            [](const RowJob& job, const BlockEnd& end, const BlockRows& rows) { convolve(job, end, rows); });
+  run_kernel<Kernel>({plan, args, unit_begin, unit_end, scratch});
 }
 
 }  // namespace aoq::cpu

@@ -249,9 +249,8 @@ BlockEnd end_of(const EpilogueS8& e) {
   end.least = static_cast<std::int32_t>(e.bounds.lo) + end.zero_point;
   end.most = static_cast<std::int32_t>(e.bounds.hi) + end.zero_point;
   end.are_all = end.least == 0 && end.most == 255 && end.flip == 0;
-  const bool is_plain = end.are_all && end.zero_point == 0;
   end.kind = e.activation.kind == Activation::hardswish ? DepthwiseEnd::hardswish
-             : is_plain                                 ? DepthwiseEnd::plain_codes
+             : has_whole_codes(e)                       ? DepthwiseEnd::plain_codes
                                                         : DepthwiseEnd::codes;
   return end;
 }
@@ -319,6 +318,30 @@ AOQ_INLINE void run_units(const DepthwiseUnits& units, Convolve convolve) {
     auto* out = static_cast<std::uint8_t*>(args.epilogue.out) + image * d.out_h * d.out_w * d.out_c + channel;
     convolve(job, end, BlockRows{d, x, out, row, row_end});
   }
+}
+
+// Runs units by Kernel::convolve_rows<V, S, kEnd>(job, end, rows): of the width for the block's channels, strides of S,
+// and one kind of end.
+template <typename Kernel, typename V, DepthwiseEnd kEnd>
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (rows.dims.stride_w == 1) return Kernel::template convolve_rows<V, 1, kEnd>(job, end, rows);
+  Kernel::template convolve_rows<V, 2, kEnd>(job, end, rows);
+}
+
+template <typename Kernel, DepthwiseEnd kEnd>
+void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+  if (job.channels <= Narrow::kChannels) return convolve<Kernel, Narrow, kEnd>(job, end, rows);
+  if (job.channels < 64) return convolve<Kernel, Wide, kEnd>(job, end, rows);
+  convolve<Kernel, Whole, kEnd>(job, end, rows);
+}
+
+template <typename Kernel>
+void run_kernel(const DepthwiseUnits& units) {
+  run_units(units, [](const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
+    if (end.kind == DepthwiseEnd::hardswish) return convolve<Kernel, DepthwiseEnd::hardswish>(job, end, rows);
+    if (end.kind == DepthwiseEnd::codes) return convolve<Kernel, DepthwiseEnd::codes>(job, end, rows);
+    convolve<Kernel, DepthwiseEnd::plain_codes>(job, end, rows);
+  });
 }
 
 }  // namespace

@@ -62,6 +62,11 @@ bool stays_small(const EpilogueS8& epilogue, std::int64_t products, std::span<co
   return true;
 }
 
+bool has_whole_codes(const EpilogueS8& epilogue) {
+  const RequantBounds& bounds = epilogue.bounds;
+  return epilogue.out_type == DType::u8 && bounds.zero_point == 0 && bounds.lo == 0.0f && bounds.hi == 255.0f;
+}
+
 void store_epilogue_scalar(const EpilogueS8& epilogue, const EpilogueArgs& args, std::int64_t channel, std::int32_t acc,
                            std::int64_t index) {
   if (epilogue.out_type == DType::f32) {

@@ -57,6 +57,9 @@ RequantBounds narrowed_bounds(const RequantBounds& bounds, float lo, float hi, f
 bool stays_small(const EpilogueS8& epilogue, std::int64_t products, std::span<const float> bias,
                  std::span<const float> multiplier);
 
+// Whether saturation clamps to the codes' bounds and their zero is 0, as after a ReLU.
+bool has_whole_codes(const EpilogueS8& epilogue);
+
 // The definition: writes element `index` of args.out (and reads that element of args.residual).
 void store_epilogue_scalar(const EpilogueS8& epilogue, const EpilogueArgs& args, std::int64_t channel, std::int32_t acc,
                            std::int64_t index);

@@ -155,11 +155,6 @@ inline bool has_plain_epilogue(const EpilogueS8& e, const EpilogueArgs& args, st
          channels_stay_small(e, products, args.bias + channel, args.multiplier + channel);
 }
 
-// Whether saturation clamps to the codes' bounds and their zero is 0, as after a ReLU.
-inline bool has_whole_codes(const EpilogueS8& e) {
-  return e.out_type == DType::u8 && e.bounds.zero_point == 0 && e.bounds.lo == 0.0f && e.bounds.hi == 255.0f;
-}
-
 // How the residual of a plain epilogue is read.
 enum class Addend : std::uint8_t { none, u8, i8 };
 

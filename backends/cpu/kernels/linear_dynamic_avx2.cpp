@@ -5,6 +5,7 @@
 //   sum((x - xz) * (c - z)) = start + sum(x * u) - xz * sum(u) - z * sum(x - xz)     start = -8 * sum(x - xz)
 //
 // Bytes are widened and multiplied by x - xz in s16 with `vpmaddwd`. Nothing saturates.
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "backends/cpu/kernels/narrow_store_avx2.h"
@@ -14,13 +15,6 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kShortElements = 32;  // whose products s16 holds
-
-struct AnyInt32 {
-  std::int32_t value;
-} __attribute__((packed, may_alias));
-struct AnyInt64 {
-  std::int64_t value;
-} __attribute__((packed, may_alias));
 
 struct Tile {
   const NarrowLinearPlan* plan;
@@ -69,7 +63,7 @@ inline __attribute__((always_inline)) void multiply_nibbles(const Codes& u, cons
                                                             __m256i (&sum)[R][2]) {
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    __m256i four = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
+    __m256i four = _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(x + r * pitch));
     add_s16_in_place(sum[r][0], _mm256_maddubs_epi16(u.half[0], four));
     add_s16_in_place(sum[r][1], _mm256_maddubs_epi16(u.half[1], four));
   }
@@ -126,7 +120,7 @@ inline __attribute__((always_inline)) void multiply_bytes(const std::byte* codes
     }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      __m256i four = _mm256_set1_epi64x(reinterpret_cast<const AnyInt64*>(x + r * pitch + k)->value);
+      __m256i four = _mm256_set1_epi64x(*reinterpret_cast<const AnyInt64*>(x + r * pitch + k));
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) add_s32_in_place(sum[r][q], _mm256_madd_epi16(w[q], four));
     }

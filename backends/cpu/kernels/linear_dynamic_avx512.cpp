@@ -7,16 +7,13 @@
 // lack the same 8 for each element.
 #include <immintrin.h>
 
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "backends/cpu/kernels/narrow_store_avx512.h"
 
 namespace aoq::cpu {
 namespace {
-
-struct AnyInt32 {
-  std::int32_t value;
-} __attribute__((packed, may_alias));
 
 struct Tile {
   const NarrowLinearPlan* plan;
@@ -43,7 +40,7 @@ inline __attribute__((always_inline)) void multiply(const std::int8_t* x, std::i
                                                     __m512i (&sums)[R][P]) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    __m512i four = _mm512_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
+    __m512i four = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(x + r * pitch));
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], u[p], four);

@@ -8,6 +8,7 @@
 // groups have at most kMostDecodedGroup elements.
 //
 // A decoded panel is [K / 4][16][4], then the pairs (sum(c), z) of its columns, [groups][16].
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/narrow_linear.h"
 #include "backends/cpu/kernels/narrow_store_avx2.h"
@@ -17,10 +18,6 @@ namespace {
 
 constexpr std::int64_t kChunk = 32;  // elements whose products s16 holds
 enum class Groups : std::uint8_t { of_32, any };
-
-struct AnyInt32 {
-  std::int32_t value;
-} __attribute__((packed, may_alias));
 
 // The panel that a worker multiplies, in its scratch.
 struct Decoded {
@@ -113,7 +110,7 @@ inline __attribute__((always_inline)) void multiply_four(const std::int8_t* code
   asm volatile("" : "+x"(c[0]), "+x"(c[1]));
 #pragma GCC unroll 3
   for (int r = 0; r < R; ++r) {
-    const __m256i u = _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(x + r * pitch)->value);
+    const __m256i u = _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(x + r * pitch));
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h) {
       const __m256i products = _mm256_maddubs_epi16(u, c[h]);

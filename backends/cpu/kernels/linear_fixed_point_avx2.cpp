@@ -5,6 +5,7 @@
 //   S_i = sum(d_i * u) - (8 + z) * sum(d_i)
 //
 // A tile is one or two rows and a panel: with two 12 sums in s16, two vectors of codes, x and a product.
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx2.h"
 #include "backends/cpu/kernels/linear_fixed_point_tile.h"
 #include "backends/cpu/kernels/narrow_store_avx2.h"
@@ -17,10 +18,6 @@ namespace {
 constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 enum class Blocks : std::uint8_t { of_32, any };
 enum class ZeroPoints : std::uint8_t { integers, others };
-
-struct AnyInt32 {
-  std::int32_t value;
-} __attribute__((packed, may_alias));
 
 // Sums of 32 products, of each digit of each row and both halves of a panel, in s16.
 template <int R>
@@ -78,7 +75,7 @@ inline __m256i halves_of(const std::byte* codes) {
 }
 
 inline __m256i four_digits(const std::int8_t* digits) {
-  return _mm256_set1_epi32(reinterpret_cast<const AnyInt32*>(digits)->value);
+  return _mm256_set1_epi32(*reinterpret_cast<const AnyInt32*>(digits));
 }
 
 // The products of one row, of which there are registers for all: then additions go together.

@@ -6,6 +6,7 @@
 // Digits that are 0 in a whole block are multiplied too: without them one row is no faster, as memory limits it.
 #include <immintrin.h>
 
+#include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 #include "backends/cpu/kernels/linear_fixed_point_tile.h"
 #include "backends/cpu/kernels/narrow_store_avx512.h"
@@ -18,10 +19,6 @@ constexpr std::int64_t kBlockSteps = kFixedPointBlock / 8;
 
 // How far ahead of what they read tiles of few rows ask for codes, in bytes, and scales.
 constexpr std::int64_t kPrefetchCodes = 4096, kPrefetchScales = 512;
-
-struct AnyInt32 {
-  std::int32_t value;
-} __attribute__((packed, may_alias));
 
 // One group of a tile, of each digit of each row. Small tiles sum high nibbles apart, as one chain of additions would
 // be the slowest part; those may stay 16 times as large until the group ends.
@@ -53,7 +50,7 @@ inline __attribute__((always_inline)) void multiply(const std::int8_t* digits, s
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i) {
       const std::int8_t* from = digits + r * row_digits + 8 * i;
-      __m512i four = _mm512_set1_epi32(reinterpret_cast<const AnyInt32*>(from)->value);
+      __m512i four = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(from));
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) add_products_in_place(sums[r][i][p], u[p], four);
     }
