@@ -43,30 +43,15 @@ AOQ_INLINE Vector16 half_of(__m256i bytes) {
 // 16 or at least 32 codes of each pixel from `c` on.
 template <bool kSigned, bool kIsOdd>
 __attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, std::int64_t codes, PlacesAt to) {
-  constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
-  Vector16 rows[kPoints][kPoints];
-#pragma GCC unroll 6
-  for (int j = 0; j < kPoints; ++j) {
-    Vector16 x[kPoints], v[kPoints];
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) {
-      const std::uint8_t* from = patch.pixels[i][j] + c;
-      const __m256i bytes = codes >= 32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
-                                        : _mm256_zextsi128_si256(load_bytes(from));
-      x[i] = half_of<kSigned, kIsOdd>(bytes);
-    }
-    transform_pixels(x, v);
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
-  }
-#pragma GCC unroll 1
-  for (int i = 0; i < kPoints; ++i) {
-    Vector16 v[kPoints];
-    transform_pixels(rows[i], v);
-    if (i == 1) v[1] -= kCorrection;
-#pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, v[j]);
-  }
+  transform_patch_both_ways<Vector16>(
+      kSigned,
+      [&](int i, int j) {
+        const std::uint8_t* from = patch.pixels[i][j] + c;
+        const __m256i bytes = codes >= 32 ? _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))
+                                          : _mm256_zextsi128_si256(load_bytes(from));
+        return half_of<kSigned, kIsOdd>(bytes);
+      },
+      [&](int i, int j, Vector16 v) { store_s16(to.out + (kPoints * i + j) * to.pitch, v); });
 }
 
 // Whole vectors are written: what of the last is too much, the next tile overwrites, and a place has slack.
@@ -84,26 +69,13 @@ template <bool kIsOdd>
 __attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, PlacesAt to) {
   __m256i six = _mm256_set1_epi16(6);
   asm("" : "+x"(six));
-  Vector16 rows[kPoints][3];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; ++j) {
-    Vector16 w[3], u[kPoints];
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-      const auto* from = reinterpret_cast<const __m256i*>(word + (3 * i + j) * tap_bytes);
-      w[i] = half_of<true, kIsOdd>(_mm256_load_si256(from));
-    }
-    transform_taps(w, reinterpret_cast<Vector16>(six), u);
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
-  }
-#pragma GCC unroll 1
-  for (int i = 0; i < kPoints; ++i) {
-    Vector16 u[kPoints];
-    transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
-#pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) store_s16(to.out + (kPoints * i + j) * to.pitch, u[j]);
-  }
+  transform_taps_both_ways(
+      reinterpret_cast<Vector16>(six),
+      [&](int i, int j) {
+        return half_of<true, kIsOdd>(
+            _mm256_load_si256(reinterpret_cast<const __m256i*>(word + (3 * i + j) * tap_bytes)));
+      },
+      [&](int i, int j, Vector16 u) { store_s16(to.out + (kPoints * i + j) * to.pitch, u); });
 }
 
 // Tiles of one place, `pitch` apart, and a part's weights.

@@ -46,29 +46,12 @@ AOQ_INLINE Vector16 half_of(__m512i bytes) {
 // The codes of each pixel from `c` on that `mask` has.
 template <bool kSigned, bool kIsOdd>
 __attribute__((noinline)) void transform_codes(const Patch& patch, std::int64_t c, __mmask64 mask, PlacesAt to) {
-  constexpr auto kCorrection = static_cast<std::uint16_t>(kSigned ? 0 : 36 * 128);
-  Vector16 rows[kPoints][kPoints];
-#pragma GCC unroll 6
-  for (int j = 0; j < kPoints; ++j) {
-    Vector16 x[kPoints], v[kPoints];
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) {
-      x[i] = half_of<kSigned, kIsOdd>(_mm512_maskz_loadu_epi8(mask, patch.pixels[i][j] + c));
-    }
-    transform_pixels(x, v);
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
-  }
-#pragma GCC unroll 1
-  for (int i = 0; i < kPoints; ++i) {
-    Vector16 v[kPoints];
-    transform_pixels(rows[i], v);
-    if (i == 1) v[1] -= kCorrection;
-#pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) {
-      _mm512_store_si512(to.out + i * to.pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v[j]));
-    }
-  }
+  transform_patch_both_ways<Vector16>(
+      kSigned,
+      [&](int i, int j) { return half_of<kSigned, kIsOdd>(_mm512_maskz_loadu_epi8(mask, patch.pixels[i][j] + c)); },
+      [&](int i, int j, Vector16 v) {
+        _mm512_store_si512(to.out + i * to.pitch + j * kTogether * 32, reinterpret_cast<__m512i>(v));
+      });
 }
 
 template <bool kSigned>
@@ -85,27 +68,12 @@ template <bool kIsOdd>
 __attribute__((noinline)) void transform_word(const std::byte* word, std::int64_t tap_bytes, PlacesAt to) {
   __m512i six = _mm512_set1_epi16(6);
   asm("" : "+v"(six));
-  Vector16 rows[kPoints][3];
-#pragma GCC unroll 3
-  for (int j = 0; j < 3; ++j) {
-    Vector16 w[3], u[kPoints];
-#pragma GCC unroll 3
-    for (int i = 0; i < 3; ++i) {
-      w[i] = half_of<true, kIsOdd>(_mm512_load_si512(word + (3 * i + j) * tap_bytes));
-    }
-    transform_taps(w, reinterpret_cast<Vector16>(six), u);
-#pragma GCC unroll 6
-    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < kPoints; ++i) {
-    Vector16 u[kPoints];
-    transform_taps(rows[i], reinterpret_cast<Vector16>(six), u);
-#pragma GCC unroll 6
-    for (int j = 0; j < kPoints; ++j) {
-      _mm512_store_si512(to.out + i * to.pitch + 32 * j, reinterpret_cast<__m512i>(u[j]));
-    }
-  }
+  transform_taps_both_ways(
+      reinterpret_cast<Vector16>(six),
+      [&](int i, int j) { return half_of<true, kIsOdd>(_mm512_load_si512(word + (3 * i + j) * tap_bytes)); },
+      [&](int i, int j, Vector16 u) {
+        _mm512_store_si512(to.out + i * to.pitch + 32 * j, reinterpret_cast<__m512i>(u));
+      });
 }
 
 // A row of places of up to four tiles, some strips of channels.

@@ -62,6 +62,52 @@ AOQ_INLINE void transform_sums(const Vector (&m)[kPoints], Vector (&y)[kOutputs]
   y[3] = (odd + m[5]) + (far_odd + far_odd);
 }
 
+// V of one vector of codes: `load` gives it at pixel (i, j), `store` takes V at place (i, j).
+template <typename Vector, typename Load, typename Store>
+AOQ_INLINE void transform_patch_both_ways(bool is_signed, Load load, Store store) {
+  const auto correction = static_cast<std::uint16_t>(is_signed ? 0 : 36 * 128);
+  Vector rows[kPoints][kPoints];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPoints; ++j) {
+    Vector x[kPoints], v[kPoints];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) x[i] = load(i, j);
+    transform_pixels(x, v);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = v[i];
+  }
+#pragma GCC unroll 1
+  for (int i = 0; i < kPoints; ++i) {
+    Vector v[kPoints];
+    transform_pixels(rows[i], v);
+    if (i == kCenter / kPoints) v[kCenter % kPoints] -= correction;
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) store(i, j, v[j]);
+  }
+}
+
+// U of one vector of weights: `load` gives it at tap (i, j), `store` takes U at place (i, j).
+template <typename Vector, typename Load, typename Store>
+AOQ_INLINE void transform_taps_both_ways(Vector six, Load load, Store store) {
+  Vector rows[kPoints][3];
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; ++j) {
+    Vector w[3], u[kPoints];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) w[i] = load(i, j);
+    transform_taps(w, six, u);
+#pragma GCC unroll 6
+    for (int i = 0; i < kPoints; ++i) rows[i][j] = u[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kPoints; ++i) {
+    Vector u[kPoints];
+    transform_taps(rows[i], six, u);
+#pragma GCC unroll 6
+    for (int j = 0; j < kPoints; ++j) store(i, j, u[j]);
+  }
+}
+
 // Where the 36 pixels of a patch lie; the padding outside the image.
 struct Patch {
   const std::uint8_t* pixels[kPoints][kPoints];
