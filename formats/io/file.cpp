@@ -59,17 +59,25 @@ Status write_all(int fd, const std::string& path, std::span<const std::byte> byt
 
 using Writer = std::function<Status(const ByteSink&)>;
 
-// Gathers small pieces, so that a writer may hand over a few bytes at a time.
+// A huge page. File systems with large pages keep what is written or read by whole ones in them, and mappings then have
+// few pages to look up.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+// Writes whole huge pages, whatever the pieces that a writer hands over.
 Status write_buffered(int fd, const std::string& path, const Writer& write) {
-  constexpr std::size_t kBuffer = std::size_t{1} << 16;
   std::vector<std::byte> buffer;
   const ByteSink sink = [&](std::span<const std::byte> bytes) -> Status {
-    if (buffer.size() + bytes.size() > kBuffer) {
+    const std::size_t wanted = std::min(bytes.size(), kHugePage - buffer.size());
+    if (!buffer.empty() || wanted < kHugePage) {
+      buffer.insert(buffer.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(wanted));
+      bytes = bytes.subspan(wanted);
+      if (buffer.size() < kHugePage) return {};
       AOQ_TRY(write_all(fd, path, buffer));
       buffer.clear();
     }
-    if (bytes.size() > kBuffer) return write_all(fd, path, bytes);
-    buffer.insert(buffer.end(), bytes.begin(), bytes.end());
+    const std::size_t whole = bytes.size() / kHugePage * kHugePage;
+    AOQ_TRY(write_all(fd, path, bytes.first(whole)));
+    buffer.assign(bytes.begin() + static_cast<std::ptrdiff_t>(whole), bytes.end());
     return {};
   };
   AOQ_TRY(write(sink));
@@ -251,6 +259,8 @@ class MappedFile::Opening {
     if (mapping == MAP_FAILED) return system_error(path(), "map");
     file_->data_ = static_cast<std::byte*>(mapping);
     if (at == nullptr) file_->size_ = size;
+    // A system without huge pages refuses, which changes nothing.
+    if (size >= kHugePage) ::madvise(mapping, size, MADV_HUGEPAGE);
     return {};
   }
 
