@@ -259,6 +259,9 @@ void bench_all() {
   bench_depthwise("depthwise 384 @14", 14, 384, 1, 3);
   bench_depthwise("depthwise 960 @7", 7, 960, 1, 3);
   bench_depthwise("depthwise 5x5 240 @28", 28, 240, 1, 5);
+  bench_depthwise("depthwise 5x5 144 s2 @56", 56, 144, 2, 5);
+  bench_depthwise("depthwise 5x5 672 @14", 14, 672, 1, 5);
+  bench_depthwise("depthwise 5x5 1152 @7", 7, 1152, 1, 5);
   bench_matmul(12, 128, 64, 128);
   bench_matmul(12, 128, 128, 64);
   bench_matmul(12, 384, 64, 384);

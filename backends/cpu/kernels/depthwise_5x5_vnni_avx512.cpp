@@ -1,10 +1,59 @@
 // Depthwise 5x5 convolution of depthwise_vnni.h: one half of a block's channels after the other, so that its taps stay
-// in registers.
+// in registers. Both read five image rows, so these are copied first: a block's channels of a row next to each other,
+// on whole lines, with its padding.
 #include "backends/cpu/kernels/depthwise_vnni_avx512.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 
 namespace aoq::cpu {
 namespace {
+
+constexpr int kRows = kDepthwise5x5Rows;
+
+// Row `iy` of the image, or padding, as codes of u8.
+template <typename V>
+void copy_row(const RowJob& job, const BlockRows& rows, std::int64_t iy, std::byte* to) {
+  const ConvDims& d = rows.dims;
+  const bool is_inside = iy >= 0 && iy < d.in_h;
+  const std::int64_t begin = is_inside ? min_of(d.pad_left, job.columns) : job.columns;
+  const std::int64_t end = is_inside ? min_of(d.pad_left + d.in_w, job.columns) : job.columns;
+  const typename V::Ints padding = V::bytes(job.x_zero_point), flip = V::bytes(job.flip);
+  const auto mask = static_cast<typename V::Mask>(job.mask);
+  for (std::int64_t c = 0; c < begin; ++c, to += 64) V::store(to, padding);
+  const std::uint8_t* from = rows.image + (is_inside ? iy * d.in_w * d.in_c : 0);
+  for (std::int64_t c = begin; c < end; ++c, to += 64, from += d.in_c) {
+    V::store(to, V::flipped(V::load(mask, from), flip));
+  }
+  for (std::int64_t c = end; c < job.columns; ++c, to += 64) V::store(to, padding);
+}
+
+// The copies of the image rows of an output row, [columns][64].
+struct CopiedRows {
+  const std::byte* row[kRows];
+};
+
+// Copies image rows once, in the order of the output rows that need them.
+template <typename V>
+class RowRing {
+ public:
+  AOQ_INLINE RowRing(const RowJob& job, const BlockRows& rows)
+      : job_(job), rows_(rows), first_(first_of(rows.begin)), next_(first_) {}
+
+  AOQ_INLINE CopiedRows rows_of(std::int64_t oy) {
+    const std::int64_t first = first_of(oy);
+    for (next_ = max_of(next_, first); next_ < first + kRows; ++next_) copy_row<V>(job_, rows_, next_, place_of(next_));
+    CopiedRows copied;
+    for (int r = 0; r < kRows; ++r) copied.row[r] = place_of(first + r);
+    return copied;
+  }
+
+ private:
+  std::int64_t first_of(std::int64_t oy) const { return oy * rows_.dims.stride_h - rows_.dims.pad_top; }
+  std::byte* place_of(std::int64_t iy) const { return job_.copies + (iy - first_) % kRows * job_.columns * 64; }
+
+  const RowJob& job_;
+  const BlockRows& rows_;
+  std::int64_t first_, next_;
+};
 
 // Which two of the four vectors of every quad of rows are computed together: of the channels in the low or in the high
 // halves of 16-byte lanes.
@@ -24,10 +73,12 @@ struct Column {
 };
 
 template <typename V, Part kPart>
-AOQ_INLINE Column<V> column_of(const Rows<V, 5>& rows) {
-  const typename V::Ints a = pair_of<V, kPart>(rows.row[0], rows.row[1]);
-  const typename V::Ints b = pair_of<V, kPart>(rows.row[2], rows.row[3]);
-  return {{V::low16(a, b), V::high16(a, b)}, rows.row[4]};
+AOQ_INLINE Column<V> column_at(const CopiedRows& copied, std::int64_t column) {
+  typename V::Ints rows[kRows];
+#pragma GCC unroll 5
+  for (int r = 0; r < kRows; ++r) rows[r] = V::load(copied.row[r] + 64 * column);
+  const typename V::Ints a = pair_of<V, kPart>(rows[0], rows[1]), b = pair_of<V, kPart>(rows[2], rows[3]);
+  return {{V::low16(a, b), V::high16(a, b)}, rows[4]};
 }
 
 // Taps of one kernel column, of the first four rows.
@@ -137,31 +188,17 @@ AOQ_INLINE void store_pixel(const RowJob& job, const PartEnd<V, 2>& end, std::in
 }
 
 template <typename V, int S, Part kPart, DepthwiseEnd kEnd>
-AOQ_INLINE void convolve_part(const RowJob& job, const BlockEnd& block_end) {
+AOQ_INLINE void convolve_part(const RowJob& job, const CopiedRows& copied, const BlockEnd& block_end) {
   constexpr int kFirst = kPart == Part::low ? 0 : 2;
   const PartEnd<V, 2> end = part_end<V, 2>(block_end, kFirst);
   Window<V, S, kPart> window(job, kFirst);
 #pragma GCC unroll 5
-  for (int c = 0; c < 5 - S; ++c) window.take(c, column_of<V, kPart>(load_column<V, 5>(job, c)));
-  for (std::int64_t pixel = 0; pixel < job.pixels;) {
-    std::int64_t last = pixel;  // of the pixels whose columns are all inside
-    const std::int64_t next = pixel * S + 5 - S;
-    if (is_inside(job, next)) last = min_of(job.pixels, pixel + (job.width - job.first - next) / S);
-    Reader<V, 5> reader(job, next);
-    for (; pixel < last; ++pixel) {
+  for (int c = 0; c < 5 - S; ++c) window.take(c, column_at<V, kPart>(copied, c));
+  for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel) {
 #pragma GCC unroll 2
-      for (int s = 0; s < S; ++s) window.take(5 - S + s, column_of<V, kPart>(reader.next(job)));
-      store_pixel<V, kEnd, kPart>(job, end, pixel, window.sums());
-      window.advance();
-    }
-    if (pixel == job.pixels) return;
-#pragma GCC unroll 2
-    for (int s = 0; s < S; ++s) {
-      window.take(5 - S + s, column_of<V, kPart>(load_column<V, 5>(job, pixel * S + 5 - S + s)));
-    }
+    for (int c = 5 - S; c < 5; ++c) window.take(c, column_at<V, kPart>(copied, pixel * S + c));
     store_pixel<V, kEnd, kPart>(job, end, pixel, window.sums());
     window.advance();
-    ++pixel;
   }
 }
 
@@ -169,10 +206,12 @@ struct Kernel {
   template <typename V, int S, DepthwiseEnd kEnd>
   static void convolve_rows(const RowJob& block, const BlockEnd& end, const BlockRows& rows) {
     RowJob job = block;  // as stores of bytes could change what it refers to
+    RowRing<V> ring(job, rows);
     for (std::int64_t oy = rows.begin; oy < rows.end; ++oy) {
-      set_rows(rows, oy, 1, job);
-      convolve_part<V, S, Part::low, kEnd>(job, end);
-      convolve_part<V, S, Part::high, kEnd>(job, end);
+      job.out = rows.out + oy * job.row_pitch;
+      const CopiedRows copied = ring.rows_of(oy);
+      convolve_part<V, S, Part::low, kEnd>(job, copied, end);
+      convolve_part<V, S, Part::high, kEnd>(job, copied, end);
     }
   }
 };

@@ -10,7 +10,8 @@ namespace aoq::cpu {
 namespace {
 
 constexpr std::int64_t kBlock = 64;
-constexpr std::int64_t kWantedUnits = 16;
+// Units of more rows share more of what they prepare.
+constexpr std::int64_t kMostWantedUnits = 16;
 
 std::int64_t quads_of(const ConvDims& dims) {
   return ceil_div(dims.kernel_h, 4);
@@ -42,13 +43,16 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.block_bytes = block_bytes(dims);
   const bool is_square = dims.stride_h == dims.stride_w;
   plan.rows_together = dims.kernel_w == 3 && is_square ? 2 : 1;
-  const std::int64_t wanted_rows = ceil_div(kWantedUnits, plan.blocks * std::max<std::int64_t>(dims.batch, 1));
+  const std::int64_t wanted_rows =
+      std::max<std::int64_t>(kMostWantedUnits / std::max<std::int64_t>(plan.blocks * dims.batch, 1), 1);
   plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
   plan.row_block = round_up(plan.row_block, plan.rows_together);
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
   plan.units = dims.batch * plan.row_blocks * plan.blocks;
-  // A pixel of padding; the taps, or half the channels of a row as s16.
-  plan.scratch_bytes = kBlock + (dims.kernel_w == 3 ? kDepthwise3x3TapBytes : kBlock * dims.out_w);
+  plan.copied_columns = (dims.out_w - 1) * dims.stride_w + dims.kernel_w;
+  // A pixel of padding; the taps, or half the channels of a row as s16 and copies of image rows.
+  const std::int64_t row_bytes = kBlock * (dims.out_w + kDepthwise5x5Rows * plan.copied_columns);
+  plan.scratch_bytes = kBlock + (dims.kernel_w == 3 ? kDepthwise3x3TapBytes : row_bytes);
   return plan;
 }
 

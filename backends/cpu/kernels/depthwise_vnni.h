@@ -20,6 +20,8 @@ namespace aoq::cpu {
 
 // What a 3x3 kernel prepares in scratch memory for a block of channels.
 inline constexpr std::int64_t kDepthwise3x3TapBytes = 64 * 28;
+// Image rows that a 5x5 kernel copies.
+inline constexpr int kDepthwise5x5Rows = 5;
 
 struct DepthwiseVnniPlan {
   ConvDims dims;
@@ -30,6 +32,7 @@ struct DepthwiseVnniPlan {
   std::int64_t row_blocks = 0;     // of one image
   std::int64_t blocks = 0;         // of 64 channels
   std::int64_t block_bytes = 0;
+  std::int64_t copied_columns = 0;  // of image rows, for 5x5 kernels
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;
 };

@@ -129,6 +129,8 @@ struct RowJob {
   std::uint8_t* out;
   std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
   std::byte* halves;              // of 5x5 kernels, [pixels][64]: the first half of the channels as s16
+  std::byte* copies;              // of 5x5 kernels, [rows][columns][64]: image rows as u8
+  std::int64_t columns;           // of those
 };
 
 // The rows of one image column.
@@ -295,6 +297,8 @@ AOQ_INLINE void run_units(const DepthwiseUnits& units, Convolve convolve) {
   RowJob job = {};
   job.padding = reinterpret_cast<const std::uint8_t*>(units.scratch);
   job.halves = job.taps = units.scratch + 64;
+  job.copies = job.halves + 64 * d.out_w;
+  job.columns = plan.copied_columns;
   job.first = -d.pad_left;
   job.width = d.in_w;
   job.step = d.in_c;
