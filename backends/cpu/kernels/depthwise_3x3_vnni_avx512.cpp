@@ -9,6 +9,8 @@
 //   a1 a2 b1 b2          first row: taps w01 w02 w11 w12, and of the quad before 0 w00 0 w10
 //   c-1 c0 c1 c2         first row: 0 w20 w21 w22, second: 0 w00 w01 w02
 //   d1 d2 e1 e2          second row: w11 w12 w21 w22, and of the quad before 0 w10 0 w20
+#include <type_traits>
+
 #include "backends/cpu/kernels/depthwise_vnni_avx512.h"
 #include "backends/cpu/kernels/entry_avx512.h"
 
@@ -57,13 +59,14 @@ AOQ_INLINE void store_taps(const __m512i (&columns)[3], std::byte* to) {
 }
 
 // Writes job.taps for a block of channels.
-template <int S>
+template <typename Vectors, int S>
 void prepare_taps(const RowJob& job) {
   for (int j = 0; j < 4; ++j) {
     const std::byte* weights = job.weights + 64 * j;
     std::byte* to = job.taps + 64 * j;
-    _mm512_store_si512(to, Wide::times(Wide::load(weights), -job.x_zero_point));
-    const __m512i columns[3] = {Wide::load(weights + 256), Wide::load(weights + 512), Wide::load(weights + 768)};
+    _mm512_store_si512(to, Vectors::times(Vectors::of_channels(weights), -job.x_zero_point));
+    const __m512i columns[3] = {Vectors::of_channels(weights + 256), Vectors::of_channels(weights + 512),
+                                Vectors::of_channels(weights + 768)};
     store_taps<S, 0, 0>(columns, to);
     store_taps<S, 0, 1>(columns, to);
     store_taps<S, 0, 2>(columns, to);
@@ -113,9 +116,9 @@ struct Window<V, 1, R> {
   Sums<V, 4> start;
   Quad<V> quads[3];
 
-  AOQ_INLINE explicit Window(const RowJob& job) : start(start_of<V>(job)) {
-    take({load_column<V, kRows>(job, 0)});
-    take({load_column<V, kRows>(job, 1)});
+  AOQ_INLINE Window(const RowJob& job, const Rows<V, kRows> (&first)[2]) : start(start_of<V>(job)) {
+    take({first[0]});
+    take({first[1]});
   }
 
   AOQ_INLINE void take(const Rows<V, kRows> (&columns)[1]) {
@@ -143,13 +146,13 @@ struct Window<V, 2, R> {
   Quad<V> shared;
   typename V::Ints last[2];
 
-  AOQ_INLINE explicit Window(const RowJob& job) : start(start_of<V>(job)), last{V::zero(), V::zero()} {
-    const Rows<V, kRows> column = load_column<V, kRows>(job, 0);
-    take({column, column});
+  AOQ_INLINE Window(const RowJob& job, const Rows<V, kRows> (&first)[1])
+      : start(start_of<V>(job)), last{V::zero(), V::zero()} {
+    take({first[0], first[0]});
 #pragma GCC unroll 2
     for (int r = 0; r < R; ++r) {
       begun[r] = start;
-      add<V>(begun[r], pair_of_rows(r, {column, column}), taps_of(job, r, 1));
+      add<V>(begun[r], pair_of_rows(r, {first[0], first[0]}), taps_of(job, r, 1));
     }
   }
 
@@ -195,8 +198,10 @@ AOQ_INLINE void convolve_pixel(const RowJob& job, const PartEnd<V, 4>& end, Wind
 template <typename V, int S, int R, DepthwiseEnd kEnd>
 AOQ_INLINE void convolve_row(const RowJob& job, const PartEnd<V, 4>& end) {
   constexpr int kRows = Window<V, S, R>::kRows;
-  Window<V, S, R> window(job);
-  Rows<V, kRows> columns[S];
+  Rows<V, kRows> columns[S], first[3 - S];
+#pragma GCC unroll 2
+  for (int c = 0; c < 3 - S; ++c) first[c] = load_column<V, kRows>(job, c);
+  Window<V, S, R> window(job, first);
   std::uint8_t* out = job.out;
   for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel, out += job.pitch) {
     const std::int64_t next = pixel * S + 3 - S;
@@ -215,21 +220,47 @@ AOQ_INLINE void convolve_row(const RowJob& job, const PartEnd<V, 4>& end) {
   }
 }
 
+template <typename V, int S, int R, DepthwiseEnd kEnd>
+AOQ_INLINE void convolve_copied_row(const RowJob& job, const PartEnd<V, 4>& end, const CopiedRows& copied) {
+  constexpr int kRows = Window<V, S, R>::kRows;
+  Rows<V, kRows> columns[S], first[3 - S];
+#pragma GCC unroll 2
+  for (int c = 0; c < 3 - S; ++c) first[c] = copied_column<V, kRows>(copied, c);
+  Window<V, S, R> window(job, first);
+  std::uint8_t* out = job.out;
+  for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel, out += job.pitch) {
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) columns[s] = copied_column<V, kRows>(copied, pixel * S + 3 - S + s);
+    convolve_pixel<V, S, R, kEnd>(job, end, window, columns, out);
+  }
+}
+
+// R output rows from `oy`. Few channels share vectors with those of other pixels, beside which they are copied.
+template <typename V, int S, int R, DepthwiseEnd kEnd>
+AOQ_INLINE void convolve_rows_at(const BlockRows& rows, std::int64_t oy, RowJob& job, const PartEnd<V, 4>& end,
+                                 RowRing<V>& ring) {
+  if constexpr (V::kGroups == 1) {
+    set_rows(rows, oy, R, job);
+    convolve_row<V, S, R, kEnd>(job, end);
+  } else {
+    job.out = rows.out + oy * job.row_pitch;
+    convolve_copied_row<V, S, R, kEnd>(job, end, ring.rows_of(oy, R));
+  }
+}
+
 struct Kernel {
   template <typename V, int S, DepthwiseEnd kEnd>
   static void convolve_rows(const RowJob& block, const BlockEnd& block_end, const BlockRows& rows) {
     RowJob job = block;  // as stores of bytes could change what it refers to
     const PartEnd<V, 4> end = part_end<V, 4>(block_end, 0);
-    prepare_taps<S>(job);
+    prepare_taps<std::conditional_t<V::kGroups == 1, Wide, V>, S>(job);
+    set_groups<V>(rows.dims, job);
+    RowRing<V> ring(job, rows);
     std::int64_t oy = rows.begin;
     for (; rows.dims.stride_h == S && oy + 2 <= rows.end; oy += 2) {
-      set_rows(rows, oy, 2, job);
-      convolve_row<V, S, 2, kEnd>(job, end);
+      convolve_rows_at<V, S, 2, kEnd>(rows, oy, job, end, ring);
     }
-    for (; oy < rows.end; ++oy) {
-      set_rows(rows, oy, 1, job);
-      convolve_row<V, S, 1, kEnd>(job, end);
-    }
+    for (; oy < rows.end; ++oy) convolve_rows_at<V, S, 1, kEnd>(rows, oy, job, end, ring);
   }
 };
 

@@ -7,54 +7,6 @@
 namespace aoq::cpu {
 namespace {
 
-constexpr int kRows = kDepthwise5x5Rows;
-
-// Row `iy` of the image, or padding, as codes of u8.
-template <typename V>
-void copy_row(const RowJob& job, const BlockRows& rows, std::int64_t iy, std::byte* to) {
-  const ConvDims& d = rows.dims;
-  const bool is_inside = iy >= 0 && iy < d.in_h;
-  const std::int64_t begin = is_inside ? min_of(d.pad_left, job.columns) : job.columns;
-  const std::int64_t end = is_inside ? min_of(d.pad_left + d.in_w, job.columns) : job.columns;
-  const typename V::Ints padding = V::bytes(job.x_zero_point), flip = V::bytes(job.flip);
-  const auto mask = static_cast<typename V::Mask>(job.mask);
-  for (std::int64_t c = 0; c < begin; ++c, to += 64) V::store(to, padding);
-  const std::uint8_t* from = rows.image + (is_inside ? iy * d.in_w * d.in_c : 0);
-  for (std::int64_t c = begin; c < end; ++c, to += 64, from += d.in_c) {
-    V::store(to, V::flipped(V::load(mask, from), flip));
-  }
-  for (std::int64_t c = end; c < job.columns; ++c, to += 64) V::store(to, padding);
-}
-
-// The copies of the image rows of an output row, [columns][64].
-struct CopiedRows {
-  const std::byte* row[kRows];
-};
-
-// Copies image rows once, in the order of the output rows that need them.
-template <typename V>
-class RowRing {
- public:
-  AOQ_INLINE RowRing(const RowJob& job, const BlockRows& rows)
-      : job_(job), rows_(rows), first_(first_of(rows.begin)), next_(first_) {}
-
-  AOQ_INLINE CopiedRows rows_of(std::int64_t oy) {
-    const std::int64_t first = first_of(oy);
-    for (next_ = max_of(next_, first); next_ < first + kRows; ++next_) copy_row<V>(job_, rows_, next_, place_of(next_));
-    CopiedRows copied;
-    for (int r = 0; r < kRows; ++r) copied.row[r] = place_of(first + r);
-    return copied;
-  }
-
- private:
-  std::int64_t first_of(std::int64_t oy) const { return oy * rows_.dims.stride_h - rows_.dims.pad_top; }
-  std::byte* place_of(std::int64_t iy) const { return job_.copies + (iy - first_) % kRows * job_.columns * 64; }
-
-  const RowJob& job_;
-  const BlockRows& rows_;
-  std::int64_t first_, next_;
-};
-
 // Which two of the four vectors of every quad of rows are computed together: of the channels in the low or in the high
 // halves of 16-byte lanes.
 enum class Part : std::uint8_t { low, high };
@@ -73,12 +25,10 @@ struct Column {
 };
 
 template <typename V, Part kPart>
-AOQ_INLINE Column<V> column_at(const CopiedRows& copied, std::int64_t column) {
-  typename V::Ints rows[kRows];
-#pragma GCC unroll 5
-  for (int r = 0; r < kRows; ++r) rows[r] = V::load(copied.row[r] + 64 * column);
-  const typename V::Ints a = pair_of<V, kPart>(rows[0], rows[1]), b = pair_of<V, kPart>(rows[2], rows[3]);
-  return {{V::low16(a, b), V::high16(a, b)}, rows[4]};
+AOQ_INLINE Column<V> column_of(const Rows<V, 5>& rows) {
+  const typename V::Ints a = pair_of<V, kPart>(rows.row[0], rows.row[1]);
+  const typename V::Ints b = pair_of<V, kPart>(rows.row[2], rows.row[3]);
+  return {{V::low16(a, b), V::high16(a, b)}, rows.row[4]};
 }
 
 // Taps of one kernel column, of the first four rows.
@@ -109,10 +59,10 @@ struct FifthRow {
     for (int j = 0; j < 2; ++j) {
       const std::byte* w = packed + 256 + 64 * j;
       quad[j] = V::zero();
-      first_taps[j] = V::template tap_at<S - 1>(V::load(w));
-      taps[j] =
-          V::either(V::either(V::template tap_at<0>(V::load(w + 512)), V::template tap_at<1>(V::load(w + 1024))),
-                    V::either(V::template tap_at<2>(V::load(w + 1536)), V::template tap_at<3>(V::load(w + 2048))));
+      first_taps[j] = V::template tap_at<S - 1>(V::of_channels(w));
+      taps[j] = V::either(
+          V::either(V::template tap_at<0>(V::of_channels(w + 512)), V::template tap_at<1>(V::of_channels(w + 1024))),
+          V::either(V::template tap_at<2>(V::of_channels(w + 1536)), V::template tap_at<3>(V::of_channels(w + 2048))));
     }
   }
 
@@ -149,9 +99,9 @@ struct Window {
 #pragma GCC unroll 2
     for (int j = 0; j < 2; ++j) {
       const std::byte* sums = job.weights + 64 * (first + j);
-      start.v[j] = V::times(V::load(sums), -job.x_zero_point);
+      start.v[j] = V::times(V::of_channels(sums), -job.x_zero_point);
 #pragma GCC unroll 5
-      for (int kw = 0; kw < 5; ++kw) taps[kw].quad[j] = V::load(sums + 256 * (1 + 2 * kw));
+      for (int kw = 0; kw < 5; ++kw) taps[kw].quad[j] = V::of_channels(sums + 256 * (1 + 2 * kw));
     }
 #pragma GCC unroll 5
     for (int k = 0; k < kLive; ++k) live[k] = start;
@@ -193,10 +143,10 @@ AOQ_INLINE void convolve_part(const RowJob& job, const CopiedRows& copied, const
   const PartEnd<V, 2> end = part_end<V, 2>(block_end, kFirst);
   Window<V, S, kPart> window(job, kFirst);
 #pragma GCC unroll 5
-  for (int c = 0; c < 5 - S; ++c) window.take(c, column_at<V, kPart>(copied, c));
+  for (int c = 0; c < 5 - S; ++c) window.take(c, column_of<V, kPart>(copied_column<V, 5>(copied, c)));
   for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel) {
 #pragma GCC unroll 2
-    for (int c = 5 - S; c < 5; ++c) window.take(c, column_at<V, kPart>(copied, pixel * S + c));
+    for (int c = 5 - S; c < 5; ++c) window.take(c, column_of<V, kPart>(copied_column<V, 5>(copied, pixel * S + c)));
     store_pixel<V, kEnd, kPart>(job, end, pixel, window.sums());
     window.advance();
   }
@@ -206,10 +156,11 @@ struct Kernel {
   template <typename V, int S, DepthwiseEnd kEnd>
   static void convolve_rows(const RowJob& block, const BlockEnd& end, const BlockRows& rows) {
     RowJob job = block;  // as stores of bytes could change what it refers to
+    set_groups<V>(rows.dims, job);
     RowRing<V> ring(job, rows);
     for (std::int64_t oy = rows.begin; oy < rows.end; ++oy) {
       job.out = rows.out + oy * job.row_pitch;
-      const CopiedRows copied = ring.rows_of(oy);
+      const CopiedRows copied = ring.rows_of(oy, 1);
       convolve_part<V, S, Part::low, kEnd>(job, copied, end);
       convolve_part<V, S, Part::high, kEnd>(job, copied, end);
     }

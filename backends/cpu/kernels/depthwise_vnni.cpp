@@ -49,10 +49,10 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.row_block = round_up(plan.row_block, plan.rows_together);
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
   plan.units = dims.batch * plan.row_blocks * plan.blocks;
-  plan.copied_columns = (dims.out_w - 1) * dims.stride_w + dims.kernel_w;
-  // A pixel of padding; the taps, or half the channels of a row as s16 and copies of image rows.
-  const std::int64_t row_bytes = kBlock * (dims.out_w + kDepthwise5x5Rows * plan.copied_columns);
-  plan.scratch_bytes = kBlock + (dims.kernel_w == 3 ? kDepthwise3x3TapBytes : row_bytes);
+  // The taps, or half the channels of a row as s16; before them a pixel of padding, behind them copies of image rows.
+  plan.prepared_bytes = dims.kernel_w == 3 ? kDepthwise3x3TapBytes : kBlock * dims.out_w;
+  const std::int64_t columns = (dims.out_w - 1) * dims.stride_w + dims.kernel_w;
+  plan.scratch_bytes = kBlock + plan.prepared_bytes + kDepthwiseRows * kBlock * columns;
   return plan;
 }
 

@@ -4,6 +4,7 @@
 // How: `vpdpbusd` adds four taps of a channel at once. Image rows and columns are interleaved by unpacking bytes within
 // 16-byte lanes, once for all output pixels that they touch, in 3x3 kernels also those of two output rows. Packing the
 // results undoes that order. Sums start at -z * (sum of w), padding is the code z, signed codes are taken as x + 128.
+// Where a block has few channels, four pixels of a row share a vector.
 //
 // Packed weights, layout S8_DW_K4: for every 64 channels, vectors of 16 in the unpacked order, vector j of four holding
 // channels 16 * i + 4 * j + q at lane i, place q: 4 vectors of int32 sums, then [kernel_w][ceil(kernel_h / 4)][4
@@ -20,8 +21,8 @@ namespace aoq::cpu {
 
 // What a 3x3 kernel prepares in scratch memory for a block of channels.
 inline constexpr std::int64_t kDepthwise3x3TapBytes = 64 * 28;
-// Image rows that a 5x5 kernel copies.
-inline constexpr int kDepthwise5x5Rows = 5;
+// Image rows that one or two output rows touch, at most.
+inline constexpr int kDepthwiseRows = 5;
 
 struct DepthwiseVnniPlan {
   ConvDims dims;
@@ -32,7 +33,7 @@ struct DepthwiseVnniPlan {
   std::int64_t row_blocks = 0;     // of one image
   std::int64_t blocks = 0;         // of 64 channels
   std::int64_t block_bytes = 0;
-  std::int64_t copied_columns = 0;  // of image rows, for 5x5 kernels
+  std::int64_t prepared_bytes = 0;  // of scratch that is not for copied image rows
   std::int64_t units = 0;
   std::int64_t scratch_bytes = 0;
 };

@@ -1,5 +1,6 @@
-// What the kernels of depthwise_vnni.h share: vectors of 64 channels or up to 32, image columns, ends and the units of
-// a plan. In an unnamed namespace, as the translation units of one instruction set include it.
+// What the kernels of depthwise_vnni.h share: vectors of 64 channels, or of fewer channels of several pixels, image
+// columns, ends and the units of a plan. In an unnamed namespace, as the translation units of one instruction set
+// include it.
 #pragma once
 
 #include <cstddef>
@@ -15,14 +16,55 @@ namespace {
 
 #define AOQ_INLINE inline __attribute__((always_inline))
 
-// The widths with one set of names. Masks count channels.
+// Image rows that one or two output rows touch, at most.
+constexpr int kMostRows = kDepthwiseRows;
+
+// Pixels of an output row whose codes share vectors with those of other groups.
+struct PixelGroup {
+  std::int64_t first, bytes;  // pixel, and where it is in the row
+};
+
+// One output row, or two below each other.
+struct RowJob {
+  const std::uint8_t* padding;      // a pixel of the block's channels, all the code of zero
+  std::int64_t offsets[kMostRows];  // from there to the image rows, at the block's first channel; 0 outside the image
+  std::int64_t masks[kMostRows];    // of offsets in a row: 0 outside
+  std::int64_t first;               // image column of the first kernel column of output pixel 0, may be negative
+  std::int64_t width, step;         // pixels of an image row, bytes from one to the next
+  const std::byte* weights;
+  std::byte* taps;            // of 3x3 kernels, as their rows take them
+  std::int32_t x_zero_point;  // of codes as u8
+  std::int32_t flip;
+  std::int64_t channels;
+  std::uint64_t mask;  // of them
+  std::uint8_t* out;
+  std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
+  std::int64_t pixels;            // of an output row, or of each of its groups
+  PixelGroup groups[4];
+  std::byte* halves;     // of 5x5 kernels, [pixels][64]: the first half of the channels as s16
+  std::byte* copies;     // [rows][columns][64]: image rows as u8, for vectors of 64 codes
+  std::int64_t columns;  // of those
+};
+
+// Vectors of the channels of one pixel. Masks count channels.
 struct Wide {
+  static constexpr int kGroups = 1;
   using Ints = __m512i;
-  using Mask = __mmask64;
   static AOQ_INLINE Ints load(const void* p) { return _mm512_load_si512(p); }
-  static AOQ_INLINE Ints load(Mask m, const std::uint8_t* p) { return _mm512_maskz_loadu_epi8(m, p); }
   static AOQ_INLINE void store(void* p, Ints v) { _mm512_store_si512(p, v); }
-  static AOQ_INLINE void store(std::uint8_t* p, Mask m, Ints v) { _mm512_mask_storeu_epi8(p, m, v); }
+  // A vector of what each channel has.
+  static AOQ_INLINE Ints of_channels(const std::byte* p) { return _mm512_load_si512(p); }
+  static AOQ_INLINE Ints codes(const RowJob& job, const std::uint8_t* p) {
+    return _mm512_maskz_loadu_epi8(job.mask, p);
+  }
+  static AOQ_INLINE void store_codes(const RowJob& job, std::uint8_t* p, Ints v) {
+    _mm512_mask_storeu_epi8(p, job.mask, v);
+  }
+  // One group of a line that is copied.
+  static AOQ_INLINE void fill_group(std::byte* to, Ints v) { store(to, v); }
+  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
+    store(to, flipped(codes(job, from), flip));
+  }
   static AOQ_INLINE Ints zero() { return _mm512_setzero_si512(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }
   static AOQ_INLINE Ints shorts(std::int32_t v) { return _mm512_set1_epi16(static_cast<short>(v)); }
@@ -41,7 +83,7 @@ struct Wide {
   }
   using Floats = F32x16;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm512_cvtepi32_ps(v)); }
-  static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm512_loadu_ps(p)); }
+  static AOQ_INLINE Floats of_channels(const float* p) { return Floats(_mm512_loadu_ps(p)); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm512_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b) { return _mm512_packs_epi32(a, b); }
   static AOQ_INLINE Ints added16(Ints a, Ints b) { return _mm512_adds_epi16(a, b); }
@@ -53,20 +95,30 @@ struct Wide {
 
 // All 64 channels: masks cost loads a unit that computes.
 struct Whole : Wide {
-  using Wide::load;
-  using Wide::store;
-  static AOQ_INLINE Ints load(Mask, const std::uint8_t* p) { return _mm512_loadu_si512(p); }
-  static AOQ_INLINE void store(std::uint8_t* p, Mask, Ints v) { _mm512_storeu_si512(p, v); }
+  static AOQ_INLINE Ints codes(const RowJob&, const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  static AOQ_INLINE void store_codes(const RowJob&, std::uint8_t* p, Ints v) { _mm512_storeu_si512(p, v); }
+  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
+    store(to, flipped(codes(job, from), flip));
+  }
 };
 
+// Up to 32 channels.
 struct Narrow {
+  static constexpr int kGroups = 1;
   using Ints = __m256i;
-  using Mask = __mmask32;
-  static constexpr int kChannels = 32;
   static AOQ_INLINE Ints load(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
-  static AOQ_INLINE Ints load(Mask m, const std::uint8_t* p) { return _mm256_maskz_loadu_epi8(m, p); }
   static AOQ_INLINE void store(void* p, Ints v) { _mm256_store_si256(static_cast<__m256i*>(p), v); }
-  static AOQ_INLINE void store(std::uint8_t* p, Mask m, Ints v) { _mm256_mask_storeu_epi8(p, m, v); }
+  static AOQ_INLINE Ints of_channels(const std::byte* p) { return load(p); }
+  static AOQ_INLINE Ints codes(const RowJob& job, const std::uint8_t* p) {
+    return _mm256_maskz_loadu_epi8(static_cast<__mmask32>(job.mask), p);
+  }
+  static AOQ_INLINE void store_codes(const RowJob& job, std::uint8_t* p, Ints v) {
+    _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(job.mask), v);
+  }
+  static AOQ_INLINE void fill_group(std::byte* to, Ints v) { store(to, v); }
+  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
+    store(to, flipped(codes(job, from), flip));
+  }
   static AOQ_INLINE Ints zero() { return _mm256_setzero_si256(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
   static AOQ_INLINE Ints shorts(std::int32_t v) { return _mm256_set1_epi16(static_cast<short>(v)); }
@@ -85,13 +137,36 @@ struct Narrow {
   }
   using Floats = F32x8;
   static AOQ_INLINE Floats floats(Ints v) { return Floats(_mm256_cvtepi32_ps(v)); }
-  static AOQ_INLINE Floats floats(const float* p) { return Floats(_mm256_loadu_ps(p)); }
+  static AOQ_INLINE Floats of_channels(const float* p) { return Floats(_mm256_loadu_ps(p)); }
   static AOQ_INLINE Ints rounded(Floats v) { return _mm256_cvtps_epi32(v.v); }
   static AOQ_INLINE Ints packed16(Ints a, Ints b) { return _mm256_packs_epi32(a, b); }
   static AOQ_INLINE Ints added16(Ints a, Ints b) { return _mm256_adds_epi16(a, b); }
   static AOQ_INLINE Ints packed8(Ints a, Ints b) { return _mm256_packus_epi16(a, b); }
   static AOQ_INLINE Ints clamped(Ints v, Ints least, Ints most) {
     return _mm256_min_epu8(_mm256_max_epu8(v, least), most);
+  }
+};
+
+// Up to 16 channels: those of four pixels.
+struct Quarters : Wide {
+  static constexpr int kGroups = 4;
+  static AOQ_INLINE Ints of_channels(const std::byte* p) {
+    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static AOQ_INLINE Floats of_channels(const float* p) { return Floats(_mm512_broadcast_f32x4(_mm_loadu_ps(p))); }
+  static AOQ_INLINE void store_codes(const RowJob& job, std::uint8_t* p, Ints v) {
+    const auto mask = static_cast<__mmask16>(job.mask);
+    _mm_mask_storeu_epi8(p, mask, _mm512_castsi512_si128(v));
+    _mm_mask_storeu_epi8(p + job.groups[1].bytes, mask, _mm512_extracti32x4_epi32(v, 1));
+    _mm_mask_storeu_epi8(p + job.groups[2].bytes, mask, _mm512_extracti32x4_epi32(v, 2));
+    _mm_mask_storeu_epi8(p + job.groups[3].bytes, mask, _mm512_extracti32x4_epi32(v, 3));
+  }
+  static AOQ_INLINE void fill_group(std::byte* to, Ints v) {
+    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(v));
+  }
+  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
+    const __m128i codes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(job.mask), from);
+    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(codes, _mm512_castsi512_si128(flip)));
   }
 };
 
@@ -109,30 +184,6 @@ struct BlockEnd {
   DepthwiseEnd kind;
 };
 
-// Image rows that one or two output rows touch, at most.
-constexpr int kMostRows = 5;
-
-// One output row, or two below each other.
-struct RowJob {
-  const std::uint8_t* padding;      // a pixel of the block's channels, all the code of zero
-  std::int64_t offsets[kMostRows];  // from there to the image rows, at the block's first channel; 0 outside the image
-  std::int64_t masks[kMostRows];    // of offsets in a row: 0 outside
-  std::int64_t first;               // image column of the first kernel column of output pixel 0, may be negative
-  std::int64_t width, step;         // pixels of an image row, bytes from one to the next
-  const std::byte* weights;
-  std::byte* taps;            // of 3x3 kernels, as their rows take them
-  std::int32_t x_zero_point;  // of codes as u8
-  std::int32_t flip;
-  std::int64_t pixels;
-  std::int64_t channels;
-  std::uint64_t mask;  // of them
-  std::uint8_t* out;
-  std::int64_t pitch, row_pitch;  // bytes from one output pixel, and output row, to the next
-  std::byte* halves;              // of 5x5 kernels, [pixels][64]: the first half of the channels as s16
-  std::byte* copies;              // of 5x5 kernels, [rows][columns][64]: image rows as u8
-  std::int64_t columns;           // of those
-};
-
 // The rows of one image column.
 template <typename V, int kRows>
 struct Rows {
@@ -143,7 +194,7 @@ template <typename V, int kRows>
 AOQ_INLINE Rows<V, kRows> load_rows(const RowJob& job, const std::uint8_t* const (&from)[kRows]) {
   Rows<V, kRows> rows;
 #pragma GCC unroll 5
-  for (int r = 0; r < kRows; ++r) rows.row[r] = V::load(static_cast<typename V::Mask>(job.mask), from[r]);
+  for (int r = 0; r < kRows; ++r) rows.row[r] = V::codes(job, from[r]);
   if (job.flip == 0) return rows;
 #pragma GCC unroll 5
   for (int r = 0; r < kRows; ++r) rows.row[r] = V::flipped(rows.row[r], V::bytes(job.flip));
@@ -207,8 +258,8 @@ AOQ_INLINE PartEnd<V, N> part_end(const BlockEnd& end, int first) {
   PartEnd<V, N> result;
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
-    result.bias[j] = V::floats(end.bias + 16 * (first + j));
-    result.multiplier[j] = V::floats(end.multiplier + 16 * (first + j));
+    result.bias[j] = V::of_channels(end.bias + 16 * (first + j));
+    result.multiplier[j] = V::of_channels(end.multiplier + 16 * (first + j));
   }
   result.zero_point = V::shorts(end.zero_point);
   result.least = V::bytes(end.least);
@@ -240,7 +291,7 @@ AOQ_INLINE void store_codes(const RowJob& job, const PartEnd<V, N>& end, std::ui
   if (kEnd != DepthwiseEnd::plain_codes && !end.are_all) {
     codes = V::flipped(V::clamped(codes, end.least, end.most), end.flip);
   }
-  V::store(out, static_cast<typename V::Mask>(job.mask), codes);
+  V::store_codes(job, out, codes);
 }
 
 BlockEnd end_of(const EpilogueS8& e) {
@@ -280,6 +331,76 @@ AOQ_INLINE void set_rows(const BlockRows& rows, std::int64_t oy, std::int64_t co
   job.out = rows.out + oy * job.row_pitch;
 }
 
+// Groups of pixels of nearly the same size: the last ones may overlap.
+template <typename V>
+AOQ_INLINE void set_groups(const ConvDims& d, RowJob& job) {
+  job.pixels = (d.out_w + V::kGroups - 1) / V::kGroups;
+  job.columns = (job.pixels - 1) * d.stride_w + d.kernel_w;
+#pragma GCC unroll 4
+  for (int g = 0; g < V::kGroups; ++g) {
+    const std::int64_t first = min_of(g * job.pixels, d.out_w - job.pixels);
+    job.groups[g] = {first, first * job.pitch};
+  }
+}
+
+// Copies row `iy` of the image, or padding, group by group.
+template <typename V>
+void copy_row(const RowJob& job, const BlockRows& rows, std::int64_t iy, std::byte* to) {
+  const ConvDims& d = rows.dims;
+  const typename V::Ints padding = V::bytes(job.x_zero_point), flip = V::bytes(job.flip);
+  const std::int64_t width = iy >= 0 && iy < d.in_h ? d.in_w : 0;
+#pragma GCC unroll 4
+  for (int g = 0; g < V::kGroups; ++g) {
+    const std::int64_t first = job.groups[g].first * d.stride_w - d.pad_left;
+    const std::int64_t begin = min_of(max_of(-first, 0), job.columns);
+    const std::int64_t end = max_of(min_of(width - first, job.columns), begin);
+    std::byte* group = to + 64 / V::kGroups * g;
+    for (std::int64_t c = 0; c < begin; ++c) V::fill_group(group + 64 * c, padding);
+    const std::uint8_t* from = rows.image + (begin < end ? (iy * d.in_w + first + begin) * d.in_c : 0);
+    for (std::int64_t c = begin; c < end; ++c, from += d.in_c) V::copy_group(job, group + 64 * c, from, flip);
+    for (std::int64_t c = end; c < job.columns; ++c) V::fill_group(group + 64 * c, padding);
+  }
+}
+
+// The copies of the image rows of output rows, [columns][64].
+struct CopiedRows {
+  const std::byte* row[kMostRows];
+};
+
+// Copies image rows once, in the order of the output rows that need them.
+template <typename V>
+class RowRing {
+ public:
+  AOQ_INLINE RowRing(const RowJob& job, const BlockRows& rows)
+      : job_(job), rows_(rows), first_(first_of(rows.begin)), next_(first_) {}
+
+  // Of `count` output rows from `oy`.
+  AOQ_INLINE CopiedRows rows_of(std::int64_t oy, std::int64_t count) {
+    const ConvDims& d = rows_.dims;
+    const std::int64_t first = first_of(oy), end = first + d.kernel_h + (count - 1) * d.stride_h;
+    for (next_ = max_of(next_, first); next_ < end; ++next_) copy_row<V>(job_, rows_, next_, place_of(next_));
+    CopiedRows copied;
+    for (int r = 0; r < kMostRows; ++r) copied.row[r] = place_of(first + r);
+    return copied;
+  }
+
+ private:
+  std::int64_t first_of(std::int64_t oy) const { return oy * rows_.dims.stride_h - rows_.dims.pad_top; }
+  std::byte* place_of(std::int64_t iy) const { return job_.copies + (iy - first_) % kMostRows * job_.columns * 64; }
+
+  const RowJob& job_;
+  const BlockRows& rows_;
+  std::int64_t first_, next_;
+};
+
+template <typename V, int kRows>
+AOQ_INLINE Rows<V, kRows> copied_column(const CopiedRows& copied, std::int64_t column) {
+  Rows<V, kRows> rows;
+#pragma GCC unroll 5
+  for (int r = 0; r < kRows; ++r) rows.row[r] = V::load(copied.row[r] + 64 * column);
+  return rows;
+}
+
 // Units [begin, end) of a plan.
 struct DepthwiseUnits {
   const DepthwiseVnniPlan& plan;
@@ -297,14 +418,12 @@ AOQ_INLINE void run_units(const DepthwiseUnits& units, Convolve convolve) {
   RowJob job = {};
   job.padding = reinterpret_cast<const std::uint8_t*>(units.scratch);
   job.halves = job.taps = units.scratch + 64;
-  job.copies = job.halves + 64 * d.out_w;
-  job.columns = plan.copied_columns;
+  job.copies = job.taps + plan.prepared_bytes;
   job.first = -d.pad_left;
   job.width = d.in_w;
   job.step = d.in_c;
   job.flip = plan.x_type == DType::i8 ? 128 : 0;
   job.x_zero_point = args.x_zero_point + job.flip;
-  job.pixels = d.out_w;
   job.pitch = d.out_c;
   job.row_pitch = d.out_w * d.out_c;
   __builtin_memset(units.scratch, static_cast<std::uint8_t>(args.x_zero_point), 64);
@@ -334,7 +453,8 @@ void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
 
 template <typename Kernel, DepthwiseEnd kEnd>
 void convolve(const RowJob& job, const BlockEnd& end, const BlockRows& rows) {
-  if (job.channels <= Narrow::kChannels) return convolve<Kernel, Narrow, kEnd>(job, end, rows);
+  if (job.channels <= 16) return convolve<Kernel, Quarters, kEnd>(job, end, rows);
+  if (job.channels <= 32) return convolve<Kernel, Narrow, kEnd>(job, end, rows);
   if (job.channels < 64) return convolve<Kernel, Wide, kEnd>(job, end, rows);
   convolve<Kernel, Whole, kEnd>(job, end, rows);
 }
