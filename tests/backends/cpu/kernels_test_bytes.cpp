@@ -1,6 +1,7 @@
 // Elementwise kernels on 8-bit codes and pooling: AVX2 against the scalar definition, bit for bit.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -98,14 +99,15 @@ TEST_CASE("quantize: ties, ends, infinities and NaN") {
   if (!has_avx2()) return;
   Random random(31);
   for (int i = 0; i < 200; ++i) {
-    std::int64_t n = random.between(1, 80);
+    std::int64_t n = random.between(1, 200);
     std::vector<float> x = random.reals(n, -400.0f, 400.0f);
     x[0] = std::numeric_limits<float>::quiet_NaN();
-    if (n > 4) {
+    if (n > 5) {
       x[1] = std::numeric_limits<float>::infinity();
       x[2] = -std::numeric_limits<float>::infinity();
       x[3] = 2.5f;
       x[4] = 1e30f;
+      x[5] = -1e30f;
     }
     QuantizeParams p;
     p.type = random_type(random);
@@ -114,7 +116,8 @@ TEST_CASE("quantize: ties, ends, infinities and NaN") {
     p.qmax = p.qmin + 255;
     p.zero_point = random_code(random, p.type);
     if (random.chance(20)) p.qmax -= 128;
-    if (p.zero_point > p.qmax) p.zero_point = p.qmax;
+    if (random.chance(20)) p.qmin += 1;
+    p.zero_point = std::clamp(p.zero_point, p.qmin, p.qmax);
     compare(n, [&](Isa isa, std::byte* out) { quantize_f32(isa, p, x.data(), out, n); });
   }
 }
