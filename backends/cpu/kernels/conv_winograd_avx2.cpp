@@ -232,7 +232,7 @@ struct Form {
     }
   }
 
-  static void multiply(const WinogradBlock& block, std::int64_t tile, std::int64_t tiles) {
+  static void multiply(const WinogradBlock& block, std::int64_t /*panel*/, std::int64_t tile, std::int64_t tiles) {
     const ConvWinogradPlan& plan = block.plan;
     const std::int64_t channels = plan.dims.in_c, depth = 16 * plan.part_strips;
     for (std::int64_t place = 0; place < kPlaces; ++place) {

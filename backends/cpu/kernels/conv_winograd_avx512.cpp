@@ -82,6 +82,9 @@ struct Product {
   const std::int16_t* weights;  // [pair][place][16][2]
   std::int64_t strip, strips;   // the first's number
   std::int64_t words;           // of all channels
+  // What is read next is fetched meanwhile, some lines with every strip of up to four tiles.
+  const std::byte* ahead;
+  std::int64_t ahead_lines;
 };
 
 std::int64_t pairs_of(std::int64_t words, std::int64_t strip) {
@@ -98,7 +101,9 @@ void multiply_row(const Product& p, std::int32_t* out) {
   }
   const std::int16_t* weights = p.weights;
   const std::int16_t* strip = p.patches;
+  const std::byte* ahead = p.ahead;
   for (std::int64_t i = p.strip; i < p.strip + p.strips; ++i, strip += kStripElements) {
+    for (std::int64_t line = 0; line < p.ahead_lines; ++line, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
     const std::int16_t* patches = strip;
     for (std::int64_t pair = pairs_of(p.words, i); pair > 0; --pair, patches += 2, weights += 32 * kPoints) {
 #pragma GCC unroll 6
@@ -126,14 +131,16 @@ void multiply_row(const Product& p, std::int32_t* out) {
   }
 }
 
-// All of some tiles, the first of them a multiple of four.
-void multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles, std::int32_t* out) {
+// All of some tiles, the first of them a multiple of four. Returns how far `ahead` came.
+const std::byte* multiply_tiles(const ConvWinogradPlan& plan, Product p, std::int64_t tiles, std::int32_t* out) {
   constexpr void (*kRows[])(const Product&, std::int32_t*) = {multiply_row<1>, multiply_row<2>, multiply_row<3>,
                                                               multiply_row<4>};
   const std::int64_t group_elements = strips_of(plan) * kStripElements;
   for (; tiles > 0; tiles -= kTogether, p.patches += group_elements, out += kTogether * kTileElements) {
     kRows[min_of(tiles, kTogether) - 1](p, out);
+    p.ahead += 64 * p.ahead_lines * p.strips;
   }
+  return p.ahead;
 }
 
 // Exact sums of a tile whose sums are held: y = start + those of all parts.
@@ -263,21 +270,29 @@ struct Form {
     }
   }
 
-  static void multiply(const WinogradBlock& block, std::int64_t first, std::int64_t tiles) {
+  static void multiply(const WinogradBlock& block, std::int64_t panel, std::int64_t first, std::int64_t tiles) {
     const ConvWinogradPlan& plan = block.plan;
     const std::int64_t strips = strips_of(plan), words = words_of(plan);
+    const std::byte* ahead = panel_at(block, panel + 1);
+    const std::int64_t turns = kPoints * strips * ((tiles + kTogether - 1) / kTogether);
+    const std::int64_t ahead_lines = first == 0 ? (plan.panel_bytes / 64 + turns - 1) / turns : 0;
     for (std::int64_t row = 0; row < kPoints; ++row) {
-      Product product = {block.patches + row * patch_row_elements(plan) + first / kTogether * strips * kStripElements,
-                         block.weights + row * weight_row_elements(plan), 0, 0, words};
+      Product product = {
+          .patches = block.patches + row * patch_row_elements(plan) + first / kTogether * strips * kStripElements,
+          .weights = block.weights + row * weight_row_elements(plan),
+          .words = words,
+          .ahead = ahead,
+          .ahead_lines = ahead_lines};
       std::int32_t* sums = block.sums + row * kOutputs * 16;
       for (; product.strip < strips; product.strip += product.strips, sums += plan.sum_tiles * kTileElements) {
         product.strips = min_of(strips - product.strip, plan.part_strips);
-        multiply_tiles(plan, product, tiles, sums);
+        product.ahead = multiply_tiles(plan, product, tiles, sums);
         product.patches += product.strips * kStripElements;
         for (std::int64_t i = 0; i < product.strips; ++i) {
           product.weights += 32 * kPoints * pairs_of(words, product.strip + i);
         }
       }
+      ahead = product.ahead;
     }
   }
 

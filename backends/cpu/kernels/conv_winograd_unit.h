@@ -3,7 +3,7 @@
 // A kernel gives a Form with
 //   transform(block, patch, tile)         V of one tile of the block, all channels
 //   transform_weights(block, panel)       U of a packed panel
-//   multiply(block, tile, tiles)          M of these tiles of the block and this panel, all parts
+//   multiply(block, panel, tile, tiles)   M of these tiles of the block and this panel, all parts
 //   finish(block, panel, tile, tiles)     M to output elements
 #pragma once
 
@@ -208,7 +208,7 @@ void run_winograd(const ConvWinogradPlan& plan, const ConvS8Args& args, std::int
       Form::transform_weights(block, panel);
       for (std::int64_t tile = 0; tile < tiles; tile += plan.sum_tiles) {
         const std::int64_t count = min_of(plan.sum_tiles, tiles - tile);
-        Form::multiply(block, tile, count);
+        Form::multiply(block, panel, tile, count);
         Form::finish(block, panel, tile, count);
       }
     }
