@@ -5,22 +5,43 @@
 
 namespace aoq::cpu {
 
+namespace {
+
+// 32 floats to codes, the least one for NaN.
+__attribute__((always_inline)) inline __m256i codes_of(const float* x, __m256 inv_scale, const ByteRounder& r) {
+  __m256i rounded[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    // The minimum passes NaN on, which becomes the least integer and saturates from there.
+    rounded[i] = _mm256_cvtps_epi32(_mm256_min_ps(r.hi.v, _mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inv_scale)));
+  }
+  const __m256i low = _mm256_adds_epi16(_mm256_packs_epi32(rounded[0], rounded[1]), r.zero_point);
+  const __m256i high = _mm256_adds_epi16(_mm256_packs_epi32(rounded[2], rounded[3]), r.zero_point);
+  const __m256i least = _mm256_broadcastsi128_si256(r.least);
+  const __m256i codes = r.is_signed ? _mm256_max_epi8(_mm256_packs_epi16(low, high), least)
+                                    : _mm256_max_epu8(_mm256_packus_epi16(low, high), least);
+  // Packing works within lanes of 16 bytes.
+  return _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+}  // namespace
+
 void quantize_f32_avx2(const QuantizeParams& p, const float* x, void* out, std::int64_t n) {
   RequantBounds bounds = {static_cast<float>(p.qmin - p.zero_point), static_cast<float>(p.qmax - p.zero_point),
                           p.zero_point};
-  ByteRounder rounder = rounder_of(bounds, p.type);
-  F32x8 inv_scale(p.inv_scale);
-  F32x8 lo(bounds.lo);
+  const ByteRounder rounder = rounder_of(bounds, p.type);
+  const __m256 inv_scale = _mm256_set1_ps(p.inv_scale);
   auto* to = static_cast<std::uint8_t*>(out);
-  for (std::int64_t i = 0; i < n; i += 16) {
-    std::int64_t left = n - i;
-    F32x8 low = load_first(x + i, left) * inv_scale;
-    F32x8 high = left > 8 ? load_first(x + i + 8, left - 8) * inv_scale : low;
-    // Gives lo for NaN.
-    low = F32x8(_mm256_max_ps(low.v, lo.v));
-    high = F32x8(_mm256_max_ps(high.v, lo.v));
-    store_first_bytes(to + i, round_to_bytes(low, high, rounder), left);
+  std::int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), codes_of(x + i, inv_scale, rounder));
   }
+  if (i == n) return;
+  float last[32] = {};
+  for (std::int64_t k = 0; k < n - i; ++k) last[k] = x[i + k];
+  const __m256i codes = codes_of(last, inv_scale, rounder);
+  store_first_bytes(to + i, _mm256_castsi256_si128(codes), min_of(n - i, 16));
+  if (n - i > 16) store_first_bytes(to + i + 16, _mm256_extracti128_si256(codes, 1), n - i - 16);
 }
 
 void dequantize_bytes_avx2(const DequantizeParams& p, const void* x, float* out, std::int64_t n) {
