@@ -13,7 +13,7 @@ constexpr std::int64_t kBlock = 32;
 constexpr std::int64_t kSumBytes = 4 * kBlock;
 constexpr std::int64_t kPairBytes = 4 * kBlock;
 // Of one block's channels in the image rows of a block of output rows.
-constexpr std::int64_t kRowBlockBytes = 16 * 1024;
+constexpr std::int64_t kRowBlockBytes = 32 * 1024;
 
 std::int64_t taps_of(const ConvDims& dims) {
   return dims.kernel_h * dims.kernel_w;
@@ -60,7 +60,9 @@ DepthwiseMaddubsPlan plan_depthwise_maddubs(const ConvDims& dims, DType x_type, 
   const std::int64_t row_bytes = std::max<std::int64_t>(dims.in_w * dims.stride_h * kBlock, 1);
   plan.row_block = std::max<std::int64_t>(kRowBlockBytes / row_bytes, 1);
   plan.units = dims.batch * dims.out_h;
-  plan.scratch_bytes = round_up(dims.in_w * dims.in_c, 64);  // a row of padding
+  // A row of padding, or copies of five rows.
+  const std::int64_t columns = (dims.out_w - 1) * dims.stride_w + dims.kernel_w;
+  plan.scratch_bytes = round_up(dims.kernel_w == 3 ? dims.in_w * dims.in_c : 5 * columns * kBlock, 64);
   return plan;
 }
 

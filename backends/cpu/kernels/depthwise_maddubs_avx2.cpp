@@ -1,4 +1,6 @@
-// The kernel of depthwise_maddubs.h: 32 channels of a pixel at a time, from bytes to codes in registers.
+// The kernel of depthwise_maddubs.h: 32 channels of a pixel at a time, from bytes to codes in registers. 5x5 kernels,
+// which touch a pixel many times, copy image rows first: a block's channels of a row next to each other, on whole lines
+// and with its padding. 3x3 ones read them where they are.
 #include "backends/cpu/kernels/bytes_avx2.h"
 #include "backends/cpu/kernels/depthwise_maddubs.h"
 #include "backends/cpu/kernels/entry_avx2.h"
@@ -22,9 +24,14 @@ struct Block {
   __m256i x_flip;
 };
 
-// One output row of a block.
+// Rows [begin, end) of the batch's output, of block `index` of channels, from channel `start` on.
+struct BlockRows {
+  std::int64_t index, start, begin, end;
+};
+
+// One output row of a block, for 3x3 kernels.
 struct RowJob {
-  const std::uint8_t* rows[5];  // image rows, at the block's first channel; padding outside of the image
+  const std::uint8_t* rows[3];  // image rows, at the block's first channel; padding outside of the image
   const std::uint8_t* padding;
   std::int64_t channels, stride;
   std::int64_t first;          // image column of the first kernel column of output pixel 0, may be negative
@@ -109,7 +116,8 @@ struct Rounding {
 
 template <bool kFlips>
 AOQ_INLINE __m256i load_tap(const Block& block, const std::uint8_t* tap) {
-  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tap));
+  __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tap));
+  asm("" : "+x"(x));  // loaded once, although it is used twice
   return kFlips ? _mm256_xor_si256(x, block.x_flip) : x;
 }
 
@@ -181,48 +189,48 @@ AOQ_INLINE void finish(const Block& block, Rounding& last) {
 }
 
 // A pixel that the image's left or right border crosses.
-template <int K, bool kFlips, bool kWhole>
+template <bool kFlips, bool kWhole>
 __attribute__((noinline)) void convolve_border(const Block& block, const RowJob& job, std::int64_t pixel) {
-  const std::uint8_t* taps[K * K];
-  for (int t = 0; t < K * K; ++t) {
-    const std::int64_t ix = job.first + pixel * job.stride + t % K;
-    taps[t] = ix >= 0 && ix < job.width ? job.rows[t / K] + ix * job.channels : job.padding;
+  const std::uint8_t* taps[9];
+  for (int t = 0; t < 9; ++t) {
+    const std::int64_t ix = job.first + pixel * job.stride + t % 3;
+    taps[t] = ix >= 0 && ix < job.width ? job.rows[t / 3] + ix * job.channels : job.padding;
   }
   // What is rounded meanwhile is overwritten.
   Rounding last = {.sums = {}, .out = job.out + pixel * job.channels};
-  convolve_pixel<K, kFlips, kWhole>(block, [&](int t) { return taps[t]; }, last.out, last);
+  convolve_pixel<3, kFlips, kWhole>(block, [&](int t) { return taps[t]; }, last.out, last);
   finish<kWhole>(block, last);
 }
 
-template <int K, bool kFlips, bool kWhole>
+template <bool kFlips, bool kWhole>
 __attribute__((noinline)) void convolve_inner(const Block& block, const RowJob& job, std::int64_t begin,
                                               std::int64_t end) {
   const std::int64_t channels = job.channels, step = job.stride * channels;
-  const std::uint8_t* rows[K];
-#pragma GCC unroll 5
-  for (int r = 0; r < K; ++r) rows[r] = job.rows[r] + job.first * channels + begin * step;
+  const std::uint8_t* rows[3];
+#pragma GCC unroll 3
+  for (int r = 0; r < 3; ++r) rows[r] = job.rows[r] + job.first * channels + begin * step;
   if (begin >= end) return;
-  auto tap = [&](int t) { return rows[t / K] + t % K * channels; };
+  auto tap = [&](int t) { return rows[t / 3] + t % 3 * channels; };
   std::uint8_t* out = job.out + begin * channels;
   // What is rounded during the first pixel is overwritten.
   Rounding last = {.sums = {}, .out = out};
   for (std::int64_t pixel = begin; pixel < end; ++pixel, out += channels) {
-    convolve_pixel<K, kFlips, kWhole>(block, tap, out, last);
-#pragma GCC unroll 5
-    for (int r = 0; r < K; ++r) rows[r] += step;
+    convolve_pixel<3, kFlips, kWhole>(block, tap, out, last);
+#pragma GCC unroll 3
+    for (int r = 0; r < 3; ++r) rows[r] += step;
   }
   finish<kWhole>(block, last);
 }
 
-template <int K, bool kFlips, bool kWhole>
+template <bool kFlips, bool kWhole>
 void convolve_row(const Block& block, const RowJob& job) {
   // Pixels [begin, end) have all columns inside of the image.
   const std::int64_t begin = min_of((max_of(-job.first, 0) + job.stride - 1) / job.stride, job.pixels);
-  const std::int64_t last = job.width - K - job.first;
+  const std::int64_t last = job.width - 3 - job.first;
   const std::int64_t end = last < 0 ? begin : max_of(min_of(last / job.stride + 1, job.pixels), begin);
-  for (std::int64_t pixel = 0; pixel < begin; ++pixel) convolve_border<K, kFlips, kWhole>(block, job, pixel);
-  convolve_inner<K, kFlips, kWhole>(block, job, begin, end);
-  for (std::int64_t pixel = end; pixel < job.pixels; ++pixel) convolve_border<K, kFlips, kWhole>(block, job, pixel);
+  for (std::int64_t pixel = 0; pixel < begin; ++pixel) convolve_border<kFlips, kWhole>(block, job, pixel);
+  convolve_inner<kFlips, kWhole>(block, job, begin, end);
+  for (std::int64_t pixel = end; pixel < job.pixels; ++pixel) convolve_border<kFlips, kWhole>(block, job, pixel);
 }
 
 // Output row `unit` of the batch, channels from `start` on; `padding` is a row of pixels that are the code of zero.
@@ -246,24 +254,98 @@ RowJob job_of(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std
   return job;
 }
 
-template <int K, bool kFlips, bool kWhole>
-void convolve_rows(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std::int64_t unit_begin,
-                   std::int64_t unit_end, const std::uint8_t* padding) {
-  for (std::int64_t first = unit_begin; first < unit_end; first += plan.row_block) {
-    for (std::int64_t index = 0; index < plan.blocks; ++index) {
-      const std::int64_t start = min_of(index * kBlock, plan.dims.in_c - kBlock);
-      const Block block = block_of(plan, args, index, start);
-      for (std::int64_t unit = first; unit < min_of(first + plan.row_block, unit_end); ++unit) {
-        convolve_row<K, kFlips, kWhole>(block, job_of(plan, args, unit, start, padding));
-      }
-    }
+template <bool kFlips, bool kWhole>
+void convolve_3x3(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, const BlockRows& rows,
+                  const std::byte* padding) {
+  const Block block = block_of(plan, args, rows.index, rows.start);
+  for (std::int64_t unit = rows.begin; unit < rows.end; ++unit) {
+    convolve_row<kFlips, kWhole>(block,
+                                 job_of(plan, args, unit, rows.start, reinterpret_cast<const std::uint8_t*>(padding)));
   }
 }
 
-template <int K>
-auto rows_of(bool flips, bool is_whole) {
-  if (flips) return is_whole ? convolve_rows<K, true, true> : convolve_rows<K, true, false>;
-  return is_whole ? convolve_rows<K, false, true> : convolve_rows<K, false, false>;
+// Copies of the image rows of an output row, [columns][32] codes of u8.
+struct CopiedRows {
+  const std::uint8_t* row[5];
+};
+
+// Copies each image row once while output rows follow each other, of 32 channels.
+class RowRing {
+ public:
+  RowRing(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, std::int64_t channel, std::byte* memory)
+      : dims_(plan.dims),
+        x_(static_cast<const std::uint8_t*>(args.x)),
+        memory_(reinterpret_cast<std::uint8_t*>(memory)),
+        columns_((plan.dims.out_w - 1) * plan.dims.stride_w + plan.dims.kernel_w),
+        flip_(_mm256_set1_epi8(static_cast<char>(plan.x_type == DType::i8 ? 128 : 0))),
+        padding_(_mm256_xor_si256(_mm256_set1_epi8(static_cast<char>(args.x_zero_point)), flip_)),
+        channel_(channel) {}
+
+  // The image rows of row `unit` of the batch's output.
+  CopiedRows rows_of(std::int64_t unit) {
+    const std::int64_t image = unit / dims_.out_h, first = unit % dims_.out_h * dims_.stride_h - dims_.pad_top;
+    if (image != image_) next_ = first;
+    image_ = image;
+    const std::int64_t end = first + dims_.kernel_h;
+    for (next_ = max_of(next_, first); next_ < end; ++next_) copy_row(next_, place_of(next_));
+    CopiedRows rows;
+    for (int r = 0; r < 5; ++r) rows.row[r] = place_of(first + r);
+    return rows;
+  }
+
+ private:
+  std::uint8_t* place_of(std::int64_t iy) const {
+    return memory_ + (iy + dims_.pad_top) % dims_.kernel_h * columns_ * kBlock;
+  }
+
+  // Row `iy` of the image, or padding, as codes of u8.
+  void copy_row(std::int64_t iy, std::uint8_t* to) const {
+    const std::int64_t width = iy >= 0 && iy < dims_.in_h ? dims_.in_w : 0;
+    const std::int64_t begin = min_of(dims_.pad_left, columns_);
+    const std::int64_t end = max_of(min_of(dims_.pad_left + width, columns_), begin);
+    auto* line = reinterpret_cast<__m256i*>(to);
+    for (std::int64_t c = 0; c < begin; ++c) _mm256_store_si256(line++, padding_);
+    const std::uint8_t* from = x_ + (begin < end ? (image_ * dims_.in_h + iy) * dims_.in_w * dims_.in_c + channel_ : 0);
+    for (std::int64_t c = begin; c < end; ++c, from += dims_.in_c) {
+      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+      _mm256_store_si256(line++, _mm256_xor_si256(x, flip_));
+    }
+    for (std::int64_t c = end; c < columns_; ++c) _mm256_store_si256(line++, padding_);
+  }
+
+  const ConvDims& dims_;
+  const std::uint8_t* x_;
+  std::uint8_t* memory_;
+  std::int64_t columns_;
+  __m256i flip_, padding_;
+  std::int64_t channel_, image_ = -1, next_ = 0;  // the next row to copy
+};
+
+template <bool kWhole>
+__attribute__((noinline)) void convolve_copied_row(const Block& block, const CopiedRows& copied, std::int64_t step,
+                                                   std::int64_t pixels, std::uint8_t* out, std::int64_t pitch) {
+  CopiedRows rows = copied;
+  auto tap = [&](int t) { return rows.row[t / 5] + t % 5 * kBlock; };
+  // What is rounded during the first pixel is overwritten.
+  Rounding last = {.sums = {}, .out = out};
+  for (std::int64_t left = pixels; left > 0; --left, out += pitch) {
+    convolve_pixel<5, false, kWhole>(block, tap, out, last);
+#pragma GCC unroll 5
+    for (int r = 0; r < 5; ++r) rows.row[r] += step;
+  }
+  finish<kWhole>(block, last);
+}
+
+template <bool kWhole>
+void convolve_5x5(const DepthwiseMaddubsPlan& plan, const DepthwiseS8Args& args, const BlockRows& rows,
+                  std::byte* memory) {
+  const ConvDims& d = plan.dims;
+  const Block block = block_of(plan, args, rows.index, rows.start);
+  RowRing ring(plan, args, rows.start, memory);
+  for (std::int64_t unit = rows.begin; unit < rows.end; ++unit) {
+    std::uint8_t* out = static_cast<std::uint8_t*>(args.epilogue.out) + unit * d.out_w * d.out_c + rows.start;
+    convolve_copied_row<kWhole>(block, ring.rows_of(unit), d.stride_w * kBlock, d.out_w, out, d.out_c);
+  }
 }
 
 }  // namespace
@@ -272,10 +354,23 @@ void run_depthwise_maddubs_avx2(const DepthwiseMaddubsPlan& plan, const Depthwis
                                 std::int64_t unit_end, std::byte* scratch) {
   const bool flips = plan.x_type == DType::i8, is_3x3 = plan.dims.kernel_w == 3;
   const bool is_whole = has_whole_codes(plan.epilogue);
-  __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point),
-                   static_cast<std::size_t>(plan.dims.in_w * plan.dims.in_c));
-  auto run = is_3x3 ? rows_of<3>(flips, is_whole) : rows_of<5>(flips, is_whole);
-  run(plan, args, unit_begin, unit_end, reinterpret_cast<const std::uint8_t*>(scratch));
+  if (is_3x3) {
+    __builtin_memset(scratch, static_cast<std::uint8_t>(args.x_zero_point),
+                     static_cast<std::size_t>(plan.dims.in_w * plan.dims.in_c));
+  }
+  for (std::int64_t first = unit_begin; first < unit_end; first += plan.row_block) {
+    for (std::int64_t index = 0; index < plan.blocks; ++index) {
+      const BlockRows rows = {index, min_of(index * kBlock, plan.dims.in_c - kBlock), first,
+                              min_of(first + plan.row_block, unit_end)};
+      if (is_3x3) {
+        const auto run = flips ? (is_whole ? convolve_3x3<true, true> : convolve_3x3<true, false>)
+                               : (is_whole ? convolve_3x3<false, true> : convolve_3x3<false, false>);
+        run(plan, args, rows, scratch);
+      } else {
+        (is_whole ? convolve_5x5<true> : convolve_5x5<false>)(plan, args, rows, scratch);
+      }
+    }
+  }
 }
 
 }  // namespace aoq::cpu
