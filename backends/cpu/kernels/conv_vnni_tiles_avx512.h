@@ -55,21 +55,27 @@ AOQ_INLINE __m512i added(__m512i sum, __m512i x, const std::byte* weights) {
   }
 }
 
-// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel.
+// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel. Few rows go
+// through one panel after the other: halves of panels take half of a multiplier's turn, and one multiplier would get
+// them all where they alternate with whole ones.
 template <int R, int C, bool kIsHalf = false>
 AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::int64_t pitch, std::int64_t at,
                          const std::byte* weights, std::int64_t panel_bytes, __m512i (&sum)[R][C]) {
+  constexpr int kTogether = R * C <= 8 ? R : 1;
 #pragma GCC unroll 14
-  for (int r = 0; r < R; ++r) {
-    const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
-    if constexpr (C == 2) {
-      sum[r][0] = added<false>(sum[r][0], x, weights);
-      asm volatile("" : "+v"(sum[r][0]));
-      sum[r][1] = added<kIsHalf>(sum[r][1], x, weights + panel_bytes);
-      asm volatile("" : "+v"(sum[r][1]));
-    } else {
-      sum[r][0] = added<kIsHalf>(sum[r][0], x, weights);
-      asm volatile("" : "+v"(sum[r][0]));
+  for (int first = 0; first < R; first += kTogether) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 8
+      for (int r = first; r < first + kTogether; ++r) {
+        const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
+        if (c == C - 1) {
+          sum[r][c] = added<kIsHalf>(sum[r][c], x, weights + c * panel_bytes);
+        } else {
+          sum[r][c] = added<false>(sum[r][c], x, weights + c * panel_bytes);
+        }
+        asm volatile("" : "+v"(sum[r][c]));
+      }
     }
   }
 }
