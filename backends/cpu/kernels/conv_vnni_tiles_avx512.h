@@ -293,22 +293,42 @@ struct SmallEnd {
   }
 };
 
+// Where the next step's codes and weights are.
+template <int kGroups>
+struct Place {
+  const std::uint8_t* rows[kGroups];
+  const std::byte* weights;
+
+  // Addresses of later steps must not be prepared: there are too few registers, and those that wait in vector registers
+  // take multipliers' turns when they come back.
+  AOQ_INLINE void move(std::int64_t codes, std::int64_t bytes) {
+    weights += bytes;
+    asm volatile("" : "+r"(weights));
+#pragma GCC unroll 3
+    for (int g = 0; g < kGroups; ++g) {
+      rows[g] += codes;
+      asm volatile("" : "+r"(rows[g]));
+    }
+  }
+};
+
 // Needs as many steps as the end has parts.
 template <int C, End kEnd, Range kRange, bool kIsHalf>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
-  const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
-  const std::byte* const panels = t.panels + 64;
-  const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
+  const std::int64_t pitch = t.pitch, steps = t.steps;
+  std::int64_t panel_bytes = t.panel_bytes;
+  const std::byte* ahead = t.ahead;
   const TileEnd e = tile_end;
   SmallEnd<C, kEnd, kRange> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
-  const std::uint8_t* tile_rows = t.rows;
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    const std::uint8_t* rows[kGroups];
+  Place<kGroups> at;
+  at.weights = t.panels + 64;
 #pragma GCC unroll 3
-    for (int g = 0; g < kGroups; ++g) rows[g] = tile_rows + 3 * g * pitch;
+  for (int g = 0; g < kGroups; ++g) at.rows[g] = t.rows + 3 * g * pitch;
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    asm volatile("" : "+r"(panel_bytes), "+r"(end.pitch));
     __m512i sum[kRows][C];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -318,31 +338,30 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     if (tile == 0) {
 #pragma GCC unroll 8
       for (int i = 0; i < kEndSteps; ++i) {
-        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+        at.move(4, 64);
       }
     } else {
 #pragma GCC unroll 8
       for (int i = 0; i < kEndSteps; ++i) {
-        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+        at.move(4, 64);
         end.finish_part(i, last);
       }
     }
-    const std::byte* weights = panels + 64 * kEndSteps;
     for (std::int64_t step = kEndSteps; step < steps; ++step) {
-#pragma GCC unroll 3
-      for (int g = 0; g < kGroups; ++g) rows[g] += 4;
       _mm_prefetch(ahead, _MM_HINT_T1);
       ahead += 64;
-      add_step<kRows, C, kIsHalf>(rows, pitch, 4 * (kEndSteps - 1), weights, panel_bytes, sum);
-      weights += 64;
+      add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+      at.move(4, 64);
     }
-    if (ahead >= ahead_end) ahead = t.panels;
+    at.move(kRows * pitch - 4 * steps, -64 * steps);
+    if (ahead >= at.weights + (2 + C) * panel_bytes) ahead = at.weights;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
       for (int c = 0; c < C; ++c) last[r][c] = sum[r][c];
     }
-    tile_rows += kRows * pitch;
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kEndSteps; ++i) end.finish_part(i, last);
