@@ -318,7 +318,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
   const std::int64_t pitch = t.pitch, steps = t.steps;
   std::int64_t panel_bytes = t.panel_bytes;
-  const std::byte* ahead = t.ahead;
+  std::int64_t ahead = t.ahead - t.panels - 64 * kEndSteps;  // of the weights
   const TileEnd e = tile_end;
   SmallEnd<C, kEnd, kRange> end(e);
   __m512i start[C], last[kRows][C];
@@ -350,13 +350,12 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
       }
     }
     for (std::int64_t step = kEndSteps; step < steps; ++step) {
-      _mm_prefetch(ahead, _MM_HINT_T1);
-      ahead += 64;
+      _mm_prefetch(at.weights + ahead, _MM_HINT_T1);
       add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
       at.move(4, 64);
     }
     at.move(kRows * pitch - 4 * steps, -64 * steps);
-    if (ahead >= at.weights + (2 + C) * panel_bytes) ahead = at.weights;
+    ahead = ahead < (2 + C) * panel_bytes ? ahead + 64 * (steps - kEndSteps) : 0;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
