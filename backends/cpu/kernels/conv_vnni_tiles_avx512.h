@@ -247,6 +247,10 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
     _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
   } else {
     const auto columns = static_cast<__mmask16>(mask);
+    if (pitch == 16) {
+      _mm512_storeu_si512(out, codes);
+      return;
+    }
     _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
     _mm_mask_storeu_epi8(out + pitch, columns, _mm512_extracti32x4_epi32(codes, 1));
     _mm_mask_storeu_epi8(out + 2 * pitch, columns, _mm512_extracti32x4_epi32(codes, 2));
