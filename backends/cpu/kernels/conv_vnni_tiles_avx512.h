@@ -259,7 +259,7 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
 }
 
 // The end of a small tile, in parts of one or two vectors of sums each.
-template <int C, End kEnd, Range kRange>
+template <int C, End kEnd, Range kRange, bool kIsHalf>
 struct SmallEnd {
   static constexpr bool kResidual = kEnd == End::codes_with_residual;
   const TileEnd& e;
@@ -285,6 +285,8 @@ struct SmallEnd {
       const std::int64_t at = vector / C * pitch;
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
+      } else if (kIsHalf && !kResidual && c == C - 1) {
+        rounded_sums[vector] = rounded_half(scale[c], sum[row][c]);
       } else {
         rounded_sums[vector] = rounded<kResidual, kRange>(e, scale[c], sum[row][c], c, residual, at);
       }
@@ -324,7 +326,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
   std::int64_t panel_bytes = t.panel_bytes;
   std::int64_t ahead = t.ahead - t.panels - 64 * kEndSteps;  // of the weights
   const TileEnd e = tile_end;
-  SmallEnd<C, kEnd, kRange> end(e);
+  SmallEnd<C, kEnd, kRange, kIsHalf> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
   Place<kGroups> at;

@@ -76,6 +76,14 @@ AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, in
   return _mm512_cvtps_epi32(v);
 }
 
+// The same of the first 8 channels, in half the time.
+AOQ_INLINE __m512i rounded_half(const Scale& scale, __m512i sum) {
+  const __m256 biased =
+      _mm256_add_ps(_mm256_cvtepi32_ps(_mm512_castsi512_si256(sum)), _mm512_castps512_ps256(scale.bias));
+  const __m256 v = _mm256_mul_ps(biased, _mm512_castps512_ps256(scale.multiplier));
+  return _mm512_castsi256_si512(_mm256_cvtps_epi32(v));
+}
+
 // How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
 struct Codes {
   __m512i zero_point, least, most, flip;
