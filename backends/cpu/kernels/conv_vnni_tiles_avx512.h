@@ -285,8 +285,8 @@ struct SmallEnd {
       const std::int64_t at = vector / C * pitch;
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
-      } else if (kIsHalf && !kResidual && c == C - 1) {
-        rounded_sums[vector] = rounded_half(scale[c], sum[row][c]);
+      } else if (kIsHalf && c == C - 1) {
+        rounded_sums[vector] = rounded_half<kResidual>(e, scale[c], sum[row][c], c, residual, at);
       } else {
         rounded_sums[vector] = rounded<kResidual, kRange>(e, scale[c], sum[row][c], c, residual, at);
       }

@@ -77,10 +77,19 @@ AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, in
 }
 
 // The same of the first 8 channels, in half the time.
-AOQ_INLINE __m512i rounded_half(const Scale& scale, __m512i sum) {
+template <bool kResidual>
+AOQ_INLINE __m512i rounded_half(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual,
+                                std::int64_t at) {
   const __m256 biased =
       _mm256_add_ps(_mm256_cvtepi32_ps(_mm512_castsi512_si256(sum)), _mm512_castps512_ps256(scale.bias));
-  const __m256 v = _mm256_mul_ps(biased, _mm512_castps512_ps256(scale.multiplier));
+  __m256 v = _mm256_mul_ps(biased, _mm512_castps512_ps256(scale.multiplier));
+  if constexpr (kResidual) {
+    const auto mask = static_cast<__mmask16>(e.mask >> (16 * c));
+    const __m128i loaded = _mm_maskz_loadu_epi8(mask, residual + at + 16 * c);
+    const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
+    const __m256i steps = _mm256_sub_epi32(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(e.residual_zero_point));
+    v = _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(steps), _mm256_set1_ps(e.residual_multiplier)));
+  }
   return _mm512_castsi256_si512(_mm256_cvtps_epi32(v));
 }
 
