@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/conv_gather_avx512.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/simd_avx512.h"
 #include "backends/cpu/kernels/tile_end_avx512.h"
@@ -32,6 +33,9 @@ struct PanelTile {
   std::int32_t zero_point;  // of codes as u8
   // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
   const std::byte* ahead;
+  // Pixels of later tiles, as many as are multiplied, of which tiles that gather do so meanwhile.
+  InnerPixels* later;
+  const ThreeRunPlaces* places;
 };
 
 // What the sums of C panels start at.
@@ -319,7 +323,7 @@ struct Place {
 };
 
 // Needs as many steps as the end has parts.
-template <int C, End kEnd, Range kRange, bool kIsHalf>
+template <int C, End kEnd, Range kRange, bool kIsHalf, bool kGathers = false>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
   const std::int64_t pitch = t.pitch, steps = t.steps;
@@ -329,6 +333,8 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
   SmallEnd<C, kEnd, kRange, kIsHalf> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
+  InnerPixels* const later = t.later;
+  const ThreeRunPlaces places = kGathers ? *t.places : ThreeRunPlaces{};
   Place<kGroups> at;
   at.weights = t.panels + 64;
 #pragma GCC unroll 3
@@ -360,6 +366,7 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
       add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
       at.move(4, 64);
     }
+    if constexpr (kGathers) gather_next(*later, places, kRows);
     at.move(kRows * pitch - 4 * steps, -64 * steps);
     ahead = ahead < (2 + C) * panel_bytes ? ahead + 64 * (steps - kEndSteps) : 0;
 #pragma GCC unroll 8
@@ -400,6 +407,13 @@ RunSmallTiles small_tiles_of(End end, Range range, bool is_half) {
 RunSmallTiles small_tiles_of(End end, Range range, std::int64_t columns) {
   const bool is_half = (columns - 1) % 16 < 8;
   return columns > 16 ? small_tiles_of<2>(end, range, is_half) : small_tiles_of<1>(end, range, is_half);
+}
+
+// Null where no such tiles gather.
+RunSmallTiles gathering_tiles_of(End end, Range range, std::int64_t columns) {
+  if (end != End::codes || columns <= 24) return nullptr;
+  return range == Range::plain ? run_small_tiles<2, End::codes, Range::plain, false, true>
+                               : run_small_tiles<2, End::codes, Range::any, false, true>;
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);
