@@ -67,14 +67,14 @@ void run_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRu
   if (run.small_tiles == nullptr || !has_steps || tiles == 0) return;
   set_output(plan, args, run);
   run.small_tiles(run.tile, run.end, tiles);
-  const std::int64_t rows = tiles * (8 / run.panels);
+  const std::int64_t rows = tiles * (kVnniSmallTileRows / run.panels);
   run.tile.rows += rows * plan.pitch;
   run.row += rows;
 }
 
 void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
   run.small_tiles = small_tiles_of(run.kind, range_of(plan.epilogue, run.columns), run.columns);
-  run_small_tiles(plan, args, run, (run.row_end - run.row) / (8 / run.panels));
+  run_small_tiles(plan, args, run, (run.row_end - run.row) / (kVnniSmallTileRows / run.panels));
 }
 
 // Tiles of nearly the same height.
@@ -82,7 +82,7 @@ void multiply_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun
   alignas(64) std::int32_t sums[2 * kEndRows * 16];
   run.end.sums = sums;
   const std::int64_t left = run.row_end - run.row;
-  const bool is_few = left < 8 / run.panels;
+  const bool is_few = left < kVnniSmallTileRows / run.panels;
   const bool is_here = run.kind == End::floats || (is_few && run.kind != End::codes_of_hardswish);
   const End kind = is_here ? run.kind : End::sums;
   const std::byte* ahead_end = run.tile.ahead + 2 * plan.panel_bytes;
@@ -109,7 +109,7 @@ void gather_and_multiply(const ConvPanelsPlan& plan, const ConvS8Args& args, con
   gather_rows(plan, gather, 0, run.row, run.row_end, gathered, [&](InnerPixels p) {
     const std::int64_t ready = (p.out - run.tile.rows) / plan.pitch;
     run.tile.later = &p;
-    run_small_tiles(plan, args, run, min_of(ready, p.pixels) / (8 / run.panels));
+    run_small_tiles(plan, args, run, min_of(ready, p.pixels) / (kVnniSmallTileRows / run.panels));
     gather_next(p, places, p.pixels);
   });
 }

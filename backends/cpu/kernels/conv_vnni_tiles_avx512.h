@@ -34,8 +34,8 @@ struct PanelTile {
   // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
   const std::byte* ahead;
   // Pixels of later tiles, as many as are multiplied, of which tiles that gather do so meanwhile.
-  InnerPixels* later;
-  const ThreeRunPlaces* places;
+  InnerPixels* later = nullptr;
+  const ThreeRunPlaces* places = nullptr;
 };
 
 // What the sums of C panels start at.
@@ -237,7 +237,7 @@ constexpr std::int64_t kMostSmallSteps = 512;
 template <End kEnd>
 constexpr int kParts = kEnd == End::codes_with_residual ? 8 : 4;
 template <int C>
-constexpr int kSmallRows = 8 / C;
+constexpr int kSmallRows = kVnniSmallTileRows / C;
 
 // Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one. Units that shuffle multiply
 // too, hence the second of two plain rows is not extracted but masked, where it lies.
