@@ -251,7 +251,7 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
     _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
   } else {
     const auto columns = static_cast<__mmask16>(mask);
-    if (pitch == 16) {
+    if (pitch == 16 && columns == 0xffff) {
       _mm512_storeu_si512(out, codes);
       return;
     }
