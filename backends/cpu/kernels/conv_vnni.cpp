@@ -18,8 +18,8 @@ std::int64_t steps_of(const ConvDims& dims) {
 }  // namespace
 
 ConvPanelsPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
-  const std::int64_t rows = epilogue.out_type == DType::f32 ? kVnniTileRows : kVnniSmallTileRows;
-  return plan_conv_panels(dims, x_type, epilogue, {panel_bytes_conv_vnni(dims), rows, 2, /*avoids_aliasing=*/true});
+  return plan_conv_panels(dims, x_type, epilogue,
+                          {panel_bytes_conv_vnni(dims), kVnniTileRows, 2, /*avoids_aliasing=*/true});
 }
 
 std::int64_t panel_bytes_conv_vnni(const ConvDims& dims) {
