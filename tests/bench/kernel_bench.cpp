@@ -248,11 +248,11 @@ void bench_all() {
   bench_conv("1x1 24>144 @56", square(56, 24, 144, 1, 1));
   bench_conv("1x1 96>24 @56", square(56, 96, 24, 1, 1));
   bench_conv("1x1 160>960 @7", square(7, 160, 960, 1, 1));
-  bench_conv("1x1 96>24 @56", square(56, 96, 24, 1, 1));
-  bench_conv("1x1 24>144 @56", square(56, 24, 144, 1, 1));
   bench_conv("1x1 144>24 @56", square(56, 144, 24, 1, 1));
+  bench_conv("1x1 32>16 @112", square(112, 32, 16, 1, 1));
+  bench_conv("1x1 32>192 @28", square(28, 32, 192, 1, 1));
   bench_conv("1x1 384>64 @14", square(14, 384, 64, 1, 1));
-  bench_conv("1x1 160>960 @7", square(7, 160, 960, 1, 1));
+  bench_conv("1x1 672>112 @14", square(14, 672, 112, 1, 1));
   bench_depthwise("depthwise 32 @112", 112, 32, 1, 3);
   bench_depthwise("depthwise 96 s2 @112", 112, 96, 2, 3);
   bench_depthwise("depthwise 144 @56", 56, 144, 1, 3);

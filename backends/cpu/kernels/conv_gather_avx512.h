@@ -74,18 +74,38 @@ AOQ_INLINE bool are_one_vector(std::int64_t kernel_rows, std::int64_t run) {
 }
 
 // Three short runs are loaded to their places of one vector, whose rest is the tail.
-void gather_three_runs(const InnerPixels& from, const Gather& g) {
-  const InnerPixels p = from;
-  const __mmask32 first = (std::uint32_t{1} << p.run) - 1, second = first << p.run, third = second << p.run;
-  const __m256i flip = _mm512_castsi512_si256(g.flip);
-  const std::int64_t next = p.row_step - p.run;  // to the next run, at its place
-  for (std::int64_t i = 0; i < p.pixels; ++i) {
-    const std::uint8_t* in = p.in + i * p.step;
-    __m256i v = _mm256_maskz_loadu_epi8(first, in);
-    v = _mm256_mask_loadu_epi8(v, second, in + next);
-    v = _mm256_mask_loadu_epi8(v, third, in + 2 * next);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p.out + i * p.pitch), _mm256_xor_si256(v, flip));
+struct ThreeRunPlaces {
+  __mmask32 first, second, third;
+  __m256i flip;
+};
+
+AOQ_INLINE ThreeRunPlaces places_of(std::int64_t run, const Gather& g) {
+  const __mmask32 first = (std::uint32_t{1} << run) - 1;
+  return {first, first << run, first << 2 * run, _mm512_castsi512_si256(g.flip)};
+}
+
+// Gathers the next `pixels` of `p`, and moves it behind them.
+AOQ_INLINE void gather_next(InnerPixels& p, const ThreeRunPlaces& places, std::int64_t pixels) {
+  const std::int64_t step = p.step, pitch = p.pitch, next = p.row_step - p.run;  // to the next run, at its place
+  const std::uint8_t* in = p.in;
+  std::uint8_t* out = p.out;
+#pragma GCC unroll 4
+  for (std::int64_t i = 0; i < pixels; ++i) {
+    __m256i v = _mm256_maskz_loadu_epi8(places.first, in);
+    v = _mm256_mask_loadu_epi8(v, places.second, in + next);
+    v = _mm256_mask_loadu_epi8(v, places.third, in + 2 * next);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_xor_si256(v, places.flip));
+    in += step;
+    out += pitch;
   }
+  p.in = in;
+  p.out = out;
+  p.pixels -= pixels;
+}
+
+void gather_three_runs(const InnerPixels& from, const Gather& g) {
+  InnerPixels p = from;
+  gather_next(p, places_of(p.run, g), p.pixels);
 }
 
 // The same for one pixel at the border: a run, or some of its columns, may be outside the image.
@@ -190,8 +210,10 @@ void gather_pixel(const ConvPanelsPlan& plan, const Gather& g, std::int64_t grou
   fill_last_step(plan, out);
 }
 
+// Leaves inner pixels to `gather_inner`, which gets them in order, when all before them are gathered.
+template <typename GatherInner>
 void gather_rows(const ConvPanelsPlan& plan, const Gather& g, std::int64_t group, std::int64_t row_begin,
-                 std::int64_t row_end, std::uint8_t* out) {
+                 std::int64_t row_end, std::uint8_t* out, const GatherInner& gather_inner) {
   const ConvDims& d = plan.dims;
   const bool has_runs = d.dilation_w == 1 && d.groups == 1;
   std::int64_t ox = row_begin % d.out_w, oy = row_begin / d.out_w % d.out_h, image = row_begin / d.out_w / d.out_h;
@@ -202,16 +224,15 @@ void gather_rows(const ConvPanelsPlan& plan, const Gather& g, std::int64_t group
     std::int64_t pixels = 1;
     if (has_runs && has_rows && ix >= 0 && ix <= last_ix) {
       pixels = min_of(min_of((last_ix - ix) / d.stride_w + 1, d.out_w - ox), row_end - row);
-      gather_inner_pixels({.in = g.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c,
-                           .pixels = pixels,
-                           .step = d.stride_w * d.in_c,
-                           .kernel_rows = d.kernel_h,
-                           .row_step = d.dilation_h * d.in_w * d.in_c,
-                           .run = d.kernel_w * d.in_c,
-                           .has_tail = plan.k % 4 != 0,
-                           .out = out,
-                           .pitch = plan.pitch},
-                          g);
+      gather_inner(InnerPixels{.in = g.x + ((image * d.in_h + iy) * d.in_w + ix) * d.in_c,
+                               .pixels = pixels,
+                               .step = d.stride_w * d.in_c,
+                               .kernel_rows = d.kernel_h,
+                               .row_step = d.dilation_h * d.in_w * d.in_c,
+                               .run = d.kernel_w * d.in_c,
+                               .has_tail = plan.k % 4 != 0,
+                               .out = out,
+                               .pitch = plan.pitch});
     } else if (has_runs && are_one_vector(d.kernel_h, d.kernel_w * d.in_c)) {
       gather_three_runs_at_border(d, g, image, iy, ix, out);
     } else {

@@ -16,6 +16,8 @@ namespace aoq::cpu {
 
 // Pixels of a tile at most.
 inline constexpr int kVnniTileRows = 14;
+// Those of a tile of codes, of one panel; half as many of two.
+inline constexpr int kVnniSmallTileRows = 8;
 
 // Needs K <= kMaxExactProducts.
 ConvPanelsPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);

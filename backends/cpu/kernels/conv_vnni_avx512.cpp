@@ -22,6 +22,7 @@ struct PanelRun {
   std::int64_t columns;
   std::int64_t first;  // column of the output
   std::int64_t row, row_end;
+  RunSmallTiles small_tiles;  // or null
 };
 
 PanelRun panel_run(const ConvPanelsPlan& plan, const ConvS8Args& args, const ConvUnit& block, const std::uint8_t* rows,
@@ -58,18 +59,22 @@ void set_output(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& ru
   run.end.residual = plan.epilogue.has_residual ? residual + at : nullptr;
 }
 
-void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
-  const RunSmallTiles run_small = small_tiles_of(run.kind, range_of(plan.epilogue, run.columns), run.columns);
-  const std::int64_t rows = 8 / run.panels, tiles = (run.row_end - run.row) / rows;
+// Runs so many small tiles, if there are such for these panels.
+void run_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run, std::int64_t tiles) {
   const std::int64_t least =
       run.kind == End::codes_with_residual ? kParts<End::codes_with_residual> : kParts<End::codes>;
-  if (run_small == nullptr || run.tile.steps < least || run.tile.steps > kMostSmallSteps || tiles == 0) {
-    return;
-  }
+  const bool has_steps = run.tile.steps >= least && run.tile.steps <= kMostSmallSteps;
+  if (run.small_tiles == nullptr || !has_steps || tiles == 0) return;
   set_output(plan, args, run);
-  run_small(run.tile, run.end, tiles);
-  run.tile.rows += tiles * rows * plan.pitch;
-  run.row += tiles * rows;
+  run.small_tiles(run.tile, run.end, tiles);
+  const std::int64_t rows = tiles * (kVnniSmallTileRows / run.panels);
+  run.tile.rows += rows * plan.pitch;
+  run.row += rows;
+}
+
+void multiply_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run) {
+  run.small_tiles = small_tiles_of(run.kind, range_of(plan.epilogue, run.columns), run.columns);
+  run_small_tiles(plan, args, run, (run.row_end - run.row) / (kVnniSmallTileRows / run.panels));
 }
 
 // Tiles of nearly the same height.
@@ -77,7 +82,7 @@ void multiply_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun
   alignas(64) std::int32_t sums[2 * kEndRows * 16];
   run.end.sums = sums;
   const std::int64_t left = run.row_end - run.row;
-  const bool is_few = left < 8 / run.panels;
+  const bool is_few = left < kVnniSmallTileRows / run.panels;
   const bool is_here = run.kind == End::floats || (is_few && run.kind != End::codes_of_hardswish);
   const End kind = is_here ? run.kind : End::sums;
   const std::byte* ahead_end = run.tile.ahead + 2 * plan.panel_bytes;
@@ -94,6 +99,21 @@ void multiply_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun
   }
 }
 
+// Gathers the rows of a block, whose pixels are a vector each, and multiplies some meanwhile: where one tile has all
+// panels, pixels are gathered between the products of those before, as loads and products have units of their own.
+void gather_and_multiply(const ConvPanelsPlan& plan, const ConvS8Args& args, const Gather& gather,
+                         std::uint8_t* gathered, PanelRun& run) {
+  const ThreeRunPlaces places = places_of(plan.dims.kernel_w * plan.dims.in_c, gather);
+  run.tile.places = &places;
+  run.small_tiles = gathering_tiles_of(run.kind, range_of(plan.epilogue, run.columns), run.columns);
+  gather_rows(plan, gather, 0, run.row, run.row_end, gathered, [&](InnerPixels p) {
+    const std::int64_t ready = (p.out - run.tile.rows) / plan.pitch;
+    run.tile.later = &p;
+    run_small_tiles(plan, args, run, min_of(ready, p.pixels) / (kVnniSmallTileRows / run.panels));
+    gather_next(p, places, p.pixels);
+  });
+}
+
 }  // namespace
 
 void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, std::int64_t unit_begin,
@@ -106,17 +126,21 @@ void run_conv_avx512_vnni(const ConvPanelsPlan& plan, const ConvS8Args& args, st
                          .x_end = x + d.batch * d.in_h * d.in_w * d.in_c,
                          .flip = _mm512_set1_epi8(static_cast<char>(shift)),
                          .fill = _mm512_set1_epi8(static_cast<char>(args.x_zero_point + shift))};
+  const bool has_three_runs = !plan.reads_in_place && d.groups == 1 && d.dilation_w == 1 && plan.panels <= 2 &&
+                              are_one_vector(d.kernel_h, d.kernel_w * d.in_c);
   std::int64_t held = -1;
   for (std::int64_t unit = unit_begin; unit < unit_end; ++unit) {
     const ConvUnit block = unit_at(plan, unit);
     const std::uint8_t* rows = plan.reads_in_place ? gather.x + block.row_begin * plan.pitch : gathered;
     // Units that follow each other share their rows when only the panels differ.
-    if (!plan.reads_in_place && held != block.row_unit) {
-      gather_rows(plan, gather, block.group, block.row_begin, block.row_end, gathered);
+    if (!plan.reads_in_place && !has_three_runs && held != block.row_unit) {
+      gather_rows(plan, gather, block.group, block.row_begin, block.row_end, gathered,
+                  [&](const InnerPixels& p) { gather_inner_pixels(p, gather); });
       held = block.row_unit;
     }
     for (std::int64_t panel = block.panel_begin; panel < block.panel_end; panel += 2) {
       PanelRun run = panel_run(plan, args, block, rows, panel);
+      if (has_three_runs) gather_and_multiply(plan, args, gather, gathered, run);
       multiply_small_tiles(plan, args, run);
       multiply_tiles(plan, args, run);
     }

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "backends/cpu/kernels/bytes_avx2.h"
+#include "backends/cpu/kernels/conv_gather_avx512.h"
 #include "backends/cpu/kernels/conv_vnni.h"
 #include "backends/cpu/kernels/simd_avx512.h"
 #include "backends/cpu/kernels/tile_end_avx512.h"
@@ -32,6 +33,9 @@ struct PanelTile {
   std::int32_t zero_point;  // of codes as u8
   // What lies behind the panels, which is mostly what is read next, is fetched meanwhile: two lines every four steps.
   const std::byte* ahead;
+  // Pixels of later tiles, as many as are multiplied, of which tiles that gather do so meanwhile.
+  InnerPixels* later = nullptr;
+  const ThreeRunPlaces* places = nullptr;
 };
 
 // What the sums of C panels start at.
@@ -55,21 +59,27 @@ AOQ_INLINE __m512i added(__m512i sum, __m512i x, const std::byte* weights) {
   }
 }
 
-// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel.
+// Rows in groups of three, which addressing reaches from one pointer. The last panel may be half a panel. Few rows go
+// through one panel after the other: halves of panels take half of a multiplier's turn, and one multiplier would get
+// them all where they alternate with whole ones.
 template <int R, int C, bool kIsHalf = false>
 AOQ_INLINE void add_step(const std::uint8_t* const (&rows)[(R + 2) / 3], std::int64_t pitch, std::int64_t at,
                          const std::byte* weights, std::int64_t panel_bytes, __m512i (&sum)[R][C]) {
+  constexpr int kTogether = R * C <= 8 ? R : 1;
 #pragma GCC unroll 14
-  for (int r = 0; r < R; ++r) {
-    const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
-    if constexpr (C == 2) {
-      sum[r][0] = added<false>(sum[r][0], x, weights);
-      asm volatile("" : "+v"(sum[r][0]));
-      sum[r][1] = added<kIsHalf>(sum[r][1], x, weights + panel_bytes);
-      asm volatile("" : "+v"(sum[r][1]));
-    } else {
-      sum[r][0] = added<kIsHalf>(sum[r][0], x, weights);
-      asm volatile("" : "+v"(sum[r][0]));
+  for (int first = 0; first < R; first += kTogether) {
+#pragma GCC unroll 2
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 8
+      for (int r = first; r < first + kTogether; ++r) {
+        const __m512i x = _mm512_set1_epi32(*reinterpret_cast<const AnyInt32*>(rows[r / 3] + r % 3 * pitch + at));
+        if (c == C - 1) {
+          sum[r][c] = added<kIsHalf>(sum[r][c], x, weights + c * panel_bytes);
+        } else {
+          sum[r][c] = added<false>(sum[r][c], x, weights + c * panel_bytes);
+        }
+        asm volatile("" : "+v"(sum[r][c]));
+      }
     }
   }
 }
@@ -227,7 +237,7 @@ constexpr std::int64_t kMostSmallSteps = 512;
 template <End kEnd>
 constexpr int kParts = kEnd == End::codes_with_residual ? 8 : 4;
 template <int C>
-constexpr int kSmallRows = 8 / C;
+constexpr int kSmallRows = kVnniSmallTileRows / C;
 
 // Stores 64 codes, those of four vectors of sums: two rows of two panels, or four of one. Units that shuffle multiply
 // too, hence the second of two plain rows is not extracted but masked, where it lies.
@@ -241,6 +251,10 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
     _mm256_mask_storeu_epi8(out + pitch, mask, _mm512_extracti64x4_epi64(codes, 1));
   } else {
     const auto columns = static_cast<__mmask16>(mask);
+    if (pitch == 16 && columns == 0xffff) {
+      _mm512_storeu_si512(out, codes);
+      return;
+    }
     _mm_mask_storeu_epi8(out, columns, _mm512_castsi512_si128(codes));
     _mm_mask_storeu_epi8(out + pitch, columns, _mm512_extracti32x4_epi32(codes, 1));
     _mm_mask_storeu_epi8(out + 2 * pitch, columns, _mm512_extracti32x4_epi32(codes, 2));
@@ -249,7 +263,7 @@ AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask
 }
 
 // The end of a small tile, in parts of one or two vectors of sums each.
-template <int C, End kEnd, Range kRange>
+template <int C, End kEnd, Range kRange, bool kIsHalf>
 struct SmallEnd {
   static constexpr bool kResidual = kEnd == End::codes_with_residual;
   const TileEnd& e;
@@ -275,6 +289,8 @@ struct SmallEnd {
       const std::int64_t at = vector / C * pitch;
       if constexpr (kEnd == End::codes_of_hardswish) {
         rounded_sums[vector] = rounded_hardswish(scale[c], sum[row][c], _mm512_set1_ps(e.inv_out));
+      } else if (kIsHalf && c == C - 1) {
+        rounded_sums[vector] = rounded_half<kResidual>(e, scale[c], sum[row][c], c, residual, at);
       } else {
         rounded_sums[vector] = rounded<kResidual, kRange>(e, scale[c], sum[row][c], c, residual, at);
       }
@@ -287,22 +303,44 @@ struct SmallEnd {
   }
 };
 
+// Where the next step's codes and weights are.
+template <int kGroups>
+struct Place {
+  const std::uint8_t* rows[kGroups];
+  const std::byte* weights;
+
+  // Addresses of later steps must not be prepared: there are too few registers, and those that wait in vector registers
+  // take multipliers' turns when they come back.
+  AOQ_INLINE void move(std::int64_t codes, std::int64_t bytes) {
+    weights += bytes;
+    asm volatile("" : "+r"(weights));
+#pragma GCC unroll 3
+    for (int g = 0; g < kGroups; ++g) {
+      rows[g] += codes;
+      asm volatile("" : "+r"(rows[g]));
+    }
+  }
+};
+
 // Needs as many steps as the end has parts.
-template <int C, End kEnd, Range kRange, bool kIsHalf>
+template <int C, End kEnd, Range kRange, bool kIsHalf, bool kGathers = false>
 void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t tiles) {
   constexpr int kRows = kSmallRows<C>, kGroups = (kRows + 2) / 3, kEndSteps = kParts<kEnd>;
-  const std::int64_t pitch = t.pitch, panel_bytes = t.panel_bytes, steps = t.steps;
-  const std::byte* const panels = t.panels + 64;
-  const std::byte *ahead = t.ahead, *const ahead_end = ahead + C * panel_bytes;
+  const std::int64_t pitch = t.pitch, steps = t.steps;
+  std::int64_t panel_bytes = t.panel_bytes;
+  std::int64_t ahead = t.ahead - t.panels - 64 * kEndSteps;  // of the weights
   const TileEnd e = tile_end;
-  SmallEnd<C, kEnd, kRange> end(e);
+  SmallEnd<C, kEnd, kRange, kIsHalf> end(e);
   __m512i start[C], last[kRows][C];
   start_of<C>(t, start);
-  const std::uint8_t* tile_rows = t.rows;
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    const std::uint8_t* rows[kGroups];
+  InnerPixels* const later = t.later;
+  const ThreeRunPlaces places = kGathers ? *t.places : ThreeRunPlaces{};
+  Place<kGroups> at;
+  at.weights = t.panels + 64;
 #pragma GCC unroll 3
-    for (int g = 0; g < kGroups; ++g) rows[g] = tile_rows + 3 * g * pitch;
+  for (int g = 0; g < kGroups; ++g) at.rows[g] = t.rows + 3 * g * pitch;
+  for (std::int64_t tile = 0; tile < tiles; ++tile) {
+    asm volatile("" : "+r"(panel_bytes), "+r"(end.pitch));
     __m512i sum[kRows][C];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
@@ -312,31 +350,30 @@ void run_small_tiles(const PanelTile& t, const TileEnd& tile_end, std::int64_t t
     if (tile == 0) {
 #pragma GCC unroll 8
       for (int i = 0; i < kEndSteps; ++i) {
-        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+        at.move(4, 64);
       }
     } else {
 #pragma GCC unroll 8
       for (int i = 0; i < kEndSteps; ++i) {
-        add_step<kRows, C, kIsHalf>(rows, pitch, 4 * i, panels + 64 * i, panel_bytes, sum);
+        add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+        at.move(4, 64);
         end.finish_part(i, last);
       }
     }
-    const std::byte* weights = panels + 64 * kEndSteps;
     for (std::int64_t step = kEndSteps; step < steps; ++step) {
-#pragma GCC unroll 3
-      for (int g = 0; g < kGroups; ++g) rows[g] += 4;
-      _mm_prefetch(ahead, _MM_HINT_T1);
-      ahead += 64;
-      add_step<kRows, C, kIsHalf>(rows, pitch, 4 * (kEndSteps - 1), weights, panel_bytes, sum);
-      weights += 64;
+      _mm_prefetch(at.weights + ahead, _MM_HINT_T1);
+      add_step<kRows, C, kIsHalf>(at.rows, pitch, 0, at.weights, panel_bytes, sum);
+      at.move(4, 64);
     }
-    if (ahead >= ahead_end) ahead = t.panels;
+    if constexpr (kGathers) gather_next(*later, places, kRows);
+    at.move(kRows * pitch - 4 * steps, -64 * steps);
+    ahead = ahead < (2 + C) * panel_bytes ? ahead + 64 * (steps - kEndSteps) : 0;
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
       for (int c = 0; c < C; ++c) last[r][c] = sum[r][c];
     }
-    tile_rows += kRows * pitch;
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kEndSteps; ++i) end.finish_part(i, last);
@@ -370,6 +407,13 @@ RunSmallTiles small_tiles_of(End end, Range range, bool is_half) {
 RunSmallTiles small_tiles_of(End end, Range range, std::int64_t columns) {
   const bool is_half = (columns - 1) % 16 < 8;
   return columns > 16 ? small_tiles_of<2>(end, range, is_half) : small_tiles_of<1>(end, range, is_half);
+}
+
+// Null where no such tiles gather.
+RunSmallTiles gathering_tiles_of(End end, Range range, std::int64_t columns) {
+  if (end != End::codes || columns <= 24) return nullptr;
+  return range == Range::plain ? run_small_tiles<2, End::codes, Range::plain, false, true>
+                               : run_small_tiles<2, End::codes, Range::any, false, true>;
 }
 
 using RunTile = void (*)(const PanelTile&, const TileEnd&);

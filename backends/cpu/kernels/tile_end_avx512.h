@@ -76,6 +76,23 @@ AOQ_INLINE __m512i rounded(const TileEnd& e, const Scale& scale, __m512i sum, in
   return _mm512_cvtps_epi32(v);
 }
 
+// The same of the first 8 channels, in half the time.
+template <bool kResidual>
+AOQ_INLINE __m512i rounded_half(const TileEnd& e, const Scale& scale, __m512i sum, int c, const std::uint8_t* residual,
+                                std::int64_t at) {
+  const __m256 biased =
+      _mm256_add_ps(_mm256_cvtepi32_ps(_mm512_castsi512_si256(sum)), _mm512_castps512_ps256(scale.bias));
+  __m256 v = _mm256_mul_ps(biased, _mm512_castps512_ps256(scale.multiplier));
+  if constexpr (kResidual) {
+    const auto mask = static_cast<__mmask16>(e.mask >> (16 * c));
+    const __m128i loaded = _mm_maskz_loadu_epi8(mask, residual + at + 16 * c);
+    const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
+    const __m256i steps = _mm256_sub_epi32(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(e.residual_zero_point));
+    v = _mm256_add_ps(v, _mm256_mul_ps(_mm256_cvtepi32_ps(steps), _mm256_set1_ps(e.residual_multiplier)));
+  }
+  return _mm512_castsi256_si512(_mm256_cvtps_epi32(v));
+}
+
 // How int32 without the zero point becomes a code: as u8 first, with a zero point 128 higher for signed ones.
 struct Codes {
   __m512i zero_point, least, most, flip;
@@ -85,7 +102,7 @@ struct Codes {
 AOQ_INLINE Codes codes_of(const TileEnd& e) {
   const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
   const std::int32_t least = static_cast<int>(e.lo) + zero_point, most = static_cast<int>(e.hi) + zero_point;
-  return {.zero_point = _mm512_set1_epi16(static_cast<short>(zero_point)),
+  return {.zero_point = _mm512_set1_epi32(zero_point),
           .least = _mm512_set1_epi8(static_cast<char>(least)),
           .most = _mm512_set1_epi8(static_cast<char>(most)),
           .flip = _mm512_set1_epi8(static_cast<char>(shift)),
@@ -95,12 +112,13 @@ AOQ_INLINE Codes codes_of(const TileEnd& e) {
 // Four vectors of 16 values to 64 codes, the first vector's first.
 template <Range kRange = Range::any>
 AOQ_INLINE __m512i packed_codes(const Codes& to, __m512i a, __m512i b, __m512i c, __m512i d) {
-  __m512i low = _mm512_packs_epi32(a, b), high = _mm512_packs_epi32(c, d);
   if constexpr (kRange == Range::any) {
-    low = _mm512_adds_epi16(low, to.zero_point);
-    high = _mm512_adds_epi16(high, to.zero_point);
+    a = _mm512_add_epi32(a, to.zero_point);
+    b = _mm512_add_epi32(b, to.zero_point);
+    c = _mm512_add_epi32(c, to.zero_point);
+    d = _mm512_add_epi32(d, to.zero_point);
   }
-  __m512i codes = _mm512_packus_epi16(low, high);
+  __m512i codes = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
   if (kRange == Range::any && !to.are_all) {
     codes = _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(codes, to.least), to.most), to.flip);
   }

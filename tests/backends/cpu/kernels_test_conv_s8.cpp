@@ -253,6 +253,31 @@ TEST_CASE("int8 convolution: kernels, strides, dilation, padding, groups") {
   }
 }
 
+// Such pixels are one vector each, and those of later rows may be gathered between the products of earlier ones.
+TEST_CASE("int8 convolution 3x3 of few channels: wide rows, borders, several images") {
+  if (!has_avx2()) return;
+  Random random(29);
+  for (int i = 0; i < 60; ++i) {
+    Case c;
+    ConvDims& d = c.dims;
+    d.batch = random.between(1, 2);
+    d.in_h = random.between(3, 12);
+    d.in_w = random.between(12, 60);
+    d.in_c = random.between(1, 3);
+    d.out_c = random.between(20, 36);
+    d.kernel_h = d.kernel_w = 3;
+    d.stride_h = d.stride_w = random.between(1, 2);
+    d.pad_top = random.between(0, 2);
+    d.pad_left = random.between(0, 2);
+    d.out_h = conv_output_size({d.in_h, 3, d.stride_h, 1, d.pad_top, random.between(0, 2)});
+    d.out_w = conv_output_size({d.in_w, 3, d.stride_w, 1, d.pad_left, random.between(0, 2)});
+    c.x_type = random.chance(50) ? DType::u8 : DType::i8;
+    c.x_zero_point = random_zero_point(random, c.x_type);
+    if (random.chance(30)) c.epilogue = random_epilogue(random);
+    check_case(c, random);
+  }
+}
+
 TEST_CASE("int8 convolution 1x1 in groups") {
   if (!has_avx2()) return;
   Random random(8);
@@ -261,6 +286,7 @@ TEST_CASE("int8 convolution 1x1 in groups") {
     c.dims.groups = random.between(2, 3);
     c.dims.in_c = 4 * random.between(1, 6) * c.dims.groups;
     c.dims.out_c = random.between(1, 20) * c.dims.groups;
+    if (i == 0) c.dims = {.in_c = 32, .out_c = 16, .groups = 2};  // rows of 16 bytes, half of them a group's
     c.dims.in_w = c.dims.out_w = 11;
     c.x_zero_point = random_zero_point(random, c.x_type);
     check_case(c, random);
