@@ -18,8 +18,9 @@ std::int64_t steps_of(const ConvDims& dims) {
 }  // namespace
 
 ConvPanelsPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue) {
-  return plan_conv_panels(dims, x_type, epilogue,
-                          {panel_bytes_conv_vnni(dims), kVnniTileRows, 2, /*avoids_aliasing=*/true});
+  const bool is_small = epilogue.out_type != DType::f32 && steps_of(dims) <= kVnniSmallSteps;
+  const std::int64_t rows = is_small ? kVnniSmallTileRows / 2 : kVnniTileRows;
+  return plan_conv_panels(dims, x_type, epilogue, {panel_bytes_conv_vnni(dims), rows, 2, /*avoids_aliasing=*/true});
 }
 
 std::int64_t panel_bytes_conv_vnni(const ConvDims& dims) {

@@ -18,6 +18,8 @@ namespace aoq::cpu {
 inline constexpr int kVnniTileRows = 14;
 // Those of a tile of codes, of one panel; half as many of two.
 inline constexpr int kVnniSmallTileRows = 8;
+// Steps of four codes of K that tiles of codes have at most: deeper panels take tall tiles.
+inline constexpr std::int64_t kVnniSmallSteps = 512;
 
 // Needs K <= kMaxExactProducts.
 ConvPanelsPlan plan_conv_vnni(const ConvDims& dims, DType x_type, const EpilogueS8& epilogue);

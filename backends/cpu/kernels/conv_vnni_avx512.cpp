@@ -63,7 +63,7 @@ void set_output(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& ru
 void run_small_tiles(const ConvPanelsPlan& plan, const ConvS8Args& args, PanelRun& run, std::int64_t tiles) {
   const std::int64_t least =
       run.kind == End::codes_with_residual ? kParts<End::codes_with_residual> : kParts<End::codes>;
-  const bool has_steps = run.tile.steps >= least && run.tile.steps <= kMostSmallSteps;
+  const bool has_steps = run.tile.steps >= least && run.tile.steps <= kVnniSmallSteps;
   if (run.small_tiles == nullptr || !has_steps || tiles == 0) return;
   set_output(plan, args, run);
   run.small_tiles(run.tile, run.end, tiles);

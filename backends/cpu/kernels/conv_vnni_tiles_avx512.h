@@ -230,9 +230,9 @@ void run_tile(const PanelTile& t, const TileEnd& e) {
 }
 
 // Small tiles, of eight sums, follow each other: the end of one is computed between the first steps of the next,
-// as products and roundings have units of their own. Panels of more steps are left to large tiles, which read them less
-// often.
-constexpr std::int64_t kMostSmallSteps = 512;
+// as products and roundings have units of their own. Panels of more than kVnniSmallSteps are left to large tiles, which
+// read them less often.
+
 // Steps that an end is spread over, and so the fewest that it needs: a residual is much to compute.
 template <End kEnd>
 constexpr int kParts = kEnd == End::codes_with_residual ? 8 : 4;
