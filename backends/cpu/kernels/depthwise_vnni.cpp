@@ -25,6 +25,26 @@ std::int64_t place_of(std::int64_t channel) {
   return vector * 16 + lane * 4 + channel % 4;
 }
 
+// Output rows of the first half of the units, in which blocks of channels follow each other row block by row block.
+std::int64_t rows_of_first_half(std::int64_t rows, std::int64_t row_block, std::int64_t blocks) {
+  const std::int64_t half = ceil_div(ceil_div(rows, row_block) * blocks, 2);
+  const std::int64_t begin = half / blocks * row_block;
+  return begin * blocks + std::min(row_block, rows - begin) * (half % blocks);
+}
+
+// A multiple of `step`: as few rows as make enough units, or up to twice as many, of which two workers have the most
+// equal shares.
+std::int64_t rows_of_unit(const ConvDims& dims, std::int64_t blocks, std::int64_t step) {
+  const std::int64_t rows = dims.out_h, units = std::max<std::int64_t>(blocks * dims.batch, 1);
+  const std::int64_t wanted = std::max<std::int64_t>(kMostWantedUnits / units, 1);
+  const std::int64_t least = round_up(std::max(ceil_div(rows, wanted), std::min<std::int64_t>(rows, 4)), step);
+  std::int64_t best = least;
+  for (std::int64_t block = least + step; block <= std::min(2 * least, round_up(rows, step)); block += step) {
+    if (rows_of_first_half(rows, block, blocks) < rows_of_first_half(rows, best, blocks)) best = block;
+  }
+  return best;
+}
+
 }  // namespace
 
 bool takes_depthwise_vnni(const ConvDims& d, const EpilogueS8& epilogue) {
@@ -43,10 +63,7 @@ DepthwiseVnniPlan plan_depthwise_vnni(const ConvDims& dims, DType x_type, const 
   plan.block_bytes = block_bytes(dims);
   const bool is_square = dims.stride_h == dims.stride_w;
   plan.rows_together = dims.kernel_w == 3 && is_square ? 2 : 1;
-  const std::int64_t wanted_rows =
-      std::max<std::int64_t>(kMostWantedUnits / std::max<std::int64_t>(plan.blocks * dims.batch, 1), 1);
-  plan.row_block = std::max<std::int64_t>(ceil_div(dims.out_h, wanted_rows), std::min<std::int64_t>(dims.out_h, 4));
-  plan.row_block = round_up(plan.row_block, plan.rows_together);
+  plan.row_block = rows_of_unit(dims, plan.blocks, plan.rows_together);
   plan.row_blocks = plan.row_block == 0 ? 0 : ceil_div(dims.out_h, plan.row_block);
   plan.units = dims.batch * plan.row_blocks * plan.blocks;
   // The taps, or half the channels of a row as s16; before them a pixel of padding, behind them copies of image rows.
