@@ -142,8 +142,16 @@ AOQ_INLINE void convolve_part(const RowJob& job, const CopiedRows& copied, const
   constexpr int kFirst = kPart == Part::low ? 0 : 2;
   const PartEnd<V, 2> end = part_end<V, 2>(block_end, kFirst);
   Window<V, S, kPart> window(job, kFirst);
+  const typename V::Ints padding = V::bytes(job.x_zero_point);
+  const std::int64_t outside = V::kGroups == 1 ? -job.first : 0;  // columns on the left
 #pragma GCC unroll 5
-  for (int c = 0; c < 5 - S; ++c) window.take(c, column_of<V, kPart>(copied_column<V, 5>(copied, c)));
+  for (int c = 0; c < 5 - S; ++c) {
+    if (c < outside) {
+      window.take(c, {{padding, padding}, padding});
+    } else {
+      window.take(c, column_of<V, kPart>(copied_column<V, 5>(copied, c)));
+    }
+  }
   for (std::int64_t pixel = 0; pixel < job.pixels; ++pixel) {
 #pragma GCC unroll 2
     for (int c = 5 - S; c < 5; ++c) window.take(c, column_of<V, kPart>(copied_column<V, 5>(copied, pixel * S + c)));
