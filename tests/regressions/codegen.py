@@ -44,7 +44,7 @@ SPILLS = [
     Spill("conv_vnni_avx512", r"run_conv_avx512_vnni", r"vf", 5, 5, CONSTANTS),  # curved activations
     Spill("conv_vnni256_avx512", r"run_panels", r"vf", 0, 4, CONSTANTS),         # the same
     Spill("conv_vnni_avx512", r"run_small_tiles<", r"vp?dp|vf", 1, 10, CONSTANTS),
-    Spill("depthwise_5x5_vnni_avx512", r"convolve_rows<", r"vp?dp|vf", 2, 20, "25 taps: most are operands in memory"),
+    Spill("depthwise_5x5_vnni_avx512", r"convolve_rows<", r"vp?dp|vf", 5, 20, "25 taps: most are operands in memory"),
     Spill("depthwise_3x3_vnni_avx512", r"convolve_rows<.*\(DepthwiseEnd\)2", r"vp?dp|vf", 8, 37,
           "all channels at once, and the constants of hardswish: operands in memory"),
     Spill("depthwise_3x3_vnni_avx512", r"convolve_rows<", r"vp?dp|vf", 4, 29,
