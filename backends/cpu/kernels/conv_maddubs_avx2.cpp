@@ -186,11 +186,15 @@ struct Tile {
         _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
       }
     }
-    for (; i < n; i += 16) {
-      const std::int64_t begin = max_of(min_of(i, n - 16), 0);
-      const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(at + i));
+    if (i == n) return;
+    // The last window, and one before it if there is one.
+    const std::int64_t last = max_of(n - 16, 0), begin = min_of(i, last);
+    const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + i));
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) store_bytes(to[r] + i, _mm_shuffle_epi8(load_bytes(from[r] + begin), order));
+    for (int r = 0; r < R; ++r) {
+      const __m256i x =
+          _mm256_inserti128_si256(_mm256_castsi128_si256(load_bytes(from[r] + begin)), load_bytes(from[r] + last), 1);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
     }
   }
 };
