@@ -13,12 +13,16 @@ struct Place {
   const std::uint16_t* numbers;
 };
 
-// 16 times the number of so many low bits that are all set. Made anew where it is used: as a constant of the loop over
-// tiles it would take a register from the sums.
+// 16 times the number of so many low bits that are all set. Loaded anew where it is used: as a constant of the loop
+// over tiles it would take a register from the sums.
+alignas(32) constexpr std::int16_t kShortsOfOnes[2][16] = {
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+    {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255}};
 template <int kBits>
 AOQ_INLINE __m256i shorts_of_ones() {
+  static_assert(kBits == 1 || kBits == 8);
   __m256i v;
-  asm volatile("vpcmpeqw %0, %0, %0\n\tvpsrlw %1, %0, %0" : "=x"(v) : "i"(16 - kBits));
+  asm volatile("vmovdqa %1, %0" : "=x"(v) : "m"(kShortsOfOnes[kBits == 8]));
   return v;
 }
 
@@ -26,6 +30,26 @@ template <int kHalves>
 AOQ_INLINE void load_word(const std::byte* weights, __m256i (&w)[kHalves]) {
 #pragma GCC unroll 2
   for (int h = 0; h < kHalves; ++h) w[h] = _mm256_load_si256(reinterpret_cast<const __m256i*>(weights + 32 * h));
+}
+
+// Adds a row's doubled word to its 16 sums: codes x times the weights at `first` and y times those of `second`. In this
+// order, which g++ would not keep, it takes some 3 % less time.
+AOQ_INLINE void add_double(__m256i x, __m256i y, const std::byte* first, const __m256i& first_low,
+                           const __m256i (&second)[2], __m256i ones, __m256i (&sum)[2]) {
+  __m256i high, other;
+  asm volatile(
+      "vpmaddubsw %7, %2, %4\n\t"
+      "vpmaddubsw %6, %2, %2\n\t"
+      "vpmaddubsw %9, %3, %5\n\t"
+      "vpmaddubsw %8, %3, %3\n\t"
+      "vpaddw %5, %4, %4\n\t"
+      "vpaddw %3, %2, %2\n\t"
+      "vpmaddwd %10, %4, %4\n\t"
+      "vpmaddwd %10, %2, %2\n\t"
+      "vpaddd %2, %0, %0\n\t"
+      "vpaddd %4, %1, %1"
+      : "+x"(sum[0]), "+x"(sum[1]), "+x"(x), "+x"(y), "=&x"(high), "=&x"(other)
+      : "x"(first_low), "m"(*reinterpret_cast<const __m256i*>(first + 32)), "x"(second[0]), "x"(second[1]), "x"(ones));
 }
 
 template <int R, int kHalves>
@@ -39,6 +63,10 @@ AOQ_INLINE void add_doubles(Place& at, std::int64_t count, const std::uint8_t* c
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const __m256i x = word_of(rows[r], at.numbers[0]), y = word_of(rows[r], at.numbers[1]);
+      if constexpr (R > 1 && kHalves == 2) {
+        add_double(x, y, at.weights, first[0], second, ones, sum[r]);
+        continue;
+      }
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; ++h) {
         const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(x, first[h]), _mm256_maddubs_epi16(y, second[h]));
@@ -119,9 +147,13 @@ struct Tile {
     widened = plan.steps - 2 * doubles - singles;
   }
 
+  template <int R>
+  AOQ_INLINE void prepare() const {
+    order_rows<R>();
+  }
+
   template <int R, int kHalves>
   AOQ_INLINE void multiply(__m256i (&sum)[R][kHalves]) const {
-    order_rows<R>();
     const std::uint8_t* row[R];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) row[r] = ordered + r * ordered_pitch;
@@ -154,11 +186,15 @@ struct Tile {
         _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
       }
     }
-    for (; i < n; i += 16) {
-      const std::int64_t begin = max_of(min_of(i, n - 16), 0);
-      const __m128i order = _mm_load_si128(reinterpret_cast<const __m128i*>(at + i));
+    if (i == n) return;
+    // The last window, and one before it if there is one.
+    const std::int64_t last = max_of(n - 16, 0), begin = min_of(i, last);
+    const __m256i order = _mm256_load_si256(reinterpret_cast<const __m256i*>(at + i));
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) store_bytes(to[r] + i, _mm_shuffle_epi8(load_bytes(from[r] + begin), order));
+    for (int r = 0; r < R; ++r) {
+      const __m256i x =
+          _mm256_inserti128_si256(_mm256_castsi128_si256(load_bytes(from[r] + begin)), load_bytes(from[r] + last), 1);
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to[r] + i), _mm256_shuffle_epi8(x, order));
     }
   }
 };

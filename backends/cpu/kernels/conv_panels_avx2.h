@@ -4,6 +4,7 @@
 // A kernel gives a Tile, one panel and up to kRows rows:
 //   Tile(plan, packed panel, starts of the 16 sums, its own bytes of scratch)
 //   rows, ahead                                             set afterwards
+//   prepare<R>()                                            what R rows need before they are multiplied, if anything
 //   multiply<R, kHalves>(sum[R][kHalves])                   R rows times 8 * kHalves columns, on top of the starts
 #pragma once
 
@@ -46,10 +47,16 @@ AOQ_INLINE void start(const std::int32_t* starts, __m256i (&sum)[R][kHalves]) {
   }
 }
 
+template <int R, typename Tile>
+AOQ_INLINE void prepare(const Tile& t) {
+  if constexpr (requires { t.template prepare<R>(); }) t.template prepare<R>();
+}
+
 // The sums of a tile, [row][16].
 template <int R, int kHalves, typename Tile>
 __attribute__((noinline)) void multiply_to_memory(const Tile& t, std::int32_t* acc) {
   __m256i sum[R][kHalves];
+  prepare<R>(t);
   t.template multiply<R, kHalves>(sum);
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
@@ -58,14 +65,17 @@ __attribute__((noinline)) void multiply_to_memory(const Tile& t, std::int32_t* a
   }
 }
 
-// Tiles of R rows.
+// Tiles of R rows. The next one is prepared before the end of this one: its products wait for what that writes.
 template <int R, int kHalves, Codes kCodes, Addend kAddend, typename Tile>
 __attribute__((noinline)) void tiles_to_codes(Tile t, std::int64_t tiles, const PlainEpilogue& e, PlainTarget to) {
+  if (tiles == 0) return;
+  prepare<R>(t);
   for (; tiles > 0; --tiles) {
     __m256i sum[R][kHalves];
     t.template multiply<R, kHalves>(sum);
-    store_codes<R, kHalves, kCodes == Codes::i8, kAddend, kCodes == Codes::u8_whole>(e, sum, to);
     t.rows += R * t.pitch;
+    if (tiles > 1) prepare<R>(t);
+    store_codes<R, kHalves, kCodes == Codes::i8, kAddend, kCodes == Codes::u8_whole>(e, sum, to);
     t.ahead.fetch();
     to.out += R * to.pitch;
     if constexpr (kAddend != Addend::none) to.residual += R * to.pitch;
@@ -139,6 +149,9 @@ void multiply_panel(const ConvPanelsPlan& plan, const EpilogueArgs& args, const 
   }
   if (is_whole && addend == Addend::none && has_whole_codes(e)) {
     return panel_to_codes<2, Codes::u8_whole, Addend::none>(t, rows, plain, to);
+  }
+  if (is_whole && addend == Addend::u8 && has_whole_codes(e)) {
+    return panel_to_codes<2, Codes::u8_whole, Addend::u8>(t, rows, plain, to);
   }
   if (is_whole) return panel_to_codes<2, Codes::u8>(addend, t, rows, plain, to);
   panel_to_codes<1, Codes::u8>(addend, t, rows, plain, to);

@@ -176,7 +176,7 @@ inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& arg
   PlainEpilogue plain;
   plain.bias = args.bias + channel;
   plain.multiplier = args.multiplier + channel;
-  plain.zero_point = _mm256_set1_epi16(static_cast<short>(e.bounds.zero_point));
+  plain.zero_point = _mm256_set1_epi32(e.bounds.zero_point);
   plain.least = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.lo) + e.bounds.zero_point));
   plain.most = _mm256_set1_epi8(static_cast<char>(static_cast<int>(e.bounds.hi) + e.bounds.zero_point));
   plain.residual_zero_point = _mm256_set1_epi32(e.residual_zero_point);
@@ -184,8 +184,9 @@ inline PlainEpilogue plain_epilogue(const EpilogueS8& e, const EpilogueArgs& arg
   return plain;
 }
 
-// Channels [8 * half, 8 * half + 8) of one row; `residual`: the row's first.
-template <Addend kAddend>
+// Channels [8 * half, 8 * half + 8) of one row; `residual`: the row's first. The zero point is added to int32, which
+// has room for it: saturating sums of s16 would take the multipliers' place.
+template <Addend kAddend, bool kWhole = false>
 inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half, const std::uint8_t* residual) {
   F32x8 v = (F32x8(_mm256_cvtepi32_ps(sum)) + load(e.bias + 8 * half)) * load(e.multiplier + 8 * half);
   if constexpr (kAddend != Addend::none) {
@@ -193,7 +194,8 @@ inline __m256i plain_rounded(const PlainEpilogue& e, __m256i sum, int half, cons
     const __m256i r = _mm256_sub_epi32(widen_to_s32(bytes, kAddend == Addend::i8), e.residual_zero_point);
     v = v + F32x8(_mm256_cvtepi32_ps(r)) * F32x8(e.residual_multiplier);
   }
-  return _mm256_cvtps_epi32(v.v);
+  const __m256i rounded = _mm256_cvtps_epi32(v.v);
+  return kWhole ? rounded : _mm256_add_epi32(rounded, e.zero_point);
 }
 
 // Bounds are integers, so what saturating packs and the clamp of bytes do commutes with rounding. kWhole: see
@@ -211,14 +213,10 @@ inline __m256i saturate_to_bytes(const PlainEpilogue& e, __m256i first, __m256i 
 template <bool kSigned, Addend kAddend, bool kWhole = false>
 inline __m256i plain_rows(const PlainEpilogue& e, const __m256i (&first)[2], const __m256i (&second)[2],
                           const std::uint8_t* first_residual, const std::uint8_t* second_residual) {
-  __m256i a = _mm256_packs_epi32(plain_rounded<kAddend>(e, first[0], 0, first_residual),
-                                 plain_rounded<kAddend>(e, first[1], 1, first_residual));
-  __m256i b = _mm256_packs_epi32(plain_rounded<kAddend>(e, second[0], 0, second_residual),
-                                 plain_rounded<kAddend>(e, second[1], 1, second_residual));
-  if constexpr (!kWhole) {
-    a = _mm256_adds_epi16(a, e.zero_point);
-    b = _mm256_adds_epi16(b, e.zero_point);
-  }
+  __m256i a = _mm256_packs_epi32(plain_rounded<kAddend, kWhole>(e, first[0], 0, first_residual),
+                                 plain_rounded<kAddend, kWhole>(e, first[1], 1, first_residual));
+  __m256i b = _mm256_packs_epi32(plain_rounded<kAddend, kWhole>(e, second[0], 0, second_residual),
+                                 plain_rounded<kAddend, kWhole>(e, second[1], 1, second_residual));
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   return _mm256_permutevar8x32_epi32(saturate_to_bytes<kSigned, kWhole>(e, a, b), order);
 }
@@ -229,7 +227,6 @@ inline __m128i plain_half_rows(const PlainEpilogue& e, __m256i first, __m256i se
                                const std::uint8_t* first_residual, const std::uint8_t* second_residual) {
   __m256i both = _mm256_packs_epi32(plain_rounded<kAddend>(e, first, 0, first_residual),
                                     plain_rounded<kAddend>(e, second, 0, second_residual));
-  both = _mm256_adds_epi16(both, e.zero_point);
   __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   __m256i bytes = saturate_to_bytes<kSigned, false>(e, both, both);
   return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(bytes, order));

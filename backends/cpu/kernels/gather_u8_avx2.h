@@ -101,32 +101,31 @@ struct InnerRun {
 };
 
 // All kernel rows of the pixels of a run in whole vectors: what one writes too much the next one overwrites. Answers
-// how many are done: not those whose last vector would read behind the tensor. Up to 3 bytes behind k become 0.
-template <int kRows, bool kOneVector>
+// how many are done: not those whose last vector would read behind the tensor. 4 bytes behind k become 0.
+template <bool kOneVector>
 inline std::int64_t gather_inner_run(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
-  const std::int64_t rows = kRows > 0 ? kRows : d.kernel_h, run = d.kernel_w * d.in_c, step = d.stride_w * d.in_c;
-  const std::int64_t row_bytes = d.dilation_h * d.in_w * d.in_c, k = rows * run, filled = (k + 3) / 4 * 4;
+  const std::int64_t rows = d.kernel_h, run = d.kernel_w * d.in_c, step = d.stride_w * d.in_c;
+  const std::int64_t row_bytes = d.dilation_h * d.in_w * d.in_c, k = rows * run;
   const std::int64_t spare = g.end - (g.x + pixels.at) - (rows - 1) * row_bytes - (run + 31) / 32 * 32;
   if (spare < 0) return 0;
   const std::int64_t count = min_of(pixels.count, spare / step + 1), pitch = pixels.pitch;
   const std::uint8_t* in = g.x + pixels.at;
   const __m256i flip = g.flip;
   for (std::int64_t p = 0; p < count; ++p, in += step, out += pitch) {
-#pragma GCC unroll 3
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t i = 0; i < (kOneVector ? 1 : run); i += 32) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + r * row_bytes + i));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * run + i), _mm256_xor_si256(v, flip));
       }
     }
-    for (std::int64_t i = k; i < filled; ++i) out[i] = 0;
+    *reinterpret_cast<AnyInt32*>(out + k) = 0;
   }
   return count;
 }
 
 inline std::int64_t gather_inner(const ConvDims& d, const GatherU8& g, const InnerRun& pixels, std::uint8_t* out) {
-  if (d.kernel_h == 3 && d.kernel_w * d.in_c <= 32) return gather_inner_run<3, true>(d, g, pixels, out);
-  return gather_inner_run<0, false>(d, g, pixels, out);
+  if (d.kernel_w * d.in_c <= 32) return gather_inner_run<true>(d, g, pixels, out);
+  return gather_inner_run<false>(d, g, pixels, out);
 }
 
 // An output pixel.
