@@ -179,10 +179,8 @@ void multiply_block(const ConvPanelsPlan& plan, const ConvS8Args& args, const Co
     start_sums(packed, zero_point, starts);
     Tile tile(plan, packed, starts, scratch + plan.tile_offset);
     tile.rows = rows;
-    if (is_far) {
-      const std::int64_t tiles = (block.row_end - block.row_begin) / Tile::kRows;
-      tile.ahead = {packed + plan.panel_bytes, plan.panel_bytes / 64 / max_of(tiles, 1) + 1};
-    }
+    const std::int64_t tiles = (block.row_end - block.row_begin) / Tile::kRows;
+    if (is_far && tiles > 0) tile.ahead = {packed + plan.panel_bytes, plan.panel_bytes / 64 / tiles + 1};
     const TileTarget target = {.rows = 0,
                                .columns = min_of(group_out - panel * 16, 16),
                                .index = block.row_begin * plan.dims.out_c + block.group * group_out + panel * 16,
