@@ -29,6 +29,25 @@ TEST_CASE("what is written can be mapped") {
   CHECK(folder.count() == 1);
 }
 
+TEST_CASE("pieces of any size are written in their order") {
+  const Folder folder;
+  constexpr std::size_t kMiB = std::size_t{1} << 20;
+  std::vector<std::byte> content(13 * kMiB + 7);
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<std::byte>(i * 2654435761u >> 11);
+  const std::size_t sizes[] = {1, 2 * kMiB - 1, 2 * kMiB, 0, 3 * kMiB + 5, 10, 2 * kMiB - 15, 4 * kMiB, 7};
+  const Status status = write_file_atomically(folder / "a", [&](const ByteSink& sink) -> Status {
+    std::span<const std::byte> left = content;
+    for (const std::size_t size : sizes) {
+      AOQ_TRY(sink(left.first(size)));
+      left = left.subspan(size);
+    }
+    return left.empty() ? Status() : error(Code::internal, "{} bytes are left", left.size());
+  });
+  REQUIRE(status.ok());
+  const std::shared_ptr<const MappedFile> file = MappedFile::open(folder / "a").value();
+  CHECK(std::equal(content.begin(), content.end(), file->bytes().begin(), file->bytes().end()));
+}
+
 TEST_CASE("a failure leaves the old file and nothing else") {
   const Folder folder;
   const std::string path = folder / "a";
