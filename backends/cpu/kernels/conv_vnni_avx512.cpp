@@ -9,8 +9,9 @@ namespace aoq::cpu {
 namespace {
 
 Range range_of(const EpilogueS8& e, std::int64_t columns) {
+  if (!has_whole_codes(e) || columns % 16 != 0) return Range::any;
   const bool has_plain_residual = !e.has_residual || (e.residual_type == DType::u8 && e.residual_zero_point == 0);
-  return has_whole_codes(e) && columns % 16 == 0 && has_plain_residual ? Range::plain : Range::any;
+  return has_plain_residual ? Range::plain : Range::saturated;
 }
 
 // One or two panels, and the place in a block of rows where their tiles have come to.

@@ -243,7 +243,7 @@ constexpr int kSmallRows = kVnniSmallTileRows / C;
 // too, hence the second of two plain rows is not extracted but masked, where it lies.
 template <int C, Range kRange>
 AOQ_INLINE void store_rows(std::uint8_t* out, std::int64_t pitch, __mmask32 mask, __m512i codes) {
-  if constexpr (C == 2 && kRange == Range::plain) {
+  if constexpr (C == 2 && kRange != Range::any) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(codes));
     _mm512_mask_storeu_epi8(out + pitch - 32, ~__mmask64{0} << 32, codes);
   } else if constexpr (C == 2) {
@@ -401,6 +401,9 @@ RunSmallTiles small_tiles_of(End end) {
 template <int C>
 RunSmallTiles small_tiles_of(End end, Range range, bool is_half) {
   if (range == Range::plain) return small_tiles_of<C, Range::plain, false>(end);
+  if (range == Range::saturated && end == End::codes_with_residual) {
+    return run_small_tiles<C, End::codes_with_residual, Range::saturated, false>;
+  }
   return is_half ? small_tiles_of<C, Range::any, true>(end) : small_tiles_of<C, Range::any, false>(end);
 }
 

@@ -38,9 +38,10 @@ struct TileEnd {
 
 enum class End : std::uint8_t { codes, codes_with_residual, codes_of_hardswish, floats, sums };
 
-// Whether codes need no more than saturation, and those of a residual no offset: u8 with all its values and a zero
-// point of 0, as after a relu. Plain ones besides fill their panels, so that nothing is masked.
-enum class Range : std::uint8_t { any, plain };
+// Whether codes need no more than saturation, as u8 with all its values and a zero point of 0 after a relu, and fill
+// their panels, so that nothing is masked. Those of a residual are alike where codes are plain; in saturated ones they
+// may have a zero point and signs.
+enum class Range : std::uint8_t { any, saturated, plain };
 
 // float(r - zero point) * multiplier of 16 channels.
 template <Range kRange = Range::any>
@@ -49,7 +50,9 @@ AOQ_INLINE __m512 residual_of(const TileEnd& e, int c, const std::uint8_t* resid
   if constexpr (kRange == Range::plain) {
     steps = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(residual)));
   } else {
-    const __m128i loaded = _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
+    const __m128i loaded = kRange == Range::saturated
+                               ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(residual))
+                               : _mm_maskz_loadu_epi8(static_cast<__mmask16>(e.mask >> (16 * c)), residual);
     const __m128i bytes = _mm_xor_si128(loaded, _mm_set1_epi8(static_cast<char>(e.residual_flip)));
     steps = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(e.residual_zero_point));
   }

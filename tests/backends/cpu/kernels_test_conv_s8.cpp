@@ -44,10 +44,12 @@ EpilogueS8 random_epilogue(Random& random) {
   e.residual_type = e.out_type == DType::f32 ? DType::f32 : random.chance(50) ? DType::u8 : DType::i8;
   e.residual_zero_point = static_cast<std::int32_t>(random.between(-3, 100));
   e.residual_multiplier = random.real(0.1f, 2.0f);
-  if (e.out_type == DType::u8 && random.chance(30)) {  // as after a relu: kernels then have a shorter end
+  if (e.out_type == DType::u8 && random.chance(50)) {  // as after a relu: kernels then have a shorter end
     e.bounds = full_bounds(DType::u8, 0);
-    e.residual_type = DType::u8;
-    e.residual_zero_point = 0;
+    if (random.chance(50)) {  // and a residual as after one
+      e.residual_type = DType::u8;
+      e.residual_zero_point = 0;
+    }
   }
   if (random.chance(30)) {
     e.activation.kind = static_cast<Activation>(random.between(1, 8));
