@@ -61,10 +61,7 @@ struct Wide {
     _mm512_mask_storeu_epi8(p, job.mask, v);
   }
   // One group of a line that is copied.
-  static AOQ_INLINE void fill_group(std::byte* to, Ints v) { store(to, v); }
-  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
-    store(to, flipped(codes(job, from), flip));
-  }
+  static AOQ_INLINE void store_group(std::byte* to, Ints v) { store(to, v); }
   static AOQ_INLINE Ints zero() { return _mm512_setzero_si512(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }
   static AOQ_INLINE Ints shorts(std::int32_t v) { return _mm512_set1_epi16(static_cast<short>(v)); }
@@ -97,9 +94,6 @@ struct Wide {
 struct Whole : Wide {
   static AOQ_INLINE Ints codes(const RowJob&, const std::uint8_t* p) { return _mm512_loadu_si512(p); }
   static AOQ_INLINE void store_codes(const RowJob&, std::uint8_t* p, Ints v) { _mm512_storeu_si512(p, v); }
-  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
-    store(to, flipped(codes(job, from), flip));
-  }
 };
 
 // Up to 32 channels.
@@ -115,10 +109,7 @@ struct Narrow {
   static AOQ_INLINE void store_codes(const RowJob& job, std::uint8_t* p, Ints v) {
     _mm256_mask_storeu_epi8(p, static_cast<__mmask32>(job.mask), v);
   }
-  static AOQ_INLINE void fill_group(std::byte* to, Ints v) { store(to, v); }
-  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
-    store(to, flipped(codes(job, from), flip));
-  }
+  static AOQ_INLINE void store_group(std::byte* to, Ints v) { store(to, v); }
   static AOQ_INLINE Ints zero() { return _mm256_setzero_si256(); }
   static AOQ_INLINE Ints bytes(std::int32_t v) { return _mm256_set1_epi8(static_cast<char>(v)); }
   static AOQ_INLINE Ints shorts(std::int32_t v) { return _mm256_set1_epi16(static_cast<short>(v)); }
@@ -161,12 +152,12 @@ struct Quarters : Wide {
     _mm_mask_storeu_epi8(p + job.groups[2].bytes, mask, _mm512_extracti32x4_epi32(v, 2));
     _mm_mask_storeu_epi8(p + job.groups[3].bytes, mask, _mm512_extracti32x4_epi32(v, 3));
   }
-  static AOQ_INLINE void fill_group(std::byte* to, Ints v) {
-    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(v));
+  // Of one group, in the first quarter.
+  static AOQ_INLINE Ints codes(const RowJob& job, const std::uint8_t* p) {
+    return _mm512_castsi128_si512(_mm_maskz_loadu_epi8(static_cast<__mmask16>(job.mask), p));
   }
-  static AOQ_INLINE void copy_group(const RowJob& job, std::byte* to, const std::uint8_t* from, Ints flip) {
-    const __m128i codes = _mm_maskz_loadu_epi8(static_cast<__mmask16>(job.mask), from);
-    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(codes, _mm512_castsi512_si128(flip)));
+  static AOQ_INLINE void store_group(std::byte* to, Ints v) {
+    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(v));
   }
 };
 
@@ -355,10 +346,12 @@ void copy_row(const RowJob& job, const BlockRows& rows, std::int64_t iy, std::by
     const std::int64_t begin = min_of(max_of(-first, 0), job.columns);
     const std::int64_t end = max_of(min_of(width - first, job.columns), begin);
     std::byte* group = to + 64 / V::kGroups * g;
-    for (std::int64_t c = 0; c < begin; ++c) V::fill_group(group + 64 * c, padding);
+    for (std::int64_t c = 0; c < begin; ++c) V::store_group(group + 64 * c, padding);
     const std::uint8_t* from = rows.image + (begin < end ? (iy * d.in_w + first + begin) * d.in_c : 0);
-    for (std::int64_t c = begin; c < end; ++c, from += d.in_c) V::copy_group(job, group + 64 * c, from, flip);
-    for (std::int64_t c = end; c < job.columns; ++c) V::fill_group(group + 64 * c, padding);
+    for (std::int64_t c = begin; c < end; ++c, from += d.in_c) {
+      V::store_group(group + 64 * c, V::flipped(V::codes(job, from), flip));
+    }
+    for (std::int64_t c = end; c < job.columns; ++c) V::store_group(group + 64 * c, padding);
   }
 }
 
