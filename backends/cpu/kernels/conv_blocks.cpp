@@ -12,16 +12,6 @@ constexpr std::int64_t kWantedUnits = 16;
 // Rows of a unit: with the panels that stream by they stay in a second-level cache of 512 KiB or more.
 constexpr std::int64_t kRowBytes = 256 * 1024;
 
-// Tiles of a block, `least` or up to twice as many, of which two workers have the most equal shares.
-std::int64_t evenly_shared(std::int64_t tiles, std::int64_t least, std::int64_t most) {
-  const auto larger_share = [&](std::int64_t block) { return ceil_div(ceil_div(tiles, block), 2) * block; };
-  std::int64_t best = least;
-  for (std::int64_t block = least + 1; block <= std::min(2 * least, most); ++block) {
-    if (larger_share(block) < larger_share(best)) best = block;
-  }
-  return best;
-}
-
 }  // namespace
 
 std::int64_t group_outputs(const ConvDims& dims) {
@@ -74,7 +64,10 @@ ConvBlocks split_tiles(const TiledConv& c) {
   if (!weights_are_larger) panel_blocks = std::min(panel_tiles, ceil_div(wanted, row_blocks));
   ConvBlocks blocks;
   std::int64_t block_tiles = ceil_div(row_tiles, row_blocks);
-  if (row_blocks > 1) block_tiles = evenly_shared(row_tiles, block_tiles, tallest / c.tile_rows);
+  if (row_blocks > 1) {
+    block_tiles = evenly_shared(block_tiles, tallest / c.tile_rows, 1,
+                                [&](std::int64_t block) { return ceil_div(ceil_div(row_tiles, block), 2) * block; });
+  }
   blocks.row_block = block_tiles * c.tile_rows;
   blocks.row_blocks = ceil_div(c.rows, blocks.row_block);
   blocks.panel_block = c.tile_panels * ceil_div(panel_tiles, panel_blocks);

@@ -18,6 +18,17 @@ inline std::int64_t round_up(std::int64_t a, std::int64_t b) {
   return ceil_div(a, b) * b;
 }
 
+// `least` or up to twice as much, in steps and at most `most`: the size of blocks that two workers share most evenly.
+// larger_share(block) is the larger of their shares.
+template <typename Share>
+std::int64_t evenly_shared(std::int64_t least, std::int64_t most, std::int64_t step, Share larger_share) {
+  std::int64_t best = least;
+  for (std::int64_t block = least + step; block <= 2 * least && block <= most; block += step) {
+    if (larger_share(block) < larger_share(best)) best = block;
+  }
+  return best;
+}
+
 std::int64_t group_outputs(const ConvDims& dims);
 std::int64_t products_per_output(const ConvDims& dims);
 std::int64_t panels_per_group(const ConvDims& dims);

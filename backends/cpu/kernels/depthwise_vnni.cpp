@@ -32,17 +32,13 @@ std::int64_t rows_of_first_half(std::int64_t rows, std::int64_t row_block, std::
   return begin * blocks + std::min(row_block, rows - begin) * (half % blocks);
 }
 
-// A multiple of `step`: as few rows as make enough units, or up to twice as many, of which two workers have the most
-// equal shares.
+// A multiple of `step`: as few rows as make enough units, or up to twice as many where workers share those more evenly.
 std::int64_t rows_of_unit(const ConvDims& dims, std::int64_t blocks, std::int64_t step) {
   const std::int64_t rows = dims.out_h, units = std::max<std::int64_t>(blocks * dims.batch, 1);
   const std::int64_t wanted = std::max<std::int64_t>(kMostWantedUnits / units, 1);
   const std::int64_t least = round_up(std::max(ceil_div(rows, wanted), std::min<std::int64_t>(rows, 4)), step);
-  std::int64_t best = least;
-  for (std::int64_t block = least + step; block <= std::min(2 * least, round_up(rows, step)); block += step) {
-    if (rows_of_first_half(rows, block, blocks) < rows_of_first_half(rows, best, blocks)) best = block;
-  }
-  return best;
+  return evenly_shared(least, round_up(rows, step), step,
+                       [&](std::int64_t block) { return rows_of_first_half(rows, block, blocks); });
 }
 
 }  // namespace
