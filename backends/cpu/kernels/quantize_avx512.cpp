@@ -4,6 +4,7 @@
 #include "backends/cpu/kernels/quantize.h"
 #include "backends/cpu/kernels/simd_avx2.h"
 #include "backends/cpu/kernels/simd_avx512.h"
+#include "backends/cpu/kernels/tile_end_avx512.h"
 
 namespace aoq::cpu {
 namespace {
@@ -18,53 +19,30 @@ __attribute__((target("avx512vbmi"))) inline __m512i look_up(const Table& t, __m
   return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
 }
 
-// Rounds 64 floats to codes. Too small ones and NaN become the least integer, which saturates at every step from there.
-class Quantizer {
- public:
-  explicit Quantizer(const QuantizeParams& p)
-      : inv_scale_(_mm512_set1_ps(p.inv_scale)),
-        most_(_mm512_set1_ps(static_cast<float>(p.qmax - p.zero_point))),
-        zero_point_(_mm512_set1_epi16(static_cast<short>(p.zero_point))),
-        least_(_mm512_set1_epi8(static_cast<char>(p.qmin))),
-        is_signed_(p.type == DType::i8) {}
-
-  __m512i codes(const __m512 (&x)[4]) const {
-    __m512i shorts[2];
-    for (int i = 0; i < 2; ++i) {
-      shorts[i] = _mm512_adds_epi16(_mm512_packs_epi32(rounded(x[2 * i]), rounded(x[2 * i + 1])), zero_point_);
-    }
-    const __m512i packed = is_signed_ ? _mm512_max_epi8(_mm512_packs_epi16(shorts[0], shorts[1]), least_)
-                                      : _mm512_max_epu8(_mm512_packus_epi16(shorts[0], shorts[1]), least_);
-    // Packing works within lanes of 16 bytes.
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
-  }
-
- private:
-  // The minimum passes NaN on.
-  __m512i rounded(__m512 x) const { return _mm512_cvtps_epi32(_mm512_min_ps(most_, _mm512_mul_ps(x, inv_scale_))); }
-
-  __m512 inv_scale_, most_;
-  __m512i zero_point_, least_;
-  bool is_signed_;
-};
-
 }  // namespace
 
 void quantize_f32_avx512(const QuantizeParams& p, const float* x, void* out, std::int64_t n) {
-  const Quantizer quantizer(p);
+  const float lo = static_cast<float>(p.qmin - p.zero_point), hi = static_cast<float>(p.qmax - p.zero_point);
+  const Codes codes = codes_of(p.type == DType::i8, p.zero_point, lo, hi);
+  const __m512 inv_scale = _mm512_set1_ps(p.inv_scale), most = _mm512_set1_ps(hi);
   auto* to = static_cast<std::uint8_t*>(out);
+  // The minimum passes NaN on, which becomes the least integer as what is too small does.
+  const auto rounded = [&](__m512 v) { return _mm512_cvtps_epi32(_mm512_min_ps(most, _mm512_mul_ps(v, inv_scale))); };
+  const auto codes_of_all = [&](const __m512(&v)[4]) {
+    return packed_codes(codes, rounded(v[0]), rounded(v[1]), rounded(v[2]), rounded(v[3]));
+  };
   std::int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
     const __m512 v[4] = {_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(x + i + 32),
                          _mm512_loadu_ps(x + i + 48)};
-    _mm512_storeu_si512(to + i, quantizer.codes(v));
+    _mm512_storeu_si512(to + i, codes_of_all(v));
   }
   if (i == n) return;
   __m512 v[4];
   for (int k = 0; k < 4; ++k) {
     v[k] = _mm512_maskz_loadu_ps(first_16(max_of(min_of(n - i - 16 * k, 16), 0)), x + i + 16 * k);
   }
-  _mm512_mask_storeu_epi8(to + i, ~std::uint64_t{0} >> (64 - (n - i)), quantizer.codes(v));
+  _mm512_mask_storeu_epi8(to + i, ~std::uint64_t{0} >> (64 - (n - i)), codes_of_all(v));
 }
 
 void dequantize_bytes_avx512(const DequantizeParams& p, const void* x, float* out, std::int64_t n) {

@@ -102,14 +102,18 @@ struct Codes {
   bool are_all;  // of u8: saturation has clamped already
 };
 
-AOQ_INLINE Codes codes_of(const TileEnd& e) {
-  const std::int32_t shift = e.is_signed ? 128 : 0, zero_point = e.zero_point + shift;
-  const std::int32_t least = static_cast<int>(e.lo) + zero_point, most = static_cast<int>(e.hi) + zero_point;
-  return {.zero_point = _mm512_set1_epi32(zero_point),
+AOQ_INLINE Codes codes_of(bool is_signed, std::int32_t zero_point, float lo, float hi) {
+  const std::int32_t shift = is_signed ? 128 : 0, at = zero_point + shift;
+  const std::int32_t least = static_cast<int>(lo) + at, most = static_cast<int>(hi) + at;
+  return {.zero_point = _mm512_set1_epi32(at),
           .least = _mm512_set1_epi8(static_cast<char>(least)),
           .most = _mm512_set1_epi8(static_cast<char>(most)),
           .flip = _mm512_set1_epi8(static_cast<char>(shift)),
-          .are_all = least == 0 && most == 255 && !e.is_signed};
+          .are_all = least == 0 && most == 255 && !is_signed};
+}
+
+AOQ_INLINE Codes codes_of(const TileEnd& e) {
+  return codes_of(e.is_signed, e.zero_point, e.lo, e.hi);
 }
 
 // Four vectors of 16 values to 64 codes, the first vector's first.
