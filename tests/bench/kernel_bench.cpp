@@ -160,46 +160,41 @@ void bench_conv(const std::string& name, const ConvDims& d) {
   bench_f32(name, d);
 }
 
+// One kernel of int8 codes.
+template <typename Plan>
+void bench_depthwise_codes(const std::string& name, const Plan& plan, std::int64_t packed_bytes,
+                           void (*pack)(const ConvDims&, const std::int8_t*, std::span<std::byte>),
+                           void (*run)(const Plan&, const DepthwiseS8Args&, std::int64_t, std::int64_t, std::byte*)) {
+  if (!is_wanted(name)) return;
+  const ConvDims& d = plan.dims;
+  Aligned<float> bias(d.in_c + 64), multiplier(d.in_c + 64);
+  Aligned<std::uint8_t> x(d.in_h * d.in_w * d.in_c), out(d.out_h * d.out_w * d.out_c);
+  Aligned<std::int8_t> weights(d.in_c * d.kernel_h * d.kernel_w);
+  Aligned<std::byte> packed(packed_bytes), scratch(plan.scratch_bytes);
+  pack(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes)});
+  DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
+  args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
+  measure(name, products_of(d), [&] { run(plan, args, 0, plan.units, scratch.data); });
+}
+
 void bench_depthwise(const std::string& name, std::int64_t size, std::int64_t channels, std::int64_t stride,
                      std::int64_t kernel) {
   ConvDims d = square(size, channels, channels, kernel, stride);
   d.groups = channels;
-  std::int64_t inputs = d.in_h * d.in_w * d.in_c;
-  std::int64_t outputs = d.out_h * d.out_w * d.out_c;
-  Aligned<float> bias(channels + 64), multiplier(channels + 64);
-  if (is_wanted("s8 " + name)) {
-    DepthwiseS8Plan plan = plan_depthwise_s8(d, DType::u8, {}, best_isa());
-    Aligned<std::uint8_t> x(inputs), out(outputs);
-    Aligned<std::int8_t> weights(channels * kernel * kernel);
-    Aligned<std::byte> packed(packed_bytes_depthwise_s8(d)), scratch(plan.scratch_bytes);
-    pack_depthwise_s8(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_s8(d))});
-    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
-    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
-    measure("s8 " + name, products_of(d), [&] { run_depthwise_s8(plan, args, 0, plan.units, scratch.data); });
+  bench_depthwise_codes("s8 " + name, plan_depthwise_s8(d, DType::u8, {}, best_isa()), packed_bytes_depthwise_s8(d),
+                        pack_depthwise_s8, run_depthwise_s8);
+  if (best_isa() >= Isa::avx2 && takes_depthwise_maddubs(d, {})) {
+    bench_depthwise_codes("maddubs " + name, plan_depthwise_maddubs(d, DType::u8, {}),
+                          packed_bytes_depthwise_maddubs(d), pack_depthwise_maddubs, run_depthwise_maddubs);
   }
-  if (best_isa() >= Isa::avx2 && takes_depthwise_maddubs(d, {}) && is_wanted("maddubs " + name)) {
-    DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(d, DType::u8, {});
-    Aligned<std::uint8_t> x(inputs), out(outputs);
-    Aligned<std::int8_t> weights(channels * kernel * kernel);
-    Aligned<std::byte> packed(packed_bytes_depthwise_maddubs(d)), scratch(plan.scratch_bytes);
-    pack_depthwise_maddubs(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_maddubs(d))});
-    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
-    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
-    measure("maddubs " + name, products_of(d), [&] { run_depthwise_maddubs(plan, args, 0, plan.units, scratch.data); });
-  }
-  if (best_isa() >= Isa::avx512_vnni && is_wanted("vnni " + name)) {
-    DepthwiseVnniPlan plan = plan_depthwise_vnni(d, DType::u8, {});
-    Aligned<std::uint8_t> x(inputs), out(outputs);
-    Aligned<std::int8_t> weights(channels * kernel * kernel);
-    Aligned<std::byte> packed(packed_bytes_depthwise_vnni(d)), scratch(plan.scratch_bytes);
-    pack_depthwise_vnni(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_vnni(d))});
-    DepthwiseS8Args args = {.x = x.data, .x_zero_point = 3, .weights = packed.data};
-    args.epilogue = {.bias = bias.data, .multiplier = multiplier.data, .out = out.data};
-    measure("vnni " + name, products_of(d), [&] { run_depthwise_vnni(plan, args, 0, plan.units, scratch.data); });
+  if (best_isa() >= Isa::avx512_vnni) {
+    bench_depthwise_codes("vnni " + name, plan_depthwise_vnni(d, DType::u8, {}), packed_bytes_depthwise_vnni(d),
+                          pack_depthwise_vnni, run_depthwise_vnni);
   }
   if (!is_wanted("f32 " + name)) return;
   DepthwiseF32Plan plan = plan_depthwise_f32(d, {.has_bias = true}, best_isa());
-  Aligned<float> x(inputs), out(outputs), weights(channels * kernel * kernel);
+  Aligned<float> x(d.in_h * d.in_w * d.in_c), out(d.out_h * d.out_w * d.out_c), weights(channels * kernel * kernel);
+  Aligned<float> bias(channels + 64);
   Aligned<std::byte> packed(packed_bytes_depthwise_f32(d)), scratch(plan.scratch_bytes);
   pack_depthwise_f32(d, weights.data, {packed.data, static_cast<std::size_t>(packed_bytes_depthwise_f32(d))});
   DepthwiseF32Args args = {.x = x.data, .weights = packed.data, .bias = bias.data, .out = out.data};

@@ -28,6 +28,22 @@ ConvDims random_depthwise(Random& random) {
   return d;
 }
 
+// All units at once, and in two pieces.
+template <typename Plan>
+void check_plan(const Plan& plan, DepthwiseS8Args args, const std::vector<std::uint8_t>& expected,
+                void (*run)(const Plan&, const DepthwiseS8Args&, std::int64_t, std::int64_t, std::byte*)) {
+  const ConvDims& d = plan.dims;
+  for (std::int64_t middle : {plan.units, plan.units / 2}) {
+    Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
+    args.epilogue.out = out.data();
+    run(plan, args, 0, middle, scratch.data());
+    run(plan, args, middle, plan.units, scratch.data());
+    CHECK(out.guards_are_intact());
+    CHECK(scratch.guards_are_intact());
+    CHECK(out.copy() == expected);
+  }
+}
+
 void check_vnni(const ConvDims& d, DType x_type, const EpilogueS8& e, const std::int8_t* weights, DepthwiseS8Args args,
                 const std::vector<std::uint8_t>& expected) {
   if (best_isa() < Isa::avx512_vnni || !takes_depthwise_vnni(d, e)) return;
@@ -41,16 +57,7 @@ void check_vnni(const ConvDims& d, DType x_type, const EpilogueS8& e, const std:
   spread_depthwise_vnni({args.epilogue.multiplier, channels}, multiplier);
   args.epilogue.bias = bias.data();
   args.epilogue.multiplier = multiplier.data();
-  DepthwiseVnniPlan plan = plan_depthwise_vnni(d, x_type, e);
-  for (std::int64_t middle : {plan.units, plan.units / 2}) {
-    Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
-    args.epilogue.out = out.data();
-    run_depthwise_vnni(plan, args, 0, middle, scratch.data());
-    run_depthwise_vnni(plan, args, middle, plan.units, scratch.data());
-    CHECK(out.guards_are_intact());
-    CHECK(scratch.guards_are_intact());
-    CHECK(out.copy() == expected);
-  }
+  check_plan(plan_depthwise_vnni(d, x_type, e), args, expected, run_depthwise_vnni);
 }
 
 void check_maddubs(const ConvDims& d, DType x_type, const EpilogueS8& e, const std::vector<std::uint8_t>& weights,
@@ -64,16 +71,7 @@ void check_maddubs(const ConvDims& d, DType x_type, const EpilogueS8& e, const s
   unpack_depthwise_maddubs(d, packed.data(), reinterpret_cast<std::int8_t*>(back.data()));
   CHECK(back == weights);
   args.weights = packed.data();
-  DepthwiseMaddubsPlan plan = plan_depthwise_maddubs(d, x_type, e);
-  for (std::int64_t middle : {plan.units, plan.units / 2}) {
-    Buffer out(d.batch * d.out_h * d.out_w * d.out_c), scratch(plan.scratch_bytes);
-    args.epilogue.out = out.data();
-    run_depthwise_maddubs(plan, args, 0, middle, scratch.data());
-    run_depthwise_maddubs(plan, args, middle, plan.units, scratch.data());
-    CHECK(out.guards_are_intact());
-    CHECK(scratch.guards_are_intact());
-    CHECK(out.copy() == expected);
-  }
+  check_plan(plan_depthwise_maddubs(d, x_type, e), args, expected, run_depthwise_maddubs);
 }
 
 void check_s8(const ConvDims& d, Random& random) {
