@@ -45,6 +45,16 @@ struct NarrowLinearPlan {
   std::int64_t row_block = 0, row_blocks = 0;  // a unit has kNarrowPanelBlock panels and a block of rows
   std::int64_t units = 0;
 };
+
+// Where a tile's results go: rows from `row` on of the panels from `panel` on, `panel_step` apart.
+struct PanelTarget {
+  const NarrowLinearPlan* plan;
+  const float* bias;      // or null
+  const float* x_scales;  // of each row, or null
+  float* out;
+  std::int64_t row, panel;
+  std::int64_t panel_step = 1;
+};
 inline constexpr std::int64_t kNarrowPanelBlock = 4;
 
 struct NarrowLinearSize {

@@ -7,15 +7,6 @@
 namespace aoq::cpu {
 namespace {
 
-// Where a tile's results go: rows from `row` on, columns from the panel's first on.
-struct PanelTarget {
-  const NarrowLinearPlan* plan;
-  const float* bias;      // or null
-  const float* x_scales;  // of each row, or null
-  float* out;
-  std::int64_t row, panel;
-};
-
 // y is [rows][halves][8], 32-byte aligned: half panels that follow each other.
 inline void store_halves(const PanelTarget& to, int rows, int halves, const float* y) {
   const std::int64_t all = to.plan->columns;

@@ -8,16 +8,6 @@
 namespace aoq::cpu {
 namespace {
 
-// Where a tile's results go: rows from `row` on of the panels from `panel` on, `panel_step` apart.
-struct PanelTarget {
-  const NarrowLinearPlan* plan;
-  const float* bias;      // or null
-  const float* x_scales;  // of each row, or null
-  float* out;
-  std::int64_t row, panel;
-  std::int64_t panel_step = 1;
-};
-
 // y is [rows][panels][16], 64-byte aligned.
 inline void store_panels(const PanelTarget& to, int rows, int panels, const float* y) {
   const std::int64_t all = to.plan->columns;
